@@ -1,0 +1,1 @@
+"""The recond server: from raw k-space on the wire to images and their quality figures."""

@@ -1,0 +1,95 @@
+"""One 2-D encoded k-space on its way to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """Counters of a frame, as in the ISMRMRD encoding counters."""
+
+    slice: int = 0
+    contrast: int = 0
+    phase: int = 0
+    repetition: int = 0
+    set: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Position and orientation of an image, patient coordinates LPS in mm.
+
+    `position` is where pixel ``(rows // 2, columns // 2)`` of the finished image has its centre: a centred DFT puts the centre of
+    the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross product of the other two.
+
+    Parameters
+    ----------
+    position
+        Centre of the image, mm.
+    row_direction
+        Unit vector along increasing row index (readout).
+    column_direction
+        Unit vector along increasing column index (phase encode).
+    slice_direction
+        Unit vector of the slice normal.
+    spacing
+        Pixel size along rows, along columns, and slice thickness; mm.
+    """
+
+    position: Vector
+    row_direction: Vector
+    column_direction: Vector
+    slice_direction: Vector
+    spacing: Vector
+
+
+@dataclass(slots=True)
+class Frame:
+    """A conditioned 2-D k-space and what is needed to reconstruct and to finish its image.
+
+    Parameters
+    ----------
+    index
+        Counters.
+    kspace
+        complex64 (coils, rows, columns), rows = readout, columns = phase encode, centred orthonormal DFT, zero where nothing was
+        measured, multiplied by `scale`.
+    mask
+        bool (rows, columns), true where measured.
+    calibration_extent
+        (rows, columns) of the fully sampled block around the centre ``(rows // 2, columns // 2)`` of `kspace`; (0, 0) if none.
+    calibration
+        complex64 (coils, calibration rows, calibration columns): centre of k-space from calibration lines that are not part of
+        `kspace`, same scale and coils; None where the block of `calibration_extent` is the calibration.
+    scale
+        Power of two by which the measured samples were multiplied so that every model sees values near 1. Images are divided
+        by it on the way out.
+    image_shape
+        (rows, columns) of the finished image: the reconstruction is cropped to it about the centre, or interpolated up.
+    geometry
+        Position and orientation of the finished image, None where the input has none.
+    reference
+        float32 image of `image_shape` in the units of the measured data (not multiplied by `scale`) to score against, or None.
+    reference_source
+        Where `reference` came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
+    whitened
+        Coils are noise-whitened: noise has variance 1 in real and imaginary parts before multiplication by `scale`.
+    """
+
+    index: FrameIndex
+    kspace: NDArray[np.complex64]
+    mask: NDArray[np.bool_]
+    calibration_extent: tuple[int, int]
+    scale: float
+    image_shape: tuple[int, int]
+    calibration: NDArray[np.complex64] | None = None
+    geometry: Geometry | None = None
+    reference: NDArray[np.float32] | None = None
+    reference_source: str = ""
+    whitened: bool = False

@@ -1,0 +1,142 @@
+"""What a client asked for, in the service's own types."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class PartRole(enum.IntEnum):
+    """What an uploaded part is for (values as on the wire)."""
+
+    KSPACE = 1
+    KSPACE_HEADER = 2
+    MASK = 3
+    REFERENCE = 4
+
+
+class PartFormat(enum.IntEnum):
+    """How the bytes of a part are to be read (values as on the wire); UNSPECIFIED looks at the bytes."""
+
+    UNSPECIFIED = 0
+    ISMRMRD_HDF5 = 1
+    FASTMRI_HDF5 = 2
+    BART_CFL = 3
+    BART_HDR = 4
+    ARRAY = 5
+
+
+class OutputFormat(enum.IntEnum):
+    """Output files (values as on the wire)."""
+
+    FASTMRI_HDF5 = 1
+    MRD = 2
+    NIFTI = 3
+    PNG = 4
+
+
+class Priority(enum.IntEnum):
+    """How urgent the images are (values as on the wire); lower goes first."""
+
+    STAT = 1
+    CLINICAL = 2
+    RESEARCH = 3
+
+
+class UndersamplingKind(enum.IntEnum):
+    """How lines are chosen (values as on the wire)."""
+
+    RANDOM = 1
+    EQUISPACED = 2
+    EQUISPACED_FRACTION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Undersampling:
+    """Retrospective undersampling after fastMRI.
+
+    Parameters
+    ----------
+    kind
+        How lines are chosen.
+    acceleration
+        Wanted acceleration, more than 1.
+    center_fraction
+        Fraction of the columns kept in the centre.
+    """
+
+    kind: UndersamplingKind
+    acceleration: float
+    center_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file or array that was uploaded.
+
+    Parameters
+    ----------
+    role
+        What it is for.
+    format
+        How it is to be read.
+    name
+        File name without folders; may be empty.
+    size_bytes
+        Exact size.
+    shape
+        Axis lengths of an array part, empty otherwise.
+    path
+        Where the bytes are: a file name or ``/proc/self/fd/N``.
+    """
+
+    role: PartRole
+    format: PartFormat
+    name: str
+    size_bytes: int
+    shape: tuple[int, ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may claim.
+
+    Parameters
+    ----------
+    max_scan_bytes
+        Largest uploaded size, and largest size of all k-space or image samples that a file may claim.
+    max_frame_bytes
+        Largest k-space of one frame.
+    max_xml_bytes
+        Largest ISMRMRD header.
+    max_images
+        Most images in one request.
+    """
+
+    max_scan_bytes: int = 4 << 30
+    max_frame_bytes: int = 1 << 30
+    max_xml_bytes: int = 16 << 20
+    max_images: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """One scan to reconstruct, without its samples.
+
+    Parameters
+    ----------
+    parts
+        Uploaded parts; empty for an acquisition stream.
+    outputs
+        Output files to write, in this order.
+    undersampling
+        How to undersample fully sampled data before reconstruction, or None.
+    limits
+        What the scan may claim.
+    """
+
+    parts: tuple[Part, ...] = ()
+    outputs: tuple[OutputFormat, ...] = ()
+    undersampling: Undersampling | None = None
+    limits: Limits = Limits()

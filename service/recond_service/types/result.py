@@ -1,0 +1,53 @@
+"""What comes out of the results room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_service.types.frame import FrameIndex, Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """An image as the client gets it.
+
+    Parameters
+    ----------
+    number
+        Counts the images of a request from 0 in the order of their frames.
+    index
+        Counters.
+    pixels
+        float32 (rows, columns), magnitudes in the units of the measured data, C order.
+    geometry
+        Position and orientation, None where the input has none.
+    """
+
+    number: int
+    index: FrameIndex
+    pixels: NDArray[np.float32]
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Quality figures of a scan; None where a figure does not apply.
+
+    Parameters
+    ----------
+    ssim, psnr, nmse
+        Against the reference, as fastMRI's `evaluate.py` defines them; psnr in dB.
+    data_consistency_residual
+        ``||A x - y|| / ||y||`` over the measured samples, root mean square over images.
+    noise_level
+        Standard deviation of the noise in the images as a fraction of the volume's maximum.
+    """
+
+    ssim: float | None = None
+    psnr: float | None = None
+    nmse: float | None = None
+    data_consistency_residual: float | None = None
+    noise_level: float | None = None
