@@ -1,0 +1,1 @@
+"""Commands of the server that the `recond` command line picks up."""
