@@ -1,0 +1,19 @@
+"""How the processes of one service talk: JSON messages with file descriptors, arrays in anonymous shared memory.
+
+Nothing here unpickles: what comes from the process that parses untrusted bytes is data only. Arrays live in `memfd`s, which have
+no name that could be left behind when a process dies.
+"""
+
+from recond_service.transport.channel import AsyncChannel, BlockingChannel, ChannelClosedError, Message, channel_pair
+from recond_service.transport.frames import FrameLayout
+from recond_service.transport.memory import SharedBlock
+
+__all__ = [
+    "AsyncChannel",
+    "BlockingChannel",
+    "ChannelClosedError",
+    "FrameLayout",
+    "Message",
+    "SharedBlock",
+    "channel_pair",
+]
