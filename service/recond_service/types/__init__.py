@@ -12,7 +12,18 @@ from recond_service.types.errors import (
     UnsupportedDataError,
 )
 from recond_service.types.findings import Finding, FindingList, Severity
-from recond_service.types.frame import Frame, FrameIndex, Geometry
+from recond_service.types.frame import Frame, FrameIndex, Geometry, Window
+from recond_service.types.header import (
+    AcquisitionSystem,
+    CoilLabel,
+    Encoding,
+    EncodingLimits,
+    EncodingSpace,
+    Limit,
+    MrdHeader,
+    ParallelImaging,
+    SequenceParameters,
+)
 from recond_service.types.request import (
     Limits,
     OutputFormat,
@@ -25,10 +36,26 @@ from recond_service.types.request import (
     UndersamplingKind,
 )
 from recond_service.types.result import Figures, FinishedImage
+from recond_service.types.scan import (
+    ACQUISITION_HEADER,
+    AcquisitionBlock,
+    AcquisitionSource,
+    KspaceScan,
+    RawScan,
+    ReferenceVolume,
+)
 
 __all__ = [
+    "ACQUISITION_HEADER",
+    "AcquisitionBlock",
+    "AcquisitionSource",
+    "AcquisitionSystem",
+    "CoilLabel",
     "DeadlineExceededError",
     "DefectError",
+    "Encoding",
+    "EncodingLimits",
+    "EncodingSpace",
     "Figures",
     "Finding",
     "FindingList",
@@ -37,20 +64,28 @@ __all__ = [
     "FrameIndex",
     "Geometry",
     "InvalidInputError",
+    "KspaceScan",
+    "Limit",
     "LimitExceededError",
     "Limits",
     "ModelNotFoundError",
+    "MrdHeader",
     "OutputFormat",
     "OverloadedError",
+    "ParallelImaging",
     "Part",
     "PartFormat",
     "PartRole",
     "Priority",
+    "RawScan",
     "RecondError",
+    "ReferenceVolume",
     "ScanRequest",
+    "SequenceParameters",
     "Severity",
     "UnavailableError",
     "Undersampling",
     "UndersamplingKind",
     "UnsupportedDataError",
+    "Window",
 ]

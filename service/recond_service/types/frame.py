@@ -49,6 +49,16 @@ class Geometry:
     spacing: Vector
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a reconstruction that shows the wanted field of view: `rows` x `columns` pixels from a first one."""
+
+    first_row: int
+    first_column: int
+    rows: int
+    columns: int
+
+
 @dataclass(slots=True)
 class Frame:
     """A conditioned 2-D k-space and what is needed to reconstruct and to finish its image.
@@ -72,6 +82,9 @@ class Frame:
         by it on the way out.
     image_shape
         (rows, columns) of the finished image: the reconstruction is cropped to it about the centre, or interpolated up.
+    window
+        What to cut out of the reconstruction before it is brought to `image_shape`; None for the pixels about the centre, as many
+        as `image_shape` has, or all where that has more.
     geometry
         Position and orientation of the finished image, None where the input has none.
     reference
@@ -88,6 +101,7 @@ class Frame:
     calibration_extent: tuple[int, int]
     scale: float
     image_shape: tuple[int, int]
+    window: Window | None = None
     calibration: NDArray[np.complex64] | None = None
     geometry: Geometry | None = None
     reference: NDArray[np.float32] | None = None
