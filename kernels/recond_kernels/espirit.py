@@ -1,0 +1,145 @@
+"""Coil sensitivities from fully sampled calibration data by ESPIRiT (Uecker et al. 2014, doi:10.1002/mrm.24751).
+
+Patches of calibration k-space lie in a subspace. Projecting every patch of the whole k-space onto it and averaging is a
+convolution in k-space, so in the image it multiplies the coil vector of each pixel by a small Hermitian matrix. Where there is
+object, the coil sensitivities are its eigenvector of eigenvalue 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recond_kernels.fourier import ifft2c
+
+_CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EspiritMaps:
+    """Result of `estimate`.
+
+    Parameters
+    ----------
+    sensitivities
+        complex64 (coils, rows, columns), root sum of squares 1 in every pixel, not cropped. The phase is that of a virtual coil
+        that sees the whole object, so the image keeps a smooth phase.
+    eigenvalues
+        float32 (rows, columns), near 1 where there is object.
+    """
+
+    sensitivities: Tensor
+    eigenvalues: Tensor
+
+
+def estimate(
+    calibration: Tensor,
+    shape: tuple[int, int],
+    *,
+    kernel_width: int = 6,
+    threshold: float = 0.02,
+    iterations: int = 40,
+) -> EspiritMaps:
+    """Estimate coil sensitivities on the grid of an image.
+
+    Parameters
+    ----------
+    calibration
+        complex64 (coils, calibration rows, calibration columns), fully sampled, origin at ``n // 2``; rows and columns may differ.
+    shape
+        (rows, columns) of the maps.
+    kernel_width
+        Width of the patches; reduced to half the shorter side of the calibration data if these are small.
+    threshold
+        Singular values of the patches below this fraction of the largest are noise.
+    iterations
+        Power iterations per pixel.
+
+    Returns
+    -------
+    EspiritMaps
+        The maps, on the device of `calibration`. Independent of the scale of `calibration`.
+
+    Raises
+    ------
+    ValueError
+        `calibration` is zero everywhere, has fewer than two rows or columns, or is larger than `shape`.
+    """
+    coils, rows, columns = calibration.shape
+    if min(rows, columns) < 2 or rows > shape[0] or columns > shape[1]:
+        raise ValueError(f"calibration of {rows} x {columns} does not suit an image of {shape[0]} x {shape[1]}")
+    largest = calibration.abs().max()
+    if not bool(largest > 0):
+        raise ValueError("the calibration data are zero everywhere")
+    width = min(kernel_width, rows // 2, columns // 2)
+    normalised = calibration / largest
+    lags = _projection_lags(normalised, width, threshold)
+    start = _low_resolution(normalised, shape)
+    covariance = torch.einsum("cxy,dxy->cd", start, start.conj()).to(torch.complex128)
+    virtual_coil = torch.linalg.eigh(covariance).eigenvectors[:, -1].to(torch.complex64)
+
+    row_waves, column_waves = (_waves(size, width, calibration.device) for size in shape)
+    # (coils, coils, row lags, column lags) -> (coils, coils, rows, column lags); columns follow in chunks of rows.
+    partial = torch.einsum("cdab,xa->cdxb", lags, row_waves)
+    chunk = max(1, _CHUNK_BYTES // (coils * coils * shape[1] * 8))
+    maps = torch.empty((coils, *shape), dtype=torch.complex64, device=calibration.device)
+    eigenvalues = torch.empty(shape, dtype=torch.float32, device=calibration.device)
+    for first in range(0, shape[0], chunk):
+        part = slice(first, first + chunk)
+        matrices = torch.einsum("cdxb,yb->cdxy", partial[:, :, part], column_waves)
+        maps[:, part], eigenvalues[part] = _dominant(matrices, start[:, part], iterations)
+    phase = torch.sgn(torch.einsum("c,cxy->xy", virtual_coil.conj(), maps))
+    return EspiritMaps(maps * torch.where(phase == 0, 1, phase).conj(), eigenvalues)
+
+
+def _projection_lags(calibration: Tensor, width: int, threshold: float) -> Tensor:
+    """Return complex64 (coils, coils, 2 width - 1, 2 width - 1): the k-space convolution that projects and averages patches."""
+    coils = calibration.shape[0]
+    patches = calibration.unfold(1, width, 1).unfold(2, width, 1)
+    patches = patches.permute(1, 2, 0, 3, 4).reshape(-1, coils * width * width).to(torch.complex128)
+    gram = patches.T @ patches.conj()
+    values, vectors = torch.linalg.eigh(gram)
+    kept = vectors[:, values > threshold**2 * values[-1]]
+    projector = (kept @ kept.mH).reshape(coils, width, width, coils, width, width).to(torch.complex64)
+    lags = projector.new_zeros(coils, coils, 2 * width - 1, 2 * width - 1)
+    for row in range(width):
+        for column in range(width):
+            # Lag = index in the output patch minus index in the input patch, which runs backwards under the flip.
+            block = projector[:, row, column].flip(2, 3)
+            lags[:, :, row : row + width, column : column + width] += block
+    return lags.div(width * width)
+
+
+def _waves(size: int, width: int, device: torch.device) -> Tensor:
+    """Return complex64 (size, 2 width - 1): the plane waves of the lags over the image."""
+    positions = (torch.arange(size, device=device, dtype=torch.float64) - size // 2) / size
+    lags = torch.arange(1 - width, width, device=device, dtype=torch.float64)
+    angles = 2 * math.pi * positions[:, None] * lags
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def _low_resolution(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return complex64 (coils, rows, columns): coil images of the calibration data alone, largest magnitude near 1."""
+    padded = calibration.new_zeros((calibration.shape[0], *shape))
+    starts = [size // 2 - block // 2 for size, block in zip(shape, calibration.shape[1:], strict=True)]
+    padded[:, starts[0] : starts[0] + calibration.shape[1], starts[1] : starts[1] + calibration.shape[2]] = calibration
+    images: Tensor = ifft2c(padded)
+    return images.div(images.abs().max())
+
+
+def _dominant(matrices: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return the eigenvectors (coils, ...) and eigenvalues (...) of largest magnitude of (coils, coils, ...) by power iteration."""
+    # The coil images are nearly the answer. The small constant keeps pixels without signal from starting at zero.
+    vectors = start + 1e-6
+    vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
+    norms = torch.ones_like(vectors[0].real)
+    for _ in range(iterations):
+        products = torch.einsum("cdxy,dxy->cxy", matrices, vectors)
+        norms = torch.linalg.vector_norm(products, dim=0)
+        # A pixel whose product vanishes keeps its vector: it has the eigenvalue 0 and is cropped by every user.
+        alive = norms > torch.finfo(norms.dtype).tiny
+        vectors = torch.where(alive, products / torch.where(alive, norms, 1), vectors)
+    return vectors, norms

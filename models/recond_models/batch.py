@@ -1,0 +1,165 @@
+"""What goes into a model and what comes out: frames with any number of coils, packed without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recond_kernels.coils import CoilLayout
+from torch import Tensor
+
+Array = NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Frames of one size whose coils lie one after another.
+
+    Parameters
+    ----------
+    kspace
+        complex64 (coils of all frames, rows, columns), zero where nothing was measured; centred orthonormal DFT.
+    coil_offsets
+        int64 (batch + 1,), starting at 0: frame b has the coils ``coil_offsets[b]:coil_offsets[b + 1]``.
+    masks
+        bool (batch, rows, columns), true where measured.
+    calibrations
+        For each frame complex64 (coils, calibration rows, calibration columns), fully sampled k-space centred at ``n // 2``, or
+        None. Its scale may differ from that of `kspace`.
+
+    Raises
+    ------
+    ValueError
+        Types or shapes do not belong together.
+    """
+
+    kspace: Tensor
+    coil_offsets: Tensor
+    masks: Tensor
+    calibrations: tuple[Tensor | None, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.kspace, "kspace", torch.complex64, 3)
+        _require(self.coil_offsets, "coil_offsets", torch.int64, 1)
+        _require(self.masks, "masks", torch.bool, 3)
+        layout = CoilLayout.from_offsets(self.coil_offsets)
+        layout.check(self.kspace)
+        if tuple(self.masks.shape) != (layout.batch, *self.kspace.shape[1:]):
+            raise ValueError(
+                f"masks have the shape {tuple(self.masks.shape)}, expected {(layout.batch, *self.kspace.shape[1:])}"
+            )
+        if len(self.calibrations) != layout.batch:
+            raise ValueError(f"there are {len(self.calibrations)} calibrations for {layout.batch} frames")
+        for number, (calibration, coils) in enumerate(zip(self.calibrations, layout.counts, strict=True)):
+            if calibration is None:
+                continue
+            _require(calibration, f"calibrations[{number}]", torch.complex64, 3)
+            if calibration.shape[0] != coils:
+                raise ValueError(f"calibrations[{number}] has {calibration.shape[0]} coils, its frame has {coils}")
+
+    @classmethod
+    def pack(
+        cls,
+        kspaces: Sequence[Array],
+        masks: Sequence[Array],
+        calibrations: Sequence[Array | None] | None = None,
+    ) -> PackedBatch:
+        """Pack frames.
+
+        Parameters
+        ----------
+        kspaces
+            For each frame complex64 (coils, rows, columns); rows and columns the same for all.
+        masks
+            For each frame bool (rows, columns).
+        calibrations
+            For each frame complex64 (coils, calibration rows, calibration columns) or None; None if there are none at all.
+
+        Returns
+        -------
+        PackedBatch
+            A copy of the data.
+
+        Raises
+        ------
+        ValueError
+            There are no frames, or types or shapes do not belong together.
+        """
+        tensors = [torch.as_tensor(kspace) for kspace in kspaces]
+        if not tensors:
+            raise ValueError("a batch needs at least one frame")
+        shapes = {tuple(tensor.shape[1:]) for tensor in tensors}
+        if len(shapes) > 1:
+            raise ValueError(f"frames of a batch have the same rows and columns, got {sorted(shapes)}")
+        offsets = np.cumsum([0, *(tensor.shape[0] for tensor in tensors)], dtype=np.int64)
+        blocks = [None] * len(tensors) if calibrations is None else calibrations
+        return cls(
+            torch.cat(tensors),
+            torch.from_numpy(offsets),
+            torch.stack([torch.as_tensor(mask) for mask in masks]),
+            tuple(None if block is None else torch.as_tensor(block) for block in blocks),
+        )
+
+    @property
+    def layout(self) -> CoilLayout:
+        """Coils of each frame."""
+        return CoilLayout.from_offsets(self.coil_offsets)
+
+    def __len__(self) -> int:
+        return len(self.calibrations)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Images of a batch.
+
+    Parameters
+    ----------
+    images
+        float32 (batch, rows, columns) on the CPU: magnitudes in the units of the k-space, whatever its scale.
+    residuals
+        float64 (batch,): ``||A x - y|| / ||y||`` over the measured samples; None for models that do not fit the samples.
+    """
+
+    images: Tensor
+    residuals: Tensor | None = None
+
+
+def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:
+    """Cut the calibration block out of k-space.
+
+    Parameters
+    ----------
+    kspace
+        complex64 (coils, rows, columns), origin at ``n // 2``.
+    extent
+        (rows, columns) of the block.
+
+    Returns
+    -------
+    ndarray
+        complex64 (coils, *extent), origin at ``n // 2`` of the block; a view.
+
+    Raises
+    ------
+    ValueError
+        The block is empty or larger than k-space.
+    """
+    starts = [size // 2 - wanted // 2 for size, wanted in zip(kspace.shape[1:], extent, strict=True)]
+    if (
+        min(extent) < 1
+        or min(starts) < 0
+        or any(s + w > n for s, w, n in zip(starts, extent, kspace.shape[1:], strict=True))
+    ):
+        raise ValueError(f"no centred block of {extent} in k-space of {kspace.shape[1:]}")
+    return kspace[:, starts[0] : starts[0] + extent[0], starts[1] : starts[1] + extent[1]]
+
+
+def _require(tensor: Tensor, name: str, dtype: torch.dtype, axes: int) -> None:
+    """Raise ValueError unless the tensor has this type and number of axes."""
+    if tensor.dtype != dtype or tensor.ndim != axes:
+        raise ValueError(f"{name} must be {dtype} with {axes} axes, got {tensor.dtype} {tuple(tensor.shape)}")

@@ -1,0 +1,88 @@
+"""Compressed sensing with wavelets."""
+
+from __future__ import annotations
+
+import numpy as np
+import sigpy
+import sigpy.mri
+import torch
+from numpy.typing import NDArray
+from recond_kernels.sense import SenseEncoding, sample
+from torch import Tensor
+
+from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.classical import sensitivities
+from recond_models.classical.scale import normalise, restore
+from recond_models.registry import ModelInfo
+
+REGULARISATION = 0.003
+"""Weight of the l1 norm of the wavelet coefficients as a fraction of the bright pixels (99th percentile) of ``|A^H y|``."""
+
+_ITERATIONS = 60
+
+
+class L1Wavelet:
+    """SENSE with an l1 penalty on Daubechies-4 wavelets, by FISTA (Lustig et al. 2007, doi:10.1002/mrm.21391).
+
+    Minimises ``1/2 ||A x - y||^2 + lambda ||W x||_1`` with sigpy. Its solver works on the CPU whatever the device: one frame of
+    320 x 320 with 8 coils takes about two seconds of one core.
+
+    Parameters
+    ----------
+    info
+        Its entry in the registry.
+    device
+        torch device for the coil sensitivities.
+    """
+
+    def __init__(self, info: ModelInfo, device: str = "cpu") -> None:
+        self.info = info
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def reconstruct(self, batch: PackedBatch) -> Reconstruction:
+        """Return images and residuals of a batch.
+
+        Raises
+        ------
+        UnsuitableModelError
+            A frame has a single coil, or no or too few calibration data.
+        """
+        layout = batch.layout
+        kspace, scales = normalise(sample(batch.kspace, batch.masks, layout), layout)
+        maps = sensitivities.estimate(batch, self.info, self._device).cpu()
+        encoding = SenseEncoding(maps, batch.masks, layout)
+        zero_filled = encoding.adjoint(kspace)
+        images = torch.stack(
+            [
+                _reconstruct_frame(*frame)
+                for frame in zip(
+                    torch.split(kspace, list(layout.counts)),
+                    torch.split(maps, list(layout.counts)),
+                    batch.masks,
+                    zero_filled,
+                    strict=True,
+                )
+            ]
+        )
+        residuals = encoding.relative_residuals(images, kspace)
+        return Reconstruction(restore(images.abs(), scales.cpu()), residuals)
+
+
+def _reconstruct_frame(kspace: Tensor, maps: Tensor, mask: Tensor, zero_filled: Tensor) -> Tensor:
+    """Return the complex64 image (rows, columns) of one frame."""
+    bright = float(np.percentile(zero_filled.abs().numpy(), 99))
+    if bright == 0:
+        return torch.zeros_like(zero_filled)
+    solver = sigpy.mri.app.L1WaveletRecon(
+        kspace.numpy(),
+        maps.numpy(),
+        REGULARISATION * bright,
+        weights=mask.numpy().astype(np.float32),
+        # The norm of A is 1 at most. sigpy would find that out by power iterations from a random start.
+        alpha=1,
+        max_iter=_ITERATIONS,
+        show_pbar=False,
+    )
+    image: NDArray[np.complex64] = solver.run()
+    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.complex64))

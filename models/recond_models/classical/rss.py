@@ -1,0 +1,36 @@
+"""Zero-filled root sum of squares."""
+
+from __future__ import annotations
+
+import torch
+from recond_kernels.coils import root_sum_of_squares
+from recond_kernels.fourier import ifft2c
+from recond_kernels.sense import sample
+
+from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.classical.scale import normalise, restore
+from recond_models.registry import ModelInfo
+
+
+class RootSumOfSquares:
+    """Root sum of squares of the zero-filled coil images (Roemer et al. 1990, doi:10.1002/mrm.1910160203).
+
+    Parameters
+    ----------
+    info
+        Its entry in the registry.
+    device
+        torch device.
+    """
+
+    def __init__(self, info: ModelInfo, device: str = "cpu") -> None:
+        self.info = info
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def reconstruct(self, batch: PackedBatch) -> Reconstruction:
+        """Return the images of a batch; there are no residuals."""
+        layout = batch.layout
+        masked = sample(batch.kspace.to(self._device), batch.masks.to(self._device), layout)
+        kspace, scales = normalise(masked, layout)
+        return Reconstruction(restore(root_sum_of_squares(ifft2c(kspace), layout), scales))

@@ -1,0 +1,250 @@
+"""The models that exist, which of them suits a sampling, and how to make one. Free of torch until `load` is called."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from recond_models.batch import PackedBatch, Reconstruction
+    from recond_models.sampling import Sampling
+
+MINIMUM_CALIBRATION = 8
+"""Fewest calibration rows and columns from which coil sensitivities are estimated: room for kernels of 4 and their shifts."""
+
+
+class UnknownModelError(LookupError):
+    """There is no model of that name or version."""
+
+
+class UnsuitableModelError(ValueError):
+    """The model cannot reconstruct data that were sampled like this."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known about a model without loading it.
+
+    Parameters
+    ----------
+    name
+        Name, as in ``recond reconstruct --model NAME``.
+    version
+        Version; another version may give another image.
+    description
+        One sentence for people.
+    kind
+        With or without trained weights.
+    reference
+        Where the method comes from.
+    needs_calibration
+        It needs a fully sampled calibration region and at least two coils.
+    fits_samples
+        It fits the measured samples, so that a data-consistency residual says something about its images.
+    weights_sha256
+        Hexadecimal SHA-256 of the weights, empty for classical models.
+    """
+
+    name: str
+    version: str
+    description: str
+    kind: Literal["classical", "network"]
+    reference: str
+    needs_calibration: bool
+    fits_samples: bool
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What `auto` picks.
+
+    Parameters
+    ----------
+    info
+        The model.
+    reason
+        Why, in one sentence.
+    """
+
+    info: ModelInfo
+    reason: str
+
+
+class Reconstructor(Protocol):
+    """A loaded model."""
+
+    info: ModelInfo
+
+    def reconstruct(self, batch: PackedBatch) -> Reconstruction:
+        """Reconstruct every frame of a batch; the image of a frame does not depend on the others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A model and where its class is. The class is named, not imported: looking at the list must not load torch."""
+
+    info: ModelInfo
+    module: str
+    class_name: str
+
+
+_RSS = _Entry(
+    ModelInfo(
+        name="rss",
+        version="1",
+        description="Zero-filled root sum of squares of the coil images.",
+        kind="classical",
+        reference="Roemer et al. 1990, Magn Reson Med 16:192-225, doi:10.1002/mrm.1910160203",
+        needs_calibration=False,
+        fits_samples=False,
+    ),
+    "recond_models.classical.rss",
+    "RootSumOfSquares",
+)
+_CG_SENSE = _Entry(
+    ModelInfo(
+        name="cg-sense",
+        version="1",
+        description="Iterative SENSE by conjugate gradients with ESPIRiT maps and a small Tikhonov term.",
+        kind="classical",
+        reference="Pruessmann et al. 2001, Magn Reson Med 46:638-651, doi:10.1002/mrm.1241; "
+        "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
+        needs_calibration=True,
+        fits_samples=True,
+    ),
+    "recond_models.classical.cg_sense",
+    "CgSense",
+)
+_L1_WAVELET = _Entry(
+    ModelInfo(
+        name="l1-wavelet",
+        version="1",
+        description="Compressed sensing: SENSE with ESPIRiT maps and sparse wavelet coefficients.",
+        kind="classical",
+        reference="Lustig et al. 2007, Magn Reson Med 58:1182-1195, doi:10.1002/mrm.21391; "
+        "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
+        needs_calibration=True,
+        fits_samples=True,
+    ),
+    "recond_models.classical.l1_wavelet",
+    "L1Wavelet",
+)
+_ENTRIES = (_RSS, _CG_SENSE, _L1_WAVELET)
+
+
+def available() -> tuple[ModelInfo, ...]:
+    """Return all models, newest version first within a name."""
+    return tuple(entry.info for entry in _ENTRIES)
+
+
+def find(name: str, version: str = "") -> ModelInfo:
+    """Return a model by name, the newest unless a version is given.
+
+    Raises
+    ------
+    UnknownModelError
+        There is none; the message lists those there are.
+    """
+    return _find(name, version).info
+
+
+def check(info: ModelInfo, sampling: Sampling) -> None:
+    """Refuse a model that cannot reconstruct data sampled like this.
+
+    Parameters
+    ----------
+    info
+        The model.
+    sampling
+        The data.
+
+    Raises
+    ------
+    UnsuitableModelError
+        Something is missing; the message says what, and what to do.
+    """
+    missing = _missing_for_sensitivities(sampling)
+    if info.needs_calibration and missing:
+        raise UnsuitableModelError(
+            f"{info.name} needs coil sensitivities, but {missing}: acquire calibration lines around the centre of k-space with two "
+            f"or more coils, or use the model rss"
+        )
+
+
+def choose(sampling: Sampling) -> Choice:
+    """Pick a model.
+
+    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and several times faster.
+
+    Parameters
+    ----------
+    sampling
+        How the data were sampled.
+
+    Returns
+    -------
+    Choice
+        Always a model that `check` accepts.
+    """
+    if sampling.pattern == "full":
+        return Choice(_RSS.info, "no line is missing between the first and the last, so rss is exact")
+    missing = _missing_for_sensitivities(sampling)
+    if missing:
+        return Choice(_RSS.info, f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing")
+    acceleration = f"{sampling.acceleration:.1f}-fold"
+    if sampling.pattern == "uniform" and sampling.spacing <= sampling.coils // 2:
+        reason = f"{acceleration} uniform undersampling with calibration is well determined by {sampling.coils} coils"
+        return Choice(_CG_SENSE.info, reason)
+    reason = f"{acceleration} {sampling.pattern} undersampling with calibration gains from a sparse image"
+    return Choice(_L1_WAVELET.info, reason)
+
+
+def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
+    """Make a model ready to run; imports torch, and sigpy where the model needs it.
+
+    Parameters
+    ----------
+    name, version
+        As for `find`.
+    device
+        torch device to compute on.
+
+    Returns
+    -------
+    Reconstructor
+        The model.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such model.
+    """
+    entry = _find(name, version)
+    factory = getattr(importlib.import_module(entry.module), entry.class_name)
+    model: Reconstructor = factory(entry.info, device)
+    return model
+
+
+def _find(name: str, version: str) -> _Entry:
+    """Return the first entry of that name and version."""
+    for entry in _ENTRIES:
+        if entry.info.name == name and version in {"", entry.info.version}:
+            return entry
+    names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in _ENTRIES)
+    wanted = f"{name!r} in version {version!r}" if version else repr(name)
+    raise UnknownModelError(f"there is no model {wanted}; there are {names}")
+
+
+def _missing_for_sensitivities(sampling: Sampling) -> str:
+    """Return what is missing to estimate coil sensitivities, empty if nothing is."""
+    if sampling.coils < 2:
+        return "there is a single coil"
+    rows, columns = sampling.calibration
+    if min(rows, columns) == 0:
+        return "there is no calibration region"
+    if min(rows, columns) < MINIMUM_CALIBRATION:
+        return f"the calibration region of {rows} x {columns} is smaller than {MINIMUM_CALIBRATION} x {MINIMUM_CALIBRATION}"
+    return ""
