@@ -104,7 +104,7 @@ def _projection_lags(calibration: Tensor, width: int, threshold: float) -> Tenso
     values, vectors = torch.linalg.eigh(gram)
     kept = vectors[:, values > threshold**2 * values[-1]]
     projector = (kept @ kept.mH).reshape(coils, width, width, coils, width, width).to(torch.complex64)
-    lags = projector.new_zeros(coils, coils, 2 * width - 1, 2 * width - 1)
+    lags: Tensor = projector.new_zeros(coils, coils, 2 * width - 1, 2 * width - 1)
     for row in range(width):
         for column in range(width):
             # Lag = index in the output patch minus index in the input patch, which runs backwards under the flip.

@@ -177,7 +177,8 @@ def check(info: ModelInfo, sampling: Sampling) -> None:
 def choose(sampling: Sampling) -> Choice:
     """Pick a model.
 
-    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and several times faster.
+    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and several times
+    faster.
 
     Parameters
     ----------
