@@ -1,0 +1,233 @@
+"""ISMRMRD (MRD version 1) HDF5 files.
+
+A file has one group for each measurement (`dataset`, or `dataset_1`, `dataset_2`, ...) with the XML header in `xml` and the
+readouts in `data`, a compound of `head` (the 340-byte header), `traj` and `data` (float32 of variable length, real and imaginary
+parts interleaved). The last measurement with imaging readouts is the scan; a measurement before it that has only noise readouts
+is its noise scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_service.ingest.acquisitions import check_encodings, offsets_of, readout_lengths
+from recond_service.ingest.hdf5 import (
+    child_dataset,
+    child_group,
+    child_names,
+    h5py_errors,
+    has_child,
+    is_group,
+    open_file,
+)
+from recond_service.ingest.header import read_header
+from recond_service.types import (
+    ACQUISITION_HEADER,
+    AcquisitionBlock,
+    AcquisitionSource,
+    FindingList,
+    InvalidInputError,
+    LimitExceededError,
+    Limits,
+    Part,
+    RawScan,
+)
+
+_BLOCK_BYTES = 8 << 20
+_FIRST_BLOCK = 16
+_LARGEST_BLOCK = 256
+_NOISE = np.uint64(1 << 18)
+
+
+def measurement_groups(file: h5py.File) -> list[str]:
+    """Return the names of the groups that hold raw data, in the order in which they were measured."""
+    names = [name for name in child_names(file) if is_group(file, name)]
+    return [name for name in names if has_child(file[name], "xml") and has_child(file[name], "data")]
+
+
+def read_ismrmrd(part: Part, limits: Limits, findings: FindingList) -> RawScan:
+    """Find the scan, and its noise scan, in an ISMRMRD file. Readouts are read later.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is not ISMRMRD, damaged, or refers to other files.
+    LimitExceededError
+        If it claims more than the limits allow.
+    """
+    with open_file(part.path, part.name) as file:
+        names = measurement_groups(file)
+        if not names:
+            _explain_missing(file)
+        chosen = _imaging_group(file, names, limits)
+        source = _source(file, chosen, part, limits, findings)
+        earlier = names[: names.index(chosen)]
+        noise_name = next((name for name in reversed(earlier) if _only_noise(file, name, limits)), None)
+        noise = None if noise_name is None else _source(file, noise_name, part, limits, FindingList())
+    ignored = [name for name in names if name not in (chosen, noise_name)]
+    if ignored:
+        findings.warn(
+            "measurements-ignored",
+            f"The file has {len(names)} measurements; {chosen} is reconstructed, {', '.join(ignored[:5])} not.",
+            len(ignored),
+        )
+    return RawScan(source, noise, part.name)
+
+
+def _explain_missing(file: h5py.File) -> None:
+    for name in child_names(file):
+        if is_group(file, name):
+            for member in ("xml", "data"):
+                if not has_child(file[name], member) and (
+                    has_child(file[name], "xml") or has_child(file[name], "data")
+                ):
+                    raise InvalidInputError(
+                        f"The group {name} has no {member}: an ISMRMRD measurement needs both `xml` and `data`.",
+                        reason="HDF5_MISSING",
+                        field=f"{name}/{member}",
+                    )
+        elif name.startswith("dataset"):
+            child_group(file, name)
+    raise InvalidInputError(
+        "The file has no group with `xml` and `data` (ISMRMRD) and no dataset `kspace` (fastMRI): it is not raw data.",
+        reason="NOT_RAW_DATA",
+        field="dataset",
+    )
+
+
+def _data(file: h5py.File, name: str, limits: Limits) -> h5py.Dataset:
+    group = child_group(file, name)
+    dataset = child_dataset(group, "data", limits)
+    place = f"{name}/data"
+    with h5py_errors(place):
+        dtype = dataset.dtype
+        fields = dtype.fields or {}
+        fits = (
+            dataset.ndim == 1
+            and {"head", "traj", "data"} <= set(fields)
+            and h5py.check_vlen_dtype(fields["data"][0]) == np.dtype("<f4")
+            and h5py.check_vlen_dtype(fields["traj"][0]) == np.dtype("<f4")
+            and _same_header(fields["head"][0])
+        )
+    if not fits:
+        raise InvalidInputError(
+            f"{place} is not a list of ISMRMRD acquisitions (head, traj, data): write the file with an ISMRMRD library.",
+            reason="ACQUISITION_LAYOUT",
+            field=place,
+        )
+    return dataset
+
+
+def _same_header(dtype: np.dtype[np.void]) -> bool:
+    """Tell whether a stored header has the fields of `ACQUISITION_HEADER`, at whatever offsets."""
+    if dtype.names != ACQUISITION_HEADER.names:
+        return False
+    pairs = [(dtype[name], ACQUISITION_HEADER[name]) for name in ACQUISITION_HEADER.names or ()]
+    pairs += [
+        (dtype["idx"][name], ACQUISITION_HEADER["idx"][name])
+        for name in ACQUISITION_HEADER["idx"].names or ()
+        if dtype["idx"].names == ACQUISITION_HEADER["idx"].names
+    ]
+    return dtype["idx"].names == ACQUISITION_HEADER["idx"].names and all(
+        stored == packed for stored, packed in pairs if packed.names is None
+    )
+
+
+def _imaging_group(file: h5py.File, names: list[str], limits: Limits) -> str:
+    if len(names) == 1:
+        return names[0]
+    return next((name for name in reversed(names) if not _only_noise(file, name, limits)), names[-1])
+
+
+def _only_noise(file: h5py.File, name: str, limits: Limits) -> bool:
+    dataset = _data(file, name, limits)
+    step = 1024
+    for start in range(0, len(dataset), step):
+        with h5py_errors(f"{name}/data"):
+            flags = dataset.fields("head")[start : start + step]["flags"]
+        if not (flags & _NOISE).all():
+            return False
+    return len(dataset) > 0
+
+
+def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: FindingList) -> AcquisitionSource:
+    header = read_header(_xml(file, name, limits), limits, findings)
+    count = len(_data(file, name, limits))
+
+    def blocks() -> Iterator[AcquisitionBlock]:
+        with open_file(part.path, part.name) as again:
+            dataset = _data(again, name, limits)
+            first = 0
+            for block in _blocks(dataset, f"{name}/data", limits):
+                check_encodings(block.headers, header, block.place, first)
+                first += len(block)
+                yield block
+
+    return AcquisitionSource(header, count, blocks, name)
+
+
+def _xml(file: h5py.File, name: str, limits: Limits) -> bytes:
+    place = f"{name}/xml"
+    dataset = child_dataset(child_group(file, name), "xml", limits)
+    if dataset.size != 1 or dataset.dtype.itemsize > limits.max_xml_bytes:
+        raise InvalidInputError(
+            f"{place} has {dataset.size} entries; an ISMRMRD measurement has one header of at most {limits.max_xml_bytes} bytes.",
+            reason="HEADER_COUNT",
+            field=place,
+        )
+    with h5py_errors(place):
+        value = dataset[()]
+        if isinstance(value, np.ndarray):
+            value = value.reshape(-1)[0]
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes):
+        raise InvalidInputError(
+            f"{place} is not text: it must hold the XML header.", reason="HEADER_NOT_XML", field=place
+        )
+    return value
+
+
+def _blocks(dataset: h5py.Dataset, place: str, limits: Limits) -> Iterator[AcquisitionBlock]:
+    """Read readouts in blocks of about 8 MiB: enough to be fast, little enough to be held beside the frames."""
+    start, step, total = 0, _FIRST_BLOCK, 0
+    while start < len(dataset):
+        with h5py_errors(place):
+            rows = dataset[start : start + step]
+        headers = np.empty(len(rows), ACQUISITION_HEADER)
+        headers[...] = rows["head"]
+        lengths = readout_lengths(headers)
+        stored = np.fromiter((len(row) for row in rows["data"]), np.int64, len(rows))
+        _check_lengths(headers, lengths, stored, place, start)
+        total += 8 * int(lengths.sum())
+        if total > limits.max_scan_bytes:
+            raise LimitExceededError(
+                f"{place} holds more than {limits.max_scan_bytes} bytes of samples, which is what this service takes.",
+                reason="SCAN_TOO_LARGE",
+                field=place,
+            )
+        samples: NDArray[np.complex64] = np.concatenate(list(rows["data"])).view(np.complex64)
+        del rows
+        yield AcquisitionBlock(headers, samples, offsets_of(lengths), place)
+        start += len(headers)
+        mean = max(1, 8 * int(lengths.sum()) // len(headers))
+        step = max(1, min(4 * step, _BLOCK_BYTES // mean, _LARGEST_BLOCK))
+
+
+def _check_lengths(
+    headers: NDArray[np.void], lengths: NDArray[np.int64], stored: NDArray[np.int64], place: str, first: int
+) -> None:
+    wrong = stored != 2 * lengths
+    if wrong.any():
+        number = int(np.argmax(wrong))
+        field = f"{place}[{first + number}].data"
+        raise InvalidInputError(
+            f"{field} has {int(stored[number])} values; {int(headers['active_channels'][number])} channels of "
+            f"{int(headers['number_of_samples'][number])} complex samples have {int(2 * lengths[number])}.",
+            reason="ACQUISITION_SIZE",
+            field=field,
+        )
