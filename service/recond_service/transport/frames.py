@@ -104,16 +104,18 @@ class FrameLayout:
         return block
 
     @staticmethod
-    def _array(block: SharedBlock, dtype: type, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+    def _array(  # writable also for readers: torch takes no others without complaint
+        block: SharedBlock, dtype: type, shape: tuple[int, ...], offset: int
+    ) -> NDArray[Any]:
         return block.array(dtype, shape, offset, writable=True, populate=True)
 
     def kspace(self, block: SharedBlock) -> NDArray[np.complex64]:
         """Map the k-space, complex64 (coils, rows, columns)."""
-        return block.array(np.complex64, (self.coils, self.rows, self.columns), populate=True)
+        return self._array(block, np.complex64, (self.coils, self.rows, self.columns), 0)
 
     def mask(self, block: SharedBlock) -> NDArray[np.bool_]:
         """Map the mask, bool (rows, columns)."""
-        return block.array(np.bool_, (self.rows, self.columns), self._mask_offset)
+        return self._array(block, np.bool_, (self.rows, self.columns), self._mask_offset)
 
     def calibration(self, block: SharedBlock) -> NDArray[np.complex64] | None:
         """Map the calibration, complex64 (coils, calibration rows, calibration columns), or return None if there is none.
@@ -124,6 +126,6 @@ class FrameLayout:
         if rows == 0 or columns == 0:
             return None
         if self.calibration_apart:
-            return block.array(np.complex64, (self.coils, rows, columns), self._calibration_offset)
+            return self._array(block, np.complex64, (self.coils, rows, columns), self._calibration_offset)
         top, left = self.rows // 2 - rows // 2, self.columns // 2 - columns // 2
         return self.kspace(block)[:, top : top + rows, left : left + columns]

@@ -1,0 +1,344 @@
+"""One `Reconstruct` call: the client on one side, its scan process on the other, the scheduler between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from recond.v1 import reconstruction_pb2 as pb
+from recond_models import registry
+from recond_models.sampling import Sampling
+
+from recond_service.api import wire
+from recond_service.api.upload import AcquisitionCounter, Elapsed, Inbox, Upload
+from recond_service.backends import FrameInput
+from recond_service.config import Settings
+from recond_service.scanprocess import ScanProcess, ScanProcessHost
+from recond_service.scanprocess.codec import (
+    figures_from_json,
+    finding_from_json,
+    geometry_from_json,
+    index_from_json,
+    request_to_json,
+)
+from recond_service.scheduling import Admission, FrameJob, Scheduler, Ticket
+from recond_service.telemetry import Metrics
+from recond_service.transport import FrameLayout, Message, SharedBlock
+from recond_service.types import (
+    DefectError,
+    FindingList,
+    InvalidInputError,
+    ModelNotFoundError,
+    OutputFormat,
+    UnsupportedDataError,
+)
+
+PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
+_FRAMES_AHEAD = 3  # frames of one request that may be between conditioning and the client
+_BATCHES_AHEAD = 4  # acquisition batches that the scan process has not taken yet
+_STREAM_BYTES = 64 << 20  # what a stream of unknown size is taken to hold at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a call needs of the service."""
+
+    settings: Settings
+    admission: Admission
+    scheduler: Scheduler
+    scan_processes: ScanProcessHost
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls.
+
+    Parameters
+    ----------
+    name
+        For fairness between clients.
+    deadline
+        On the clock of the event loop, or None.
+    """
+
+    name: str
+    deadline: float | None
+
+
+class Call:
+    """State of one call.
+
+    Parameters
+    ----------
+    rooms
+        The service.
+    request_id
+        Names the call.
+    caller
+        Who calls.
+    inbox
+        What the client sends.
+    write
+        Sends a message to the client; waits while the client does not read.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        request_id: str,
+        caller: Caller,
+        inbox: Inbox,
+        write: Callable[[pb.ReconstructResponse], Awaitable[None]],
+    ) -> None:
+        self._rooms = rooms
+        self._request_id = request_id
+        self._caller = caller
+        self._inbox = inbox
+        self._write_unlocked = write
+        self._writing = asyncio.Lock()
+        self._findings = FindingList()
+        self._model: registry.ModelInfo | None = None
+        self._asked_for = False
+        self._residuals: dict[int, float | None] = {}
+        self._images_sent = 0
+        self._frames: int | None = None  # how many there are, once known
+        self._consumed = asyncio.Semaphore(_BATCHES_AHEAD)
+        self._upload_time = Elapsed()
+        self._total_time = Elapsed()
+        self.stages: dict[str, float] = {"queue": 0.0, "compute": 0.0}
+
+    @property
+    def model(self) -> str:
+        """Name of the model that runs; empty while that is not decided."""
+        return self._model.name if self._model else ""
+
+    async def run(self) -> None:
+        """Serve the call.
+
+        Raises
+        ------
+        RecondError
+            What keeps it from its images.
+        """
+        message = await self._inbox.next_of("spec", "the first message of a call")
+        if message is None:
+            raise InvalidInputError("the call ended before its spec", reason="NO_SPEC", field="spec")
+        settings = self._rooms.settings
+        spec = wire.read_spec(message.spec, settings.limits())
+        self._resolve_names(spec)
+        with self._rooms.admission.admit(spec.size_bytes or _STREAM_BYTES) as ticket:
+            await self._write(pb.ReconstructResponse(accepted=pb.Accepted(request_id=self._request_id)))
+            memory = int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES)
+            async with (
+                await self._rooms.scan_processes.open(memory, settings.scan_cpu_seconds) as scan,
+                asyncio.TaskGroup() as group,
+            ):
+                feed = group.create_task(
+                    self._feed_stream(scan, spec) if spec.streamed else self._feed_parts(scan, spec)
+                )
+                await self._follow(scan, spec, ticket, group)
+                feed.cancel()
+
+    def _resolve_names(self, spec: wire.Spec) -> None:
+        if spec.heads:
+            raise ModelNotFoundError(
+                f"no head {spec.heads[0]!r}: this service has none; leave heads empty",
+                reason="NO_SUCH_HEAD",
+                field="spec.heads",
+            )
+        self._asked_for = bool(spec.model)
+        if spec.model:
+            try:
+                self._model = registry.find(spec.model, spec.model_version)
+            except registry.UnknownModelError as error:
+                raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
+
+    async def _write(self, response: pb.ReconstructResponse) -> None:
+        async with self._writing:
+            await self._write_unlocked(response)
+
+    # --- input ---
+
+    async def _feed_parts(self, scan: ScanProcess, spec: wire.Spec) -> None:
+        with Upload(spec.request.parts) as upload:
+            await upload.receive(self._inbox)
+            self._upload_time.stop()
+            await scan.send("open", request_to_json(spec.request), [block.fd for block in upload.blocks])
+        await scan.send("credit", {"frames": _FRAMES_AHEAD})
+
+    async def _feed_stream(self, scan: ScanProcess, spec: wire.Spec) -> None:
+        await scan.send("open", request_to_json(spec.request))
+        await scan.send("credit", {"frames": _FRAMES_AHEAD})
+        message = await self._inbox.next_of("mrd_header", "the first message after the spec of a stream")
+        if message is None:
+            raise InvalidInputError(
+                "the stream ended before the MRD header", reason="INPUT_INCOMPLETE", field="mrd_header"
+            )
+        with SharedBlock.holding("recond-header", message.mrd_header.xml) as block:
+            await scan.send("header", {"size": block.size}, [block.fd])
+        counter = AcquisitionCounter(spec.request.limits)
+        while (message := await self._inbox.next_of("acquisitions", "the readouts of the stream")) is not None:
+            batch = message.acquisitions
+            counter.check(batch)
+            await self._consumed.acquire()
+            sizes = {
+                "headers": len(batch.headers),
+                "trajectories": len(batch.trajectories),
+                "samples": len(batch.samples),
+            }
+            with SharedBlock.holding("recond-batch", batch.headers, batch.trajectories, batch.samples) as block:
+                await scan.send("acquisitions", {"count": batch.count, **sizes}, [block.fd])
+        self._upload_time.stop()
+        await scan.send("end")
+
+    # --- what the scan process says ---
+
+    async def _follow(self, scan: ScanProcess, spec: wire.Spec, ticket: Ticket, group: asyncio.TaskGroup) -> None:
+        while True:
+            message = await scan.receive()
+            try:
+                match message.op:
+                    case "frame":
+                        await self._on_frame(message, scan, spec, ticket, group)
+                    case "consumed":
+                        self._consumed.release()
+                    case "frames-done":
+                        self._frames = int(message.body["count"])
+                        await self._finish_if_complete(scan)
+                    case "image":
+                        await self._on_image(message, spec)
+                        await scan.send("credit", {"frames": 1})
+                        await self._finish_if_complete(scan)
+                    case "file":
+                        await self._on_file(message)
+                    case "summary":
+                        await self._on_summary(message)
+                        return
+                    case _:
+                        raise DefectError(f"the scan process said {message.op!r}", reason="SCAN_PROCESS")
+            except (KeyError, TypeError, ValueError) as error:
+                raise DefectError(
+                    f"the scan process sent a malformed {message.op!r}: {error!r}; report the request id",
+                    reason="SCAN_PROCESS",
+                ) from error
+            finally:
+                message.close_fds()
+
+    async def _on_frame(
+        self, message: Message, scan: ScanProcess, spec: wire.Spec, ticket: Ticket, group: asyncio.TaskGroup
+    ) -> None:
+        number = int(message.body["number"])
+        layout = FrameLayout.from_json(message.body["layout"])
+        sampling = Sampling.from_json(message.body["sampling"])
+        model = self._model_for(sampling)
+        if number == 0:
+            await self._announce(model, sampling)
+        frame = FrameInput(layout, message.take_block(layout.size))
+        job = FrameJob(
+            model=model,
+            frame=frame,
+            client=self._caller.name,
+            priority=spec.priority,
+            deadline=self._caller.deadline,
+            done=asyncio.get_running_loop().create_future(),
+        )
+        group.create_task(self._reconstruct(number, job, scan, ticket))
+
+    def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
+        """Return the model that was asked for, or choose one by the first frame."""
+        if self._model is None:
+            self._model = registry.choose(sampling).info
+        try:
+            registry.check(self._model, sampling)
+        except registry.UnsuitableModelError as error:
+            raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model") from error
+        return self._model
+
+    async def _announce(self, model: registry.ModelInfo, sampling: Sampling) -> None:
+        reason = "asked for" if self._asked_for else registry.choose(sampling).reason
+        plan = pb.Plan(model=model.name, version=model.version, reason=reason, images=self._frames or 0)
+        await self._write(pb.ReconstructResponse(plan=plan))
+
+    async def _reconstruct(self, number: int, job: FrameJob, scan: ScanProcess, ticket: Ticket) -> None:
+        layout = job.frame.layout
+        ticket.hold(layout.size)
+        with job.frame.block:
+            self._rooms.scheduler.submit(job)
+            try:
+                outcome = await job.done
+            finally:
+                ticket.hold(-layout.size)
+        self.stages["queue"] += outcome.queue_seconds
+        self.stages["compute"] += outcome.compute_seconds
+        self._residuals[number] = outcome.residual
+        with outcome.image as image:
+            body = {"number": number, "rows": layout.rows, "columns": layout.columns}
+            await scan.send("image", body, [image.fd])
+
+    async def _on_image(self, message: Message, spec: wire.Spec) -> None:
+        body = message.body
+        number, rows, columns = (int(body[name]) for name in ("number", "rows", "columns"))
+        self._images_sent += 1
+        if spec.omit_images:
+            return
+        index = wire.index_message(number, index_from_json(body["index"]))
+        geometry = geometry_from_json(body["geometry"])
+        row_bytes = columns * 4
+        step = max(PIECE_BYTES // row_bytes, 1)
+        with message.take_block(rows * row_bytes) as block:
+            for first in range(0, rows, step):
+                image = pb.Image(
+                    index=index,
+                    rows=rows,
+                    columns=columns,
+                    first_row=first,
+                    pixels=block.read(first * row_bytes, min(step, rows - first) * row_bytes),
+                    geometry=None if geometry is None else wire.geometry_message(geometry),
+                )
+                await self._write(pb.ReconstructResponse(image=image))
+
+    async def _finish_if_complete(self, scan: ScanProcess) -> None:
+        if self._frames is not None and self._images_sent == self._frames and self._model is not None:
+            residuals = [self._residuals[number] for number in range(self._frames)]
+            body = {"residuals": residuals, "model": self._model.name, "version": self._model.version}
+            await scan.send("finish", body)
+
+    async def _on_file(self, message: Message) -> None:
+        size, format_ = int(message.body["size"]), OutputFormat(message.body["format"])
+        with SharedBlock(message.fds.pop(0), size) as block:
+            for offset in range(0, size, PIECE_BYTES):
+                piece = pb.FileChunk(
+                    format=pb.OutputFormat.Name(format_),
+                    offset=offset,
+                    size_bytes=size,
+                    data=block.read(offset, min(PIECE_BYTES, size - offset)),
+                )
+                await self._write(pb.ReconstructResponse(file_chunk=piece))
+
+    async def _on_summary(self, message: Message) -> None:
+        body = message.body
+        model = self._model
+        if model is None:
+            raise DefectError("a summary came before any frame", reason="SCAN_PROCESS")
+        figures = figures_from_json(body["figures"])
+        for finding in body["findings"]:
+            self._findings.add(finding_from_json(finding))
+        self.stages |= {name: float(body["seconds"][name]) for name in ("ingest", "conditioning", "encode")}
+        self.stages |= {"upload": self._upload_time.seconds, "total": self._total_time.seconds}
+        summary = pb.Summary(
+            model=model.name,
+            version=model.version,
+            weights_sha256=model.weights_sha256,
+            images=self._images_sent,
+            shape=body["shape"],
+            figures=wire.figures_message(figures),
+            seconds=pb.Timings(**self.stages),
+            findings=[wire.finding_message(finding) for finding in self._findings],
+            reference=body["reference"],
+            order=body["order"],
+        )
+        self._rooms.metrics.images.labels(model.name).inc(self._images_sent)
+        self._rooms.metrics.observe_figures({name: getattr(figures, name) for name in figures.__slots__})
+        await self._write(pb.ReconstructResponse(summary=summary))

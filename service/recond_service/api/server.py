@@ -1,0 +1,189 @@
+"""Puts the rooms together behind one gRPC server, and takes them apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
+from recond_models import registry
+
+from recond_service.api.call import Rooms
+from recond_service.api.models import ModelServicer
+from recond_service.api.reconstruction import ReconstructionServicer
+from recond_service.backends import EmbeddedBackend
+from recond_service.config import Settings, SettingsError, split_address
+from recond_service.scanprocess import ScanProcessHost
+from recond_service.scheduling import Admission, Scheduler
+from recond_service.telemetry import Metrics, MetricsServer
+from recond_service.types import UnavailableError
+
+_log = structlog.get_logger(__name__)
+
+_MOST_MESSAGE_BYTES = 4 << 20
+_RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
+_MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+
+
+class Server:
+    """A whole service: front end, zygote, worker.
+
+    Parameters
+    ----------
+    settings
+        How to run it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.metrics = Metrics()
+        self.backend = EmbeddedBackend(
+            settings.compute_threads,
+            settings.worker_start_seconds,
+            settings.worker_heartbeat_seconds,
+            on_change=self._on_worker,
+        )
+        self.scheduler = Scheduler(self.backend, asyncio.get_running_loop().time)
+        self.admission = Admission(
+            settings.max_requests, int(settings.max_bytes_in_flight), self.scheduler.backlog_seconds
+        )
+        self.scan_processes = ScanProcessHost()
+        self._health = health_aio.HealthServicer()
+        self._health_changes: set[asyncio.Task[None]] = set()
+        self._no_worker: asyncio.TimerHandle | None = None
+        self._metrics_server: MetricsServer | None = None
+        self.metrics.bytes_in_flight.set_function(lambda: self.admission.bytes_held)
+        self.metrics.queue_frames.set_function(lambda: self.scheduler.waiting)
+        self._grpc = self._build()
+        self.port = 0
+
+    def _build(self) -> grpc.aio.Server:
+        rooms = Rooms(self._settings, self.admission, self.scheduler, self.scan_processes, self.metrics)
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a replica
+            ]
+        )
+        reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(ReconstructionServicer(rooms), server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.backend.slots > 0), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (
+            _RECONSTRUCTION,
+            _MODELS,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        )
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    async def start(self) -> None:
+        """Listen, and wait until a worker can compute.
+
+        Raises
+        ------
+        SettingsError
+            If the address cannot be bound or the certificates cannot be used.
+        UnavailableError
+            If the worker does not come up.
+        """
+        self._listen()
+        self._publish_health(serving=False)
+        await self._health.set(_MODELS, health_pb2.HealthCheckResponse.SERVING)
+        await self._grpc.start()
+        await self.scan_processes.start()
+        await self.backend.start()
+        try:
+            async with asyncio.timeout(self._settings.worker_start_seconds):
+                await self.backend.wait_ready()
+        except TimeoutError:
+            raise UnavailableError(
+                f"no worker came up within {self._settings.worker_start_seconds:g} s; see the log above",
+                reason="NO_WORKER",
+            ) from None
+
+    def _listen(self) -> None:
+        settings = self._settings
+        try:
+            if settings.metrics_listen:
+                self._metrics_server = MetricsServer(self.metrics, *split_address(settings.metrics_listen))
+        except OSError as error:
+            raise SettingsError(f"metrics_listen {settings.metrics_listen}: {error.strerror}") from error
+        try:
+            if settings.tls_certificate is None or settings.tls_key is None:
+                self.port = self._grpc.add_insecure_port(settings.listen)
+            else:
+                credentials = _tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+                self.port = self._grpc.add_secure_port(settings.listen, credentials)
+        except RuntimeError as error:
+            raise SettingsError(f"cannot listen on {settings.listen}: {error}") from error
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of the HTTP server for /metrics, None if there is none."""
+        return self._metrics_server.port if self._metrics_server else None
+
+    def _on_worker(self, up: bool) -> None:
+        self.metrics.worker_up.set(int(up))
+        self._publish_health(serving=up and not self.admission.draining)
+        if self._no_worker is not None:
+            self._no_worker.cancel()
+            self._no_worker = None
+        if up:
+            if self.backend.starts > 1:
+                self.metrics.worker_restarts.inc()
+            self.scheduler.dispatch()
+        else:
+            loop = asyncio.get_running_loop()
+            self._no_worker = loop.call_later(self._settings.worker_start_seconds, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        self.scheduler.refuse_waiting(
+            UnavailableError(
+                f"no worker came up for {self._settings.worker_start_seconds:g} s; try another service, or this one later",
+                reason="NO_WORKER",
+                retry_after=10.0,
+            )
+        )
+
+    def _publish_health(self, *, serving: bool) -> None:
+        """Set the health of the service as a whole, of its reconstruction service and of every model."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", _RECONSTRUCTION, *sorted({info.name for info in registry.available()})):
+            task = asyncio.get_running_loop().create_task(self._health.set(name, status))
+            self._health_changes.add(task)
+            task.add_done_callback(self._health_changes.discard)
+
+    async def drain(self) -> None:
+        """Let accepted requests finish, for at most `drain_seconds`, and refuse new ones; then stop listening."""
+        self.admission.draining = True
+        await self._health.enter_graceful_shutdown()
+        _log.info("draining", requests=self.admission.requests)
+        if not await self.admission.wait_for_empty(self._settings.drain_seconds):
+            _log.warning("drain-incomplete", requests=self.admission.requests)
+
+    async def stop(self) -> None:
+        """Stop at once. Whoever is still in gets UNAVAILABLE."""
+        self.admission.draining = True
+        await self._grpc.stop(0.5)
+        await self.scheduler.close()
+        await self.backend.close()
+        await self.scan_processes.close()
+        if self._no_worker is not None:
+            self._no_worker.cancel()
+        if self._metrics_server is not None:
+            self._metrics_server.close()
+
+
+def _tls(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())],
+        root_certificates=None if client_ca is None else client_ca.read_bytes(),
+        require_client_auth=client_ca is not None,
+    )

@@ -1,0 +1,1 @@
+"""The default model server: a worker process of this service, supervised, with frames in shared memory."""

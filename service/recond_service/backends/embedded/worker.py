@@ -1,0 +1,141 @@
+"""The process that computes. Started as ``python -P -m recond_service.backends.embedded.worker FD HEARTBEAT_SECONDS THREADS``.
+
+Messages in: ``run`` (model, version, layouts; one descriptor a frame). Messages out: ``ready``, ``beat``, ``done``
+(residuals, seconds; one descriptor an image), ``failed``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from recond_models import registry
+from recond_models.batch import PackedBatch
+
+from recond_service.transport import (
+    BlockingChannel,
+    ChannelClosedError,
+    FrameLayout,
+    Message,
+    SharedBlock,
+    die_with_parent,
+)
+from recond_service.types import DefectError, RecondError
+
+
+class Worker:
+    """Computes batches, one after another, and says once in a while that it is alive.
+
+    Parameters
+    ----------
+    channel
+        To the supervisor.
+    heartbeat_seconds
+        Time between two signs of life.
+    device
+        Where to compute.
+    """
+
+    def __init__(self, channel: BlockingChannel, heartbeat_seconds: float, device: str) -> None:
+        self._channel = channel
+        self._heartbeat_seconds = heartbeat_seconds
+        self._device = device
+        self._models: dict[tuple[str, str], registry.Reconstructor] = {}
+
+    def serve(self) -> None:
+        """Serve until the supervisor closes the channel."""
+        for info in registry.available():
+            self._model(info.name, info.version)
+        self._channel.send("ready", {"device": self._device, "torch_threads": torch.get_num_threads()})
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        while True:
+            self._run(self._channel.receive())
+
+    def _beat(self) -> None:
+        try:
+            while True:
+                time.sleep(self._heartbeat_seconds)
+                self._channel.send("beat")
+        except ChannelClosedError:
+            return  # the main thread sees the same, and ends the process
+
+    def _model(self, name: str, version: str) -> registry.Reconstructor:
+        key = (name, version)
+        if key not in self._models:
+            self._models[key] = registry.load(name, version, device=self._device)
+        return self._models[key]
+
+    def _run(self, message: Message) -> None:
+        batch = message.body["batch"]
+        try:
+            images, residuals, seconds = self._reconstruct(message)
+        except RecondError as error:
+            self._channel.send("failed", {"batch": batch, "error": error.to_json()})
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+            # What a model can raise on a frame. The worker stays up: the next frame may be sound.
+            sys.excepthook(type(error), error, error.__traceback__)
+            failure = DefectError(
+                f"{message.body['model']} failed on this frame ({type(error).__name__}: {error}); report the request id to "
+                "the administrator",
+                reason="MODEL_FAILED",
+            )
+            self._channel.send("failed", {"batch": batch, "error": failure.to_json()})
+        else:
+            body = {"batch": batch, "residuals": residuals, "seconds": seconds}
+            self._channel.send("done", body, [image.fd for image in images])
+            for image in images:
+                image.close()
+        finally:
+            message.close_fds()
+
+    def _reconstruct(self, message: Message) -> tuple[list[SharedBlock], list[float | None], float]:
+        body: dict[str, Any] = message.body
+        model = self._model(body["model"], body["version"])
+        layouts = [FrameLayout.from_json(layout) for layout in body["layouts"]]
+        blocks = [message.take_block(layout.size) for layout in layouts]
+        start = time.perf_counter()
+        batch = PackedBatch.pack(
+            [layout.kspace(block) for layout, block in zip(layouts, blocks, strict=True)],
+            [layout.mask(block) for layout, block in zip(layouts, blocks, strict=True)],
+            [layout.calibration(block) for layout, block in zip(layouts, blocks, strict=True)],
+        )
+        result = model.reconstruct(batch)
+        images = result.images.numpy().astype(np.float32, copy=False)
+        residuals = [None] * len(layouts) if result.residuals is None else result.residuals.tolist()
+        seconds = time.perf_counter() - start
+        if not np.isfinite(images).all():
+            raise DefectError(
+                f"{body['model']} made pixels that are not finite; report the request id to the administrator",
+                reason="MODEL_NOT_FINITE",
+            )
+        return [self._shared(image) for image in images], residuals, seconds
+
+    @staticmethod
+    def _shared(image: np.ndarray[Any, np.dtype[np.float32]]) -> SharedBlock:
+        block = SharedBlock.create("recond-image", image.nbytes)
+        block.write(np.ascontiguousarray(image).data.cast("B"), 0)
+        return block
+
+
+def main() -> None:
+    """Run a worker on the channel whose descriptor is the first argument."""
+    die_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the front end drains
+    channel, heartbeat_seconds, threads = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        Worker(BlockingChannel(socket.socket(fileno=channel)), heartbeat_seconds, device).serve()
+    except ChannelClosedError:
+        return
+
+
+if __name__ == "__main__":
+    main()

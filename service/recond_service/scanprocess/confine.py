@@ -1,0 +1,94 @@
+"""What the process of a request may do: limits of the kernel, set once and inherited by nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import site
+import sys
+import sysconfig
+from pathlib import Path
+
+_PR_SET_NO_NEW_PRIVS = 38
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_VERSION_FLAG = 1
+_RULE_PATH_BENEATH = 1
+_READ_CODE = 0b1101  # EXECUTE, READ_FILE, READ_DIR
+_FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # number of file rights that a kernel knows; 16 from ABI 5 on
+_NET_RIGHTS = 0b11  # bind and connect TCP, from ABI 4 on
+_MOST_DESCRIPTORS = 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = (("handled_access_fs", ctypes.c_uint64), ("handled_access_net", ctypes.c_uint64))
+
+
+class _PathBeneath(ctypes.Structure):
+    _pack_ = 1
+    _layout_ = "ms"
+    _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
+
+
+def address_space() -> int:
+    """Return the size of this process's address space, bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+def limit_resources(memory_bytes: int, cpu_seconds: int) -> None:
+    """Bound memory on top of what is in use, CPU time, descriptors, files and processes of this process.
+
+    Parameters
+    ----------
+    memory_bytes
+        Address space on top of today's.
+    cpu_seconds
+        CPU time; SIGXCPU ends the process after it.
+    """
+    memory = address_space() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _code_folders() -> set[Path]:
+    """Return the folders that hold the interpreter, its libraries and ours: all that a late import may read."""
+    named = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *site.getsitepackages(), *sys.path]
+    folders = {Path(name).resolve() for name in named if name}
+    folders |= {Path(name).resolve() for name in ("/lib", "/lib64", "/usr/lib", "/usr/lib64")}
+    return {folder for folder in folders if folder.is_dir() and folder != Path("/")}
+
+
+def forbid_files_and_network() -> bool:
+    """Take away every file but installed code, and TCP, by Landlock; shared memory that is passed in stays usable.
+
+    Returns
+    -------
+    False where the kernel has no Landlock: then only the readers' own checks keep a file from naming others.
+
+    Notes
+    -----
+    Landlock is described in ``Documentation/userspace-api/landlock.rst`` of the Linux kernel.
+    """
+    abi = _libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG)
+    if abi < 1:
+        return False
+    ruleset = _Ruleset((1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1, _NET_RIGHTS if abi >= 4 else 0)
+    size = ctypes.sizeof(ruleset) if abi >= 4 else 8
+    ruleset_fd = _libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(ruleset), size, 0)
+    if ruleset_fd < 0:
+        return False
+    try:
+        for folder in _code_folders():
+            fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+            rule = _PathBeneath(_READ_CODE, fd)
+            _libc.syscall(_LANDLOCK_ADD_RULE, ruleset_fd, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+            os.close(fd)
+        _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        return bool(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset_fd, 0) == 0)
+    finally:
+        os.close(ruleset_fd)

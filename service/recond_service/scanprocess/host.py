@@ -1,0 +1,256 @@
+"""The front end's side of scan processes: starts them, speaks with them, and says why one died."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
+from recond_service.types import (
+    DefectError,
+    InvalidInputError,
+    LimitExceededError,
+    RecondError,
+    UnavailableError,
+)
+
+_START_SECONDS = 60.0
+_REAP_SECONDS = 10.0
+_LOST = -1000  # stands for "the zygote died", which is no exit status
+
+_log = structlog.get_logger(__name__)
+
+
+class ScanProcess:
+    """One scan process. An asynchronous context manager: leaving it ends the process, whatever it does.
+
+    Parameters
+    ----------
+    host
+        Where it was started.
+    number
+        The host's number for it.
+    channel
+        To the process.
+    """
+
+    def __init__(self, host: ScanProcessHost, number: int, channel: AsyncChannel) -> None:
+        self._host = host
+        self._number = number
+        self._channel = channel
+        self.exit_status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def send(self, op: str, body: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
+        """Send a message.
+
+        Raises
+        ------
+        RecondError
+            Why the process died, where it did.
+        """
+        try:
+            await self._channel.send(op, body, fds)
+        except ChannelClosedError:
+            # An error that it reported before it went is still there to be received.
+            await self._drain_to_error()
+
+    async def _drain_to_error(self) -> None:
+        while True:
+            (await self.receive()).close_fds()
+
+    async def receive(self) -> Message:
+        """Wait for a message.
+
+        Raises
+        ------
+        RecondError
+            What the process reported, or why it died.
+        """
+        try:
+            message = await self._channel.receive()
+        except ChannelClosedError:
+            raise await self._cause_of_death() from None
+        except ValueError as error:
+            raise DefectError(f"the scan process sent nonsense: {error}", reason="SCAN_PROCESS") from error
+        if message.op == "error":
+            message.close_fds()
+            raise RecondError.from_json(message.body)
+        return message
+
+    async def _cause_of_death(self) -> RecondError:
+        try:
+            status = await asyncio.wait_for(asyncio.shield(self.exit_status), _REAP_SECONDS)
+        except TimeoutError:
+            status = _LOST
+        if status == -signal.SIGXCPU:
+            return LimitExceededError(
+                "parsing this scan took more CPU time than one request may have; send it in smaller pieces, or have "
+                "scan_cpu_seconds of the service raised",
+                reason="SCAN_CPU_TIME",
+            )
+        if status in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL):
+            return InvalidInputError(
+                f"the library that reads this format crashed on it ({signal.Signals(-status).name}); the file is damaged: "
+                "write it anew",
+                reason="READER_CRASHED",
+                field="parts",
+            )
+        if status in (-signal.SIGKILL, _LOST):
+            return UnavailableError(
+                "the process that parsed this scan was killed; try again", reason="SCAN_PROCESS_KILLED", retry_after=1.0
+            )
+        return DefectError(
+            f"the scan process ended with status {status}; report the request id to the administrator",
+            reason="SCAN_PROCESS",
+        )
+
+    async def __aenter__(self) -> ScanProcess:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._channel.close()
+        self._host.end(self._number)
+
+
+class ScanProcessHost:
+    """Starts scan processes through the zygote, and the zygote anew if it dies."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._control: AsyncChannel | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._processes: dict[int, ScanProcess] = {}
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the zygote if it does not run, and wait until it is ready.
+
+        Raises
+        ------
+        UnavailableError
+            If it does not come up.
+        """
+        async with self._starting:
+            if self._listener is not None and not self._listener.done():
+                return
+            ours, theirs = channel_pair()
+            with theirs:
+                self._zygote = _spawn_zygote(theirs.fileno())
+            control = AsyncChannel(ours)
+            try:
+                await asyncio.wait_for(control.receive(), _START_SECONDS)
+            except (ChannelClosedError, TimeoutError) as error:
+                self._zygote.kill()
+                control.close()
+                raise UnavailableError(
+                    "the process that starts parsers did not come up; see the log of the service",
+                    reason="NO_SCAN_PROCESS",
+                ) from error
+            self._control = control
+            self._listener = asyncio.create_task(self._listen(control, self._zygote), name="zygote")
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the zygote."""
+        return self._zygote.pid if self._zygote else None
+
+    async def open(self, memory_bytes: int, cpu_seconds: int) -> ScanProcess:
+        """Fork a scan process.
+
+        Parameters
+        ----------
+        memory_bytes
+            Address space on top of that of the loaded parsers.
+        cpu_seconds
+            CPU time.
+
+        Raises
+        ------
+        UnavailableError
+            If none can be started.
+        """
+        await self.start()
+        number = next(self._numbers)
+        ours, theirs = channel_pair()
+        process = ScanProcess(self, number, AsyncChannel(ours))
+        self._processes[number] = process
+        body = {"number": number, "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds}
+        try:
+            with theirs:
+                if self._control is None:
+                    raise ChannelClosedError("no zygote")
+                await self._control.send("spawn", body, [theirs.fileno()])
+        except ChannelClosedError as error:
+            del self._processes[number]
+            ours.close()
+            raise UnavailableError(
+                "the process that starts parsers just died; try again", reason="NO_SCAN_PROCESS", retry_after=1.0
+            ) from error
+        return process
+
+    def end(self, number: int) -> None:
+        """Have a process killed if it still runs; it is reaped by the zygote."""
+        if number in self._processes and self._control is not None:
+            task = asyncio.get_running_loop().create_task(self._kill(number))
+            task.add_done_callback(lambda done: done.exception())
+
+    async def _kill(self, number: int) -> None:
+        if self._control is not None:
+            await self._control.send("kill", {"number": number})
+
+    async def _listen(self, control: AsyncChannel, zygote: subprocess.Popen[bytes]) -> None:
+        """Take note of exits until the zygote dies."""
+        try:
+            while True:
+                message = await control.receive()
+                if message.op == "exited":
+                    self._exited(int(message.body["number"]), int(message.body["status"]))
+        except ChannelClosedError:
+            _log.error("zygote-died", pid=zygote.pid)
+        finally:
+            control.close()
+            for number in list(self._processes):
+                self._exited(number, _LOST)
+            if zygote.poll() is None:
+                zygote.kill()
+            zygote.wait()
+
+    def _exited(self, number: int, status: int) -> None:
+        process = self._processes.pop(number, None)
+        if process is not None and not process.exit_status.done():
+            process.exit_status.set_result(status)
+
+    @property
+    def running(self) -> int:
+        """How many scan processes have not been reaped."""
+        return len(self._processes)
+
+    async def close(self) -> None:
+        """End the zygote and all its processes."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+            self._listener = None
+        self._control = None
+
+
+def _spawn_zygote(channel_fd: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "recond_service.scanprocess.zygote", str(channel_fd)],
+        pass_fds=[channel_fd],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )

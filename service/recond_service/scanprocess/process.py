@@ -1,0 +1,257 @@
+"""What one scan process does, from the first byte of a scan to its last output file.
+
+Messages in: ``open`` (request, with one descriptor per part); for an acquisition stream then ``header``, ``acquisitions`` and
+``end``; ``credit`` (leave to send so many more frames), ``image`` (what the model made of a frame), ``finish``.
+Messages out: ``frame``, ``consumed`` (an acquisition batch is done with), ``frames-done``, ``image`` (finished), ``file``,
+``summary``, or ``error``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from recond_models.sampling import Sampling
+
+from recond_service.conditioning import AcquisitionConditioner, condition
+from recond_service.ingest import decode_acquisitions, read_header, read_scan
+from recond_service.results import ResultWriter
+from recond_service.scanprocess.codec import request_from_json
+from recond_service.scanprocess.confine import forbid_files_and_network, limit_resources
+from recond_service.scanprocess.stopwatch import Stopwatch
+from recond_service.transport import BlockingChannel, ChannelClosedError, FrameLayout, Message, SharedBlock
+from recond_service.types import (
+    FindingList,
+    Frame,
+    InvalidInputError,
+    LimitExceededError,
+    OutputFormat,
+    RecondError,
+    ScanRequest,
+)
+
+_NOTHING = np.empty((0, 0, 0), np.complex64)
+
+
+def run_scan(channel: BlockingChannel, limits: dict[str, Any]) -> None:
+    """Serve one request on `channel`, then return.
+
+    Parameters
+    ----------
+    channel
+        To the front end.
+    limits
+        ``memory_bytes`` on top of what the process has now, and ``cpu_seconds``.
+    """
+    limit_resources(int(limits["memory_bytes"]), int(limits["cpu_seconds"]))
+    forbid_files_and_network()
+    try:
+        Scan(channel).run()
+    except ChannelClosedError:
+        return  # the client is gone, or the front end
+    except RecondError as error:
+        _report(channel, error)
+    except MemoryError:
+        message = (
+            "reading this scan takes more memory than one request may have; send it in smaller pieces, or have "
+            "scan_memory_bytes of the service raised"
+        )
+        _report(channel, LimitExceededError(message, reason="SCAN_MEMORY"))
+
+
+def _report(channel: BlockingChannel, error: RecondError) -> None:
+    try:
+        channel.send("error", error.to_json())
+    except ChannelClosedError:
+        return
+
+
+class Scan:
+    """State of one request.
+
+    Parameters
+    ----------
+    channel
+        To the front end.
+    """
+
+    def __init__(self, channel: BlockingChannel) -> None:
+        self._channel = channel
+        self._findings = FindingList()
+        self._stopwatch = Stopwatch()
+        self._request = ScanRequest()
+        self._results = ResultWriter(self._request, self._findings)
+        self._conditioner: AcquisitionConditioner | None = None
+        self._sources: deque[tuple[Iterator[Frame], Callable[[], None]]] = deque()
+        self._credit = 0
+        self._input_ended = False
+        self._frames_done = False
+        self._frames_made = 0
+        self._waiting: dict[int, Frame] = {}  # frames whose image is still to come, without their k-space
+        self._part_fds: list[int] = []
+        self._finished = False
+
+    def run(self) -> None:
+        """Handle messages, making frames whenever there is leave to send one and nothing else to do."""
+        handlers = {
+            "open": self._open,
+            "header": self._header,
+            "acquisitions": self._acquisitions,
+            "end": self._end,
+            "credit": self._add_credit,
+            "image": self._image,
+            "finish": self._finish,
+        }
+        while not self._finished:
+            if self._sources and self._credit > 0 and not self._message_waits():
+                self._make_frame()
+                continue
+            message = self._channel.receive()
+            handlers[message.op](message)
+            message.close_fds()
+
+    def _message_waits(self) -> bool:
+        return bool(select.select([self._channel], [], [], 0)[0])
+
+    # --- input ---
+
+    def _open(self, message: Message) -> None:
+        self._part_fds, message.fds = message.fds, []
+        self._request = request_from_json(message.body, [f"/proc/self/fd/{fd}" for fd in self._part_fds])
+        self._results = ResultWriter(self._request, self._findings)
+        if self._request.parts:
+            with self._stopwatch.stage("ingest"):
+                scan = read_scan(self._request, self._findings)
+            scan = self._stopwatch.timing_reads(scan)
+            self._sources.append((condition(scan, self._request, self._findings), self._release_parts))
+            self._input_ended = True
+
+    def _release_parts(self) -> None:
+        """Give the uploaded bytes back as soon as all frames are made."""
+        while self._part_fds:
+            os.close(self._part_fds.pop())
+
+    def _header(self, message: Message) -> None:
+        with self._stopwatch.stage("ingest"), message.take_block(int(message.body["size"])) as block:
+            header = read_header(block.read(0, block.size), self._request.limits, self._findings)
+        self._conditioner = AcquisitionConditioner(header, self._request, self._findings)
+
+    def _acquisitions(self, message: Message) -> None:
+        if self._conditioner is None:
+            raise InvalidInputError(
+                "acquisitions came before the MRD header; send mrd_header first",
+                reason="WRONG_ORDER",
+                field="acquisitions",
+            )
+        count, *sizes = (int(message.body[name]) for name in ("count", "headers", "trajectories", "samples"))
+        with self._stopwatch.stage("ingest"), message.take_block(sum(sizes)) as block:
+            headers, trajectories, samples = (block.read(sum(sizes[:place]), size) for place, size in enumerate(sizes))
+            acquisitions = decode_acquisitions(
+                count, headers, trajectories, samples, self._conditioner.header, self._request.limits
+            )
+        frames = self._conditioner.push(acquisitions)
+        self._sources.append((frames, lambda: self._channel.send("consumed")))
+
+    def _end(self, message: Message) -> None:  # noqa: ARG002 - one of many handlers
+        if self._conditioner is None:
+            raise InvalidInputError(
+                "the stream ended before the MRD header", reason="INPUT_INCOMPLETE", field="mrd_header"
+            )
+        self._sources.append((self._conditioner.finish(), self._release_parts))
+        self._input_ended = True
+
+    def _add_credit(self, message: Message) -> None:
+        self._credit += int(message.body["frames"])
+
+    # --- frames ---
+
+    def _make_frame(self) -> None:
+        frames, when_done = self._sources[0]
+        with self._stopwatch.stage("conditioning"):
+            frame = next(frames, None)
+        if frame is not None:
+            self._send_frame(frame)
+            return
+        self._sources.popleft()
+        when_done()
+        if self._input_ended and not self._sources:
+            if self._frames_made == 0:
+                raise InvalidInputError("the scan holds no image data", reason="NO_IMAGE_DATA")
+            self._channel.send("frames-done", {"count": self._frames_made})
+
+    def _send_frame(self, frame: Frame) -> None:
+        number = self._frames_made
+        if number >= self._request.limits.max_images:
+            raise LimitExceededError(
+                f"the scan has more than {self._request.limits.max_images} images; send it in parts",
+                reason="TOO_MANY_IMAGES",
+            )
+        layout = FrameLayout.of(frame)
+        if layout.kspace_bytes > self._request.limits.max_frame_bytes:
+            raise LimitExceededError(
+                f"a frame of {layout.coils} x {layout.rows} x {layout.columns} samples has {layout.kspace_bytes} bytes; "
+                f"the limit is {self._request.limits.max_frame_bytes}",
+                reason="FRAME_TOO_LARGE",
+            )
+        sampling = Sampling.of(frame.mask, (layout.calibration_rows, layout.calibration_columns), layout.coils)
+        with layout.store(frame) as block:
+            body = {"number": number, "layout": layout.to_json(), "sampling": sampling.to_json()}
+            self._channel.send("frame", body, [block.fd])
+        self._frames_made += 1
+        self._credit -= 1
+        self._waiting[number] = replace(frame, kspace=_NOTHING, calibration=None)
+
+    # --- results ---
+
+    def _image(self, message: Message) -> None:
+        number = int(message.body["number"])
+        rows, columns = (int(message.body[name]) for name in ("rows", "columns"))
+        with self._stopwatch.stage("encode"):
+            with message.take_block(rows * columns * 4) as block:
+                image = block.array(np.float32, (rows, columns))
+            finished = self._results.add(number, self._waiting.pop(number), image)
+            pixels = np.ascontiguousarray(finished.pixels, np.float32)
+            with SharedBlock.create("recond-image", pixels.nbytes) as block:
+                block.write(pixels.data.cast("B"), 0)
+                self._channel.send(
+                    "image",
+                    {
+                        "number": number,
+                        "index": asdict(finished.index),
+                        "rows": pixels.shape[0],
+                        "columns": pixels.shape[1],
+                        "geometry": finished.geometry and asdict(finished.geometry),
+                    },
+                    [block.fd],
+                )
+
+    def _finish(self, message: Message) -> None:
+        body = message.body
+        with self._stopwatch.stage("encode"):
+            summary = self._results.finish(body["residuals"], body["model"], body["version"])
+            for output in self._request.outputs:
+                self._write(output)
+        self._channel.send(
+            "summary",
+            {
+                "figures": asdict(summary.figures),
+                "reference": summary.reference_source,
+                "order": summary.order,
+                "shape": summary.shape,
+                "findings": [asdict(finding) for finding in self._findings],
+                "seconds": self._stopwatch.seconds,
+            },
+        )
+        self._finished = True
+
+    def _write(self, output: OutputFormat) -> None:
+        fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with os.fdopen(fd, "w+b") as file:
+            self._results.write(output, file)
+            file.flush()
+            self._channel.send("file", {"format": int(output), "size": os.fstat(fd).st_size}, [fd])
