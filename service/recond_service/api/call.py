@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models import registry
 from recond_models.sampling import Sampling
-
 from recond_service.api import wire
 from recond_service.api.upload import AcquisitionCounter, Elapsed, Inbox, Upload
 from recond_service.backends import FrameInput

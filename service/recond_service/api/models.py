@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import grpc
+
 from recond.v1 import model_pb2 as pb
 from recond.v1 import model_pb2_grpc as pb_grpc
 from recond_models import registry
-
 from recond_service.api.errors import status_code, status_details
 from recond_service.api.wire import model_message
 from recond_service.types import ModelNotFoundError

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import grpc
 import structlog
+
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
-
 from recond_service.api.call import Call, Caller, Rooms
 from recond_service.api.errors import status_code, status_details
 from recond_service.api.upload import Inbox, first_error

@@ -10,9 +10,9 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+
 from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
 from recond_models import registry
-
 from recond_service.api.call import Rooms
 from recond_service.api.models import ModelServicer
 from recond_service.api.reconstruction import ReconstructionServicer

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 from recond.v1 import reconstruction_pb2 as pb
-
 from recond_service.transport import SharedBlock
 from recond_service.types import InvalidInputError, LimitExceededError, Limits, Part, RecondError
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models.registry import ModelInfo
-
 from recond_service.types import (
     Figures,
     Finding,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from recond_models.registry import ModelInfo
-
 from recond_service.transport import FrameLayout, SharedBlock
 
 

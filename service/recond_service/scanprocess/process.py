@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from recond_models.sampling import Sampling
 
+from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.results import ResultWriter

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recond_models.registry import ModelInfo
-
 from recond_service.backends.backend import Backend, FrameInput, WorkerLostError
 from recond_service.transport import SharedBlock
 from recond_service.types import DeadlineExceededError, Priority, RecondError, UnavailableError

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from recond_models.registry import ModelInfo
 
+from recond_models.registry import ModelInfo
 from recond_service.backends.backend import BatchOutcome, FrameInput, WorkerLostError
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
 from recond_service.types import DefectError, RecondError

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from recond_models import registry
 from recond_models.batch import PackedBatch
-
 from recond_service.transport import (
     BlockingChannel,
     ChannelClosedError,
