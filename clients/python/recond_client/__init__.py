@@ -1,0 +1,40 @@
+"""Client of recond, an MRI reconstruction service: raw k-space in, images and their quality figures out."""
+
+from recond_client import aio
+from recond_client.acquisitions import AcquisitionBatch, batches_of
+from recond_client.client import Client, ImageStream
+from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
+from recond_client.result import (
+    Figures,
+    Finding,
+    Geometry,
+    Image,
+    ImageIndex,
+    Model,
+    Progress,
+    Result,
+    Seconds,
+)
+from recond_client.retry import RetryPolicy
+
+__all__ = [
+    "AcquisitionBatch",
+    "Client",
+    "Figures",
+    "Finding",
+    "Geometry",
+    "Image",
+    "ImageIndex",
+    "ImageStream",
+    "InputError",
+    "Model",
+    "Progress",
+    "RecondError",
+    "Result",
+    "RetryLaterError",
+    "RetryPolicy",
+    "Seconds",
+    "ServiceError",
+    "aio",
+    "batches_of",
+]

@@ -1,0 +1,129 @@
+"""How to reach a service: address, TLS, channel options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from recond_client.errors import InputError, RecondError, ServiceError, error_from_status
+
+_LOOPBACK: Final = ("127.", "localhost", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 16 << 20),
+    # A peer that vanished without a word is noticed within 40 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+Pem = str | os.PathLike[str] | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A service and how to talk to it.
+
+    Parameters
+    ----------
+    target
+        ``HOST:PORT``, or another gRPC target such as ``dns:///recond.example:443``.
+    ca
+        PEM file, or its bytes, of the authorities that the service's certificate is checked against. Turns TLS on.
+    certificate, key
+        PEM files, or their bytes, that this client shows to a service that asks (mutual TLS). Turn TLS on.
+    tls
+        True for TLS with the system's authorities; None decides by the others.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or a certificate comes without its key.
+    """
+
+    target: str
+    ca: Pem | None = None
+    certificate: Pem | None = None
+    key: Pem | None = None
+    tls: bool | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            msg = "certificate and key go together: give both, or neither"
+            raise InputError(msg, reason="BAD_TLS", field="certificate")
+        if self.tls is False and (self.ca is not None or self.certificate is not None):
+            msg = "tls=False contradicts ca and certificate"
+            raise InputError(msg, reason="BAD_TLS", field="tls")
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Return what TLS needs, or None for a plain connection."""
+        if not self.tls and self.ca is None and self.certificate is None:
+            return None
+        return grpc.ssl_channel_credentials(
+            _pem(self.ca, "ca"), _pem(self.key, "key"), _pem(self.certificate, "certificate")
+        )
+
+    def options(self) -> list[tuple[str, int]]:
+        """Return the channel options."""
+        # Proxies of the environment are for other machines.
+        proxy = 0 if self.target.startswith(_LOOPBACK) else 1
+        return [*_OPTIONS, ("grpc.enable_http_proxy", proxy)]
+
+
+def _pem(value: Pem | None, field: str) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    try:
+        return Path(value).read_bytes()
+    except OSError as error:
+        msg = f"{field}: {os.fspath(value)} cannot be read: {error.strerror}"
+        raise InputError(msg, reason="BAD_TLS", field=field) from error
+
+
+def error_of_call(
+    status: str,
+    details: str | None,
+    trailing_metadata: Iterable[tuple[str, str | bytes]] | None,
+    target: str,
+    request_id: str = "",
+) -> RecondError:
+    """Turn the end of a call into the error to raise, with words of our own where only the transport spoke.
+
+    Parameters
+    ----------
+    status
+        Name of the gRPC status.
+    details
+        The message that came with it.
+    trailing_metadata
+        What the service added, None if it never answered.
+    target
+        Which service.
+    request_id
+        What is known of it from the call itself.
+    """
+    metadata = list(trailing_metadata or ())
+    message = details or ""
+    error = error_from_status(status, message, metadata, request_id)
+    if error.reason:
+        return error
+    if status == "UNAVAILABLE" and "handshake failed" in message:
+        msg = (
+            f"no TLS connection to {target}: check that the service speaks TLS, and that the certificates of both sides "
+            f"come from authorities that the other knows ({message})"
+        )
+        return ServiceError(msg, status=status, reason="TLS_FAILED")
+    if status == "UNAVAILABLE" and error.retry_after is None:
+        error.message = f"the service at {target} cannot be reached, or went away: try again later ({message})"
+    elif status == "DEADLINE_EXCEEDED":
+        error.message = f"{target} did not finish within the timeout: allow more time, or try again later ({message})"
+    elif status == "CANCELLED":
+        error.message = f"the call to {target} was cancelled ({message})"
+    return error

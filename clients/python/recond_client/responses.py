@@ -1,0 +1,256 @@
+"""Puts the responses of a call together, and holds them to the wire contract. No network here."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+from recond.v1 import reconstruction_pb2 as pb
+
+from recond_client.errors import ServiceError
+from recond_client.result import Figures, Finding, Geometry, Image, ImageIndex, Result, Seconds, Vector
+from recond_client.spec import ENDING_OF_FORMAT
+
+_SEVERITIES = {int(pb.SEVERITY_INFO): "info", int(pb.SEVERITY_WARNING): "warning"}
+
+
+class _Stage(enum.IntEnum):
+    """How far the responses have come."""
+
+    OPENED = 0
+    ACCEPTED = 1
+    PLANNED = 2
+    ENDED = 3
+
+
+@dataclass(slots=True)
+class _PartialImage:
+    """The rows of an image that have arrived."""
+
+    first: pb.Image
+    rows: int = 0
+    pieces: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _PartialFile:
+    """The bytes of an output file that have arrived."""
+
+    size: int
+    data: bytearray = field(default_factory=bytearray)
+
+
+class ResponseAssembler:
+    """State machine over the responses of one call: accepted, plan, images and files, summary.
+
+    Parameters
+    ----------
+    images
+        Whether the images were asked for; if not, the result has none.
+    """
+
+    def __init__(self, *, images: bool = True) -> None:
+        self._expects_images = images
+        self._stage = _Stage.OPENED
+        self._partial: dict[int, _PartialImage] = {}
+        self._images: dict[int, Image] = {}
+        self._files: dict[int, _PartialFile] = {}
+        self._plan = pb.Plan()
+        self._result: Result | None = None
+        self.request_id = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the service has admitted the request."""
+        return self._stage >= _Stage.ACCEPTED
+
+    @property
+    def delivered(self) -> bool:
+        """Whether any image or file has arrived, so that trying again would deliver it twice."""
+        return bool(self._images or self._partial or self._files)
+
+    @property
+    def model(self) -> str:
+        """Name of the model that runs, empty while it is not known."""
+        return self._plan.model
+
+    @property
+    def images_done(self) -> int:
+        """Number of images that have arrived."""
+        return len(self._images)
+
+    @property
+    def images_total(self) -> int:
+        """Number of images that are going to come, 0 while it is not known."""
+        return self._plan.images
+
+    def feed(self, response: pb.ReconstructResponse) -> Image | None:
+        """Take the next response.
+
+        Parameters
+        ----------
+        response
+            As it came.
+
+        Returns
+        -------
+        The image that this response completes, if it does.
+
+        Raises
+        ------
+        ServiceError
+            If it breaks the contract.
+        """
+        kind = response.WhichOneof("message")
+        if self._stage is _Stage.ENDED:
+            raise self._violation(f"{kind or 'an empty message'} after the summary")
+        if kind == "accepted":
+            self._enter(_Stage.ACCEPTED, kind)
+            self.request_id = response.accepted.request_id
+        elif kind == "plan":
+            self._enter(_Stage.PLANNED, kind)
+            self._plan = response.plan
+        elif kind == "image":
+            self._require(_Stage.PLANNED, kind)
+            return self._take_image(response.image)
+        elif kind == "file_chunk":
+            self._require(_Stage.PLANNED, kind)
+            self._take_file(response.file_chunk)
+        elif kind == "summary":
+            self._enter(_Stage.ENDED, kind)
+            self._result = self._finish(response.summary)
+        elif not self.accepted:
+            raise self._violation("a message of an unknown kind before accepted")
+        return None
+
+    def result(self) -> Result:
+        """Return the result.
+
+        Raises
+        ------
+        ServiceError
+            If the responses ended without a summary.
+        """
+        if self._result is None:
+            raise self._violation("the responses ended without a summary")
+        return self._result
+
+    def _enter(self, stage: _Stage, kind: str) -> None:
+        if self._stage != stage - 1:
+            raise self._violation(f"{kind} while {self._stage.name.lower()}")
+        self._stage = stage
+
+    def _require(self, stage: _Stage, kind: str) -> None:
+        if self._stage is not stage:
+            raise self._violation(f"{kind} while {self._stage.name.lower()}")
+
+    def _take_image(self, message: pb.Image) -> Image | None:
+        number = message.index.image
+        if number in self._images:
+            raise self._violation(f"image {number} came twice")
+        partial = self._partial.setdefault(number, _PartialImage(message))
+        first = partial.first
+        row_bytes = 4 * message.columns
+        rows, rest = divmod(len(message.pixels), row_bytes) if row_bytes else (0, 0)
+        if (
+            (message.rows, message.columns) != (first.rows, first.columns)
+            or message.first_row != partial.rows
+            or not rows
+            or rest
+            or partial.rows + rows > message.rows
+        ):
+            raise self._violation(
+                f"image {number}: {len(message.pixels)} bytes at row {message.first_row} of "
+                f"({message.rows}, {message.columns}) after {partial.rows} rows of ({first.rows}, {first.columns})"
+            )
+        partial.pieces.append(message.pixels)
+        partial.rows += rows
+        if partial.rows < message.rows:
+            return None
+        del self._partial[number]
+        pixels = np.frombuffer(b"".join(partial.pieces), dtype="<f4").reshape(first.rows, first.columns)
+        image = Image(_index_of(first.index), pixels, self._geometry_of(first))
+        self._images[number] = image
+        return image
+
+    def _take_file(self, chunk: pb.FileChunk) -> None:
+        file = self._files.setdefault(chunk.format, _PartialFile(chunk.size_bytes))
+        if (
+            chunk.format not in ENDING_OF_FORMAT
+            or chunk.size_bytes != file.size
+            or chunk.offset != len(file.data)
+            or len(file.data) + len(chunk.data) > file.size
+        ):
+            raise self._violation(
+                f"file {chunk.format}: {len(chunk.data)} bytes at {chunk.offset} of {chunk.size_bytes} "
+                f"after {len(file.data)} of {file.size}"
+            )
+        file.data += chunk.data
+
+    def _finish(self, summary: pb.Summary) -> Result:
+        order = list(summary.order)
+        if self._partial:
+            raise self._violation(f"images {sorted(self._partial)} are not whole at the end")
+        if any(len(file.data) != file.size for file in self._files.values()):
+            raise self._violation("an output file is not whole at the end")
+        if self._expects_images and sorted(order) != sorted(self._images):
+            raise self._violation(f"the order names {len(order)} images, {len(self._images)} came")
+        images = [self._images[number] for number in order] if self._expects_images else []
+        shape = tuple(summary.shape)
+        if any(image.pixels.shape != shape[1:] for image in images) or (images and len(shape) != 3):
+            raise self._violation(f"images do not have the shape {shape} that the summary gives")
+        return Result(
+            images=np.stack([image.pixels for image in images]) if images else np.zeros((0, 0, 0), np.float32),
+            index=tuple(image.index for image in images),
+            geometry=tuple(image.geometry for image in images),
+            figures=_figures_of(summary.figures),
+            seconds=_seconds_of(summary.seconds),
+            findings=tuple(
+                Finding(finding.code, _SEVERITIES.get(finding.severity, "info"), finding.message, finding.count)
+                for finding in summary.findings
+            ),
+            model=summary.model,
+            version=summary.version,
+            reason=self._plan.reason,
+            request_id=self.request_id,
+            weights_sha256=summary.weights_sha256,
+            reference=summary.reference,
+            shape=shape,
+            files={ENDING_OF_FORMAT[number]: bytes(file.data) for number, file in self._files.items()},
+        )
+
+    def _geometry_of(self, message: pb.Image) -> Geometry | None:
+        if not message.HasField("geometry"):
+            return None
+        vectors: list[Vector] = []
+        geometry = message.geometry
+        for values in (
+            geometry.position,
+            geometry.row_direction,
+            geometry.column_direction,
+            geometry.slice_direction,
+            geometry.spacing,
+        ):
+            if len(values) != 3:
+                raise self._violation(
+                    f"image {message.index.image}: a vector of its geometry has {len(values)} components"
+                )
+            vectors.append((values[0], values[1], values[2]))
+        return Geometry(*vectors)
+
+    def _violation(self, what: str) -> ServiceError:
+        msg = f"the service broke the wire contract: {what}; client and service may be of different versions"
+        return ServiceError(msg, status="INTERNAL", reason="PROTOCOL_VIOLATION", request_id=self.request_id)
+
+
+def _index_of(index: pb.ImageIndex) -> ImageIndex:
+    return ImageIndex(index.image, index.slice, index.contrast, index.phase, index.repetition, index.set)
+
+
+def _figures_of(figures: pb.Figures) -> Figures:
+    return Figures(**{name.name: value for name, value in figures.ListFields()})
+
+
+def _seconds_of(timings: pb.Timings) -> Seconds:
+    return Seconds(**{name: getattr(timings, name) for name in Seconds.__dataclass_fields__})

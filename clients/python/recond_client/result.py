@@ -1,0 +1,305 @@
+"""What the service gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_client.errors import InputError
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """Where an image belongs in the scan.
+
+    Parameters
+    ----------
+    image
+        Number of the image in the order in which the frames of the scan were complete.
+    slice, contrast, phase, repetition, set
+        Counters of the scan.
+    """
+
+    image: int
+    slice: int = 0
+    contrast: int = 0
+    phase: int = 0
+    repetition: int = 0
+    set: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Position and orientation of an image, patient coordinates LPS.
+
+    Parameters
+    ----------
+    position
+        Centre of pixel ``(rows // 2, columns // 2)``, mm.
+    row_direction, column_direction
+        Unit vectors along increasing row (readout) and column (phase encode) index.
+    slice_direction
+        Unit vector of the slice normal.
+    spacing
+        Pixel size along rows, along columns, and slice thickness, mm.
+    """
+
+    position: Vector
+    row_direction: Vector
+    column_direction: Vector
+    slice_direction: Vector
+    spacing: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One reconstructed image.
+
+    Parameters
+    ----------
+    index
+        Where it belongs.
+    pixels
+        float32 (rows, columns), magnitudes in the units of the measured data; rows = readout.
+    geometry
+        None where the input has none.
+    """
+
+    index: ImageIndex
+    pixels: NDArray[np.float32]
+    geometry: Geometry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Quality figures; None where a figure does not apply.
+
+    Parameters
+    ----------
+    ssim, psnr, nmse
+        Against the reference, as fastMRI defines them; psnr in dB.
+    data_consistency_residual
+        ``||A x - y|| / ||y||`` over the measured samples.
+    noise_level
+        Standard deviation of the noise as a fraction of the volume's maximum.
+    """
+
+    ssim: float | None = None
+    psnr: float | None = None
+    nmse: float | None = None
+    data_consistency_residual: float | None = None
+    noise_level: float | None = None
+
+    def applicable(self) -> dict[str, float]:
+        """Return the figures that apply, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Seconds spent in each stage, summed over frames where a stage is per frame."""
+
+    upload: float = 0.0
+    ingest: float = 0.0
+    conditioning: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+    encode: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was noticed in the data, and what was done about it.
+
+    Parameters
+    ----------
+    code
+        Stable name, such as ``"noise-scan-missing"``.
+    severity
+        ``"info"`` or ``"warning"``.
+    message
+        One sentence.
+    count
+        How often it happened.
+    """
+
+    code: str
+    severity: str
+    message: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the service.
+
+    Parameters
+    ----------
+    name, version
+        What to ask for.
+    description
+        What it does, in a sentence.
+    kind
+        ``"classical"`` or ``"network"``.
+    weights_sha256
+        Empty for classical models.
+    needs_calibration
+        It needs a fully sampled calibration region.
+    reference
+        Where the method comes from.
+    ready
+        Whether a worker has it loaded.
+    """
+
+    name: str
+    version: str
+    description: str = ""
+    kind: str = ""
+    weights_sha256: str = ""
+    needs_calibration: bool = False
+    reference: str = ""
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a call has come.
+
+    Parameters
+    ----------
+    sent_bytes, total_bytes
+        Of the upload; `total_bytes` is 0 where it is not known.
+    images_done, images_total
+        Of the images; `images_total` is 0 while it is not known.
+    model
+        Name of the model that runs; empty while it is not known.
+    """
+
+    sent_bytes: int = 0
+    total_bytes: int = 0
+    images_done: int = 0
+    images_total: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A reconstructed scan.
+
+    Parameters
+    ----------
+    images
+        float32 (images, rows, columns), rows = readout: slices by position, within contrast, phase, repetition and set.
+        Shape (0, 0, 0) if the images were not asked for.
+    index, geometry
+        Of each image, in the same order; the geometry is None where the input has none.
+    figures
+        Quality figures.
+    seconds
+        Where the time went.
+    findings
+        What was noticed in the data.
+    model, version, weights_sha256
+        What reconstructed it; the hash is empty for classical models.
+    reason
+        Why this model was chosen.
+    request_id
+        Names the request in the logs of the service.
+    reference
+        Where the reference of the figures came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
+    shape
+        (images, rows, columns) as the service reports it, also where the images were not asked for.
+    heads
+        Results of the heads by name.
+    files
+        Output files by ending, such as ``".nii.gz"``.
+    """
+
+    images: NDArray[np.float32]
+    index: tuple[ImageIndex, ...]
+    geometry: tuple[Geometry | None, ...]
+    figures: Figures
+    seconds: Seconds
+    findings: tuple[Finding, ...]
+    model: str
+    version: str
+    reason: str
+    request_id: str
+    weights_sha256: str = ""
+    reference: str = ""
+    shape: tuple[int, ...] = ()
+    heads: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.
+
+        Parameters
+        ----------
+        path
+            Where to; its ending names one of the outputs that the call asked for.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        InputError
+            If no output of that ending was asked for.
+        OSError
+            If it cannot be written.
+        """
+        target = Path(path)
+        for ending, data in self.files.items():
+            if target.name.endswith(ending):
+                write_atomically(target, data)
+                return target
+        msg = (
+            f"{target.name!r} does not end in one of the outputs of this call ({', '.join(self.files) or 'none'}): "
+            "name its ending in outputs=(...)"
+        )
+        raise InputError(msg, reason="OUTPUT_NOT_REQUESTED", field="outputs")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there when it is whole.
+
+    Parameters
+    ----------
+    path
+        Where to; a file of that name is replaced.
+    data
+        Its contents.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing is left behind.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; an output gets the permissions that any other new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
