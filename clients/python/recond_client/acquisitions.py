@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from recond.v1 import reconstruction_pb2 as pb
 
+from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import ArrayLike
+
 from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
-
 from recond_client.acquisitions import AcquisitionBatch
 from recond_client.channel import Endpoint, Pem, error_of_call
 from recond_client.errors import RecondError, RetryLaterError

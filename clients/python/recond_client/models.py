@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from recond.v1 import model_pb2
-
 from recond_client.result import Model
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 from recond.v1 import reconstruction_pb2 as pb
-
 from recond_client.responses import ResponseAssembler
 from recond_client.result import Progress
 

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass, field
 
 import numpy as np
-from recond.v1 import reconstruction_pb2 as pb
 
+from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import ServiceError
 from recond_client.result import Figures, Finding, Geometry, Image, ImageIndex, Result, Seconds, Vector
 from recond_client.spec import ENDING_OF_FORMAT

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from recond.v1 import reconstruction_pb2 as pb
-
 from recond_client.errors import InputError
 from recond_client.upload import Upload
 

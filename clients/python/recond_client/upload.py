@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from recond.v1 import reconstruction_pb2 as pb
 
+from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import InputError
 
 CHUNK_BYTES: Final = 1 << 20

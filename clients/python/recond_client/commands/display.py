@@ -1,0 +1,146 @@
+"""What people see: progress, tables of figures, stage times, findings and models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Column, Table
+from rich.text import Text
+
+from recond_client.progress import ProgressCallback
+from recond_client.result import Model, Progress, Result
+
+_FIGURES = {
+    "ssim": ("SSIM", "{:.4f}"),
+    "psnr": ("PSNR", "{:.2f} dB"),
+    "nmse": ("NMSE", "{:.5f}"),
+    "data_consistency_residual": ("data-consistency residual", "{:.4f}"),
+    "noise_level": ("noise level", "{:.5f} of maximum"),
+}
+
+
+@contextmanager
+def progress_bars(*, wanted: bool) -> Iterator[ProgressCallback | None]:
+    """Show how far a call has come, on a terminal only.
+
+    Parameters
+    ----------
+    wanted
+        Whether to show anything.
+    """
+    console = Console(stderr=True)
+    if not (wanted and console.is_terminal):
+        yield None
+        return
+    upload = Bars(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console, transient=True)
+    images = Bars(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console)
+    current: list[tuple[Bars, TaskID]] = []
+
+    def start(bars: Bars, text: str, total: int) -> None:
+        if current:
+            current.pop()[0].stop()
+        bars.start()
+        current.append((bars, bars.add_task(text, total=total or None)))
+
+    def show(progress: Progress) -> None:
+        if progress.sent_bytes < progress.total_bytes:
+            if not current:
+                start(upload, "sending", progress.total_bytes)
+            current[0][0].update(current[0][1], completed=progress.sent_bytes)
+            return
+        if not current or current[0][0] is upload:
+            images.live.transient = True
+            start(images, "reconstructing", progress.images_total)
+        text = f"reconstructing ({progress.model})" if progress.model else "reconstructing"
+        current[0][0].update(
+            current[0][1], description=text, completed=progress.images_done, total=progress.images_total or None
+        )
+
+    try:
+        yield show
+    finally:
+        if current:
+            current.pop()[0].stop()
+
+
+def result_object(result: Result, outputs: Sequence[Path]) -> dict[str, object]:
+    """Return what ``--json`` prints."""
+    return {
+        "model": result.model,
+        "version": result.version,
+        "weights_sha256": result.weights_sha256,
+        "reason": result.reason,
+        "request_id": result.request_id,
+        "slices": result.shape[0] if result.shape else 0,
+        "shape": list(result.shape),
+        "reference": result.reference,
+        "figures": result.figures.applicable(),
+        "seconds": asdict(result.seconds),
+        "findings": [asdict(finding) for finding in result.findings],
+        "outputs": [str(path) for path in outputs],
+    }
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_result(result: Result, outputs: Sequence[Path]) -> None:
+    """Print figures, stage times and findings for people."""
+    console = Console()
+    shape = " x ".join(str(length) for length in result.shape)
+    console.print(f"[bold]{result.model} {result.version}[/bold]: {shape}", highlight=False)
+    if result.reason:
+        console.print(Text(result.reason, style="dim"))
+    figures = Table("figure", Column("value", justify="right"), box=box.SIMPLE_HEAD)
+    for name, value in result.figures.applicable().items():
+        title, form = _FIGURES[name]
+        figures.add_row(title, form.format(value))
+    if figures.row_count:
+        if result.reference:
+            figures.caption = f"reference: {result.reference}"
+        console.print(figures)
+    seconds = Table("stage", Column("seconds", justify="right"), box=box.SIMPLE_HEAD)
+    for stage, value in asdict(result.seconds).items():
+        seconds.add_row(stage, f"{value:.3f}", style="bold" if stage == "total" else "")
+    console.print(seconds)
+    for finding in result.findings:
+        style = "yellow" if finding.severity == "warning" else "dim"
+        times = f" ({finding.count} times)" if finding.count > 1 else ""
+        console.print(Text(f"{finding.severity}: {finding.message}{times} [{finding.code}]", style=style))
+    for path in outputs:
+        console.print(Text(f"wrote {path}"), soft_wrap=True)
+
+
+def print_models(models: Sequence[Model]) -> None:
+    """Print a table of models."""
+    table = Table("name", "version", "kind", "ready", "calibration", "description", box=box.SIMPLE_HEAD)
+    for model in models:
+        table.add_row(
+            Text(model.name, style="bold"),
+            model.version,
+            model.kind,
+            "yes" if model.ready else "no",
+            "needed" if model.needs_calibration else "-",
+            Text(model.description),
+        )
+    Console().print(table)
+
+
+def print_model(model: Model) -> None:
+    """Print all about one model."""
+    table = Table(show_header=False, box=None)
+    for name, value in asdict(model).items():
+        shown = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        table.add_row(Text(name.replace("_", " "), style="dim"), Text(shown or "-"))
+    Console().print(table)

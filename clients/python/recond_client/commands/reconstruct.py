@@ -1,0 +1,123 @@
+"""``recond reconstruct``: one scan through a service, or through one of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from recond_client.cli import EXIT_FAILED
+from recond_client.commands.connection import Connection, connection_options
+from recond_client.commands.display import print_json, print_result, progress_bars, result_object
+from recond_client.errors import InputError
+from recond_client.spec import OUTPUT_FORMATS, PRIORITIES, UNDERSAMPLING_KINDS, Priority, parse_undersampling
+from recond_client.upload import upload_of
+
+
+def _ending(path: Path) -> str:
+    """Return the ending that decides the format of an output."""
+    for ending in OUTPUT_FORMATS:
+        if path.name.endswith(ending) and path.name != ending:
+            return ending
+    msg = f"{str(path)!r} does not end in one of {', '.join(OUTPUT_FORMATS)}"
+    raise click.BadParameter(msg, param_hint="-o")
+
+
+def _check_output(path: Path, source: Path) -> None:
+    """Refuse outputs that cannot be written, before anything is sent."""
+    _ending(path)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"{str(path)!r} cannot be written: {str(path.parent)!r} must be a folder that you may write to"
+        raise click.BadParameter(msg, param_hint="-o")
+    if path.resolve() == source.resolve():
+        msg = f"{str(path)!r} is the input"
+        raise click.BadParameter(msg, param_hint="-o")
+
+
+def _check_undersampling(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            parse_undersampling(value)
+        except InputError as error:
+            raise click.BadParameter(error.message) from error
+    return value
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    metavar="OUT",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File to write, by its ending: .h5 (fastMRI layout), .mrd, .nii.gz or .png. May be given several times. "
+    "Default: the name of INPUT with _recon.h5, in the current folder.",
+)
+@click.option("--model", default="auto", show_default=True, help="Model to run; auto lets the service choose.")
+@click.option("--model-version", default="", help="Version of the model. Default: the newest.")
+@click.option(
+    "--undersample",
+    metavar="KIND:R[:CENTRE]",
+    callback=_check_undersampling,
+    help="Undersample fully sampled data first, and score against the full data. "
+    f"KIND: {', '.join(UNDERSAMPLING_KINDS)}. For example equispaced:4:0.08.",
+)
+@click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
+@click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
+@click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this long."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@connection_options
+def reconstruct(
+    source: Path,
+    *,
+    outputs: tuple[Path, ...],
+    model: str,
+    model_version: str,
+    undersample: str | None,
+    reference: Path | None,
+    heads: str,
+    priority: Priority,
+    timeout: float | None,
+    as_json: bool,
+    server: str | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> None:
+    """Reconstruct the scan in INPUT and write the images.
+
+    INPUT is an ISMRMRD .h5 or .mrd, a fastMRI .h5, or one file of a BART .cfl/.hdr pair.
+    """
+    targets = outputs or (Path(f"{source.name.removesuffix(source.suffix)}_recon.h5"),)
+    for target in targets:
+        _check_output(target, source)
+    upload_of(source, reference=reference)  # what is wrong with the files shows before a service is started
+    with Connection(server, ca, certificate, key).open() as client, progress_bars(wanted=not as_json) as show:
+        result = client.reconstruct(
+            source,
+            reference=reference,
+            model=model,
+            model_version=model_version,
+            undersample=undersample,
+            outputs=tuple(dict.fromkeys(_ending(target) for target in targets)),
+            heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
+            priority=priority,
+            timeout=timeout,
+            on_progress=show,
+        )
+    for target in targets:
+        try:
+            result.save(target)
+        except OSError as error:
+            click.echo(f"recond: {target} cannot be written: {error.strerror}", err=True)
+            raise click.exceptions.Exit(EXIT_FAILED) from error
+    if as_json:
+        print_json(result_object(result, targets))
+    else:
+        print_result(result, targets)
