@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recond_kernels.coils import CoilLayout
 from torch import Tensor
+
+from recond_kernels.coils import CoilLayout
 
 Array = NDArray[Any] | Tensor
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from recond_kernels import conjugate_gradients
-from recond_kernels.sense import SenseEncoding, sample
 from torch import Tensor
 
+from recond_kernels import conjugate_gradients
+from recond_kernels.sense import SenseEncoding, sample
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import sensitivities
 from recond_models.classical.scale import normalise, restore

@@ -7,9 +7,9 @@ import sigpy
 import sigpy.mri
 import torch
 from numpy.typing import NDArray
-from recond_kernels.sense import SenseEncoding, sample
 from torch import Tensor
 
+from recond_kernels.sense import SenseEncoding, sample
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import sensitivities
 from recond_models.classical.scale import normalise, restore

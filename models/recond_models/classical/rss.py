@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+
 from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.fourier import ifft2c
 from recond_kernels.sense import sample
-
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical.scale import normalise, restore
 from recond_models.registry import ModelInfo

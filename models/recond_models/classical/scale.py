@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from recond_kernels.coils import CoilLayout
 from torch import Tensor
+
+from recond_kernels.coils import CoilLayout
 
 
 def normalise(kspace: Tensor, layout: CoilLayout) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from recond_kernels import espirit
 from torch import Tensor
 
+from recond_kernels import espirit
 from recond_models.batch import PackedBatch
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
