@@ -7,6 +7,7 @@ only after its link has been looked at. Sizes are checked against what the reque
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ _FILTERS = {
 }
 
 
-def has_signature(file: BinaryIO) -> bool:
+def has_signature(file: BinaryIO | io.FileIO) -> bool:
     """Tell whether a file begins with an HDF5 superblock, at 0 or behind a user block of 512, 1024, ... bytes."""
     size = file.seek(0, 2)
     offset = 0
@@ -65,19 +66,20 @@ def open_file(path: str, name: str) -> Iterator[h5py.File]:
         If the file is not HDF5, truncated or damaged.
     """
     label = name or "the file"
-    with Path(path).open("rb") as file:
+    # Through a Python file: HDF5 itself cannot open an upload, which is anonymous memory without a real path.
+    with Path(path).open("rb", buffering=0) as file:
         if not has_signature(file):
             raise InvalidInputError(
                 f"{label} is not an HDF5 file: send an ISMRMRD or fastMRI .h5 file, a BART .cfl with its .hdr, or an array.",
                 reason="NOT_HDF5",
                 field=name,
             )
-    with h5py_errors(label):
-        handle = h5py.File(path, "r", locking=False)
-    try:
-        yield handle
-    finally:
-        handle.close()
+        with h5py_errors(label):
+            handle = h5py.File(file, "r")
+        try:
+            yield handle
+        finally:
+            handle.close()
 
 
 def has_child(group: h5py.Group, name: str) -> bool:
