@@ -53,7 +53,8 @@ def resample(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
         target.append(slice(centred_start(goal, common), centred_start(goal, common) + common))
     wanted[tuple(target)] = spectrum[tuple(source)]
     gain = np.float32(np.sqrt(shape[0] * shape[1] / (image.shape[0] * image.shape[1])))
-    return np.maximum(kspace_to_image(wanted).real * gain, 0).astype(np.float32)
+    magnitude: NDArray[np.float32] = np.maximum(kspace_to_image(wanted).real * gain, 0).astype(np.float32)
+    return magnitude
 
 
 def finish_magnitude(

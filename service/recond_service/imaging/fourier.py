@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 
-def kspace_to_image(kspace: NDArray[np.complexfloating], axes: Sequence[int] = (-2, -1)) -> NDArray[np.complexfloating]:
+def kspace_to_image(kspace: NDArray[Any], axes: Sequence[int] = (-2, -1)) -> NDArray[Any]:
     """Return the centred orthonormal inverse DFT along `axes`, in the precision of the input."""
     shifted = scipy.fft.ifftshift(kspace, axes=axes)
-    image: NDArray[np.complexfloating] = scipy.fft.ifftn(shifted, axes=axes, norm="ortho", overwrite_x=True)
-    return scipy.fft.fftshift(image, axes=axes)
+    image = scipy.fft.ifftn(shifted, axes=axes, norm="ortho", overwrite_x=True)
+    centred: NDArray[Any] = scipy.fft.fftshift(image, axes=axes)
+    return centred
 
 
-def image_to_kspace(image: NDArray[np.complexfloating], axes: Sequence[int] = (-2, -1)) -> NDArray[np.complexfloating]:
+def image_to_kspace(image: NDArray[Any], axes: Sequence[int] = (-2, -1)) -> NDArray[Any]:
     """Return the centred orthonormal DFT along `axes`, in the precision of the input."""
     shifted = scipy.fft.ifftshift(image, axes=axes)
-    kspace: NDArray[np.complexfloating] = scipy.fft.fftn(shifted, axes=axes, norm="ortho", overwrite_x=True)
-    return scipy.fft.fftshift(kspace, axes=axes)
+    kspace = scipy.fft.fftn(shifted, axes=axes, norm="ortho", overwrite_x=True)
+    centred: NDArray[Any] = scipy.fft.fftshift(kspace, axes=axes)
+    return centred

@@ -1,0 +1,148 @@
+"""The grid on which the readouts of one frame are collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_service.conditioning.noise import Whitening
+from recond_service.conditioning.readout import Placement
+from recond_service.conditioning.scaling import bring_to_range, peak_of
+from recond_service.imaging import image_to_kspace, kspace_to_image
+
+
+@dataclass(slots=True)
+class GridResult:
+    """A collected grid after whitening and oversampling removal.
+
+    Parameters
+    ----------
+    kspace
+        complex64 (coils, rows, columns), C order, zero where nothing was measured.
+    mask
+        bool (rows, columns).
+    exponent
+        `kspace` is ``2**exponent`` times what was measured.
+    finite
+        False where sums of samples went beyond float32.
+    """
+
+    kspace: NDArray[np.complex64]
+    mask: NDArray[np.bool_]
+    exponent: int
+    finite: bool
+
+
+class KspaceGrid:
+    """Collects readouts; those that fall on the same column are averaged, weighted by their number.
+
+    Averaging, whitening and oversampling removal act on different axes and are linear, so that it does not matter that here the
+    lines are averaged first.
+
+    Parameters
+    ----------
+    coils, encoded_rows, columns
+        Size of the grid, readout oversampling included.
+    """
+
+    def __init__(self, coils: int, encoded_rows: int, columns: int) -> None:
+        # Columns first: a readout is then one contiguous piece.
+        self._sums = np.zeros((columns, coils, encoded_rows), np.complex64)
+        self._counts = np.zeros((columns, encoded_rows), np.uint16)
+        self.lines = np.zeros(columns, np.int64)
+
+    @staticmethod
+    def bytes_for(coils: int, encoded_rows: int, columns: int) -> int:
+        """Return how much memory a grid takes, its transformed copies included."""
+        return (3 * 8 * coils + 2) * encoded_rows * columns
+
+    def add(self, readout: NDArray[np.complex64], placement: Placement, column: int) -> None:
+        """Add a readout (coils, samples) to a column."""
+        source = readout[:, ::-1] if placement.reverse else readout
+        rows = slice(placement.target_start, placement.target_stop)
+        used = source[:, placement.source_start : placement.source_stop]
+        if self.lines[column]:
+            self._sums[column, :, rows] += used
+        else:
+            self._sums[column, :, rows] = used
+        self._counts[column, rows] += 1
+        self.lines[column] += 1
+
+    def fill_from(self, other: KspaceGrid) -> int:
+        """Take over the columns that are empty here and filled in `other`; return how many."""
+        columns = np.flatnonzero((self.lines == 0) & (other.lines > 0))
+        self._sums[columns] = other._sums[columns]
+        self._counts[columns] = other._counts[columns]
+        self.lines[columns] = other.lines[columns]
+        return len(columns)
+
+    def finish(self, rows: int, whitening: Whitening | None, *, conjugate: bool) -> GridResult:
+        """Average, whiten, remove the oversampling of the readout and release the collected lines.
+
+        Parameters
+        ----------
+        rows
+            Readout samples without oversampling.
+        whitening
+            Whitening matrix, or None.
+        conjugate
+            Take the complex conjugate (a scanner whose Fourier transform has the other sign).
+        """
+        columns = np.flatnonzero(self.lines)
+        whole = len(columns) == len(self.lines)
+        values = self._sums if whole else self._sums[columns]
+        counts = self._counts if whole else self._counts[columns]
+        coils, total = values.shape[1], len(self.lines)
+        del self._sums
+        if counts.max(initial=0) > 1:
+            with np.errstate(over="ignore"):
+                values /= np.maximum(counts, 1)[:, None, :].astype(np.float32)
+        peak = peak_of(values)
+        if not np.isfinite(peak):
+            empty = np.zeros((coils, rows, total), np.complex64)
+            return GridResult(empty, np.zeros((rows, total), np.bool_), 0, finite=False)
+        exponent = bring_to_range(values, peak)
+        if whitening is not None:
+            values = whitening.matrix @ values
+            exponent -= whitening.exponent
+        measured = counts > 0
+        if rows != values.shape[2]:
+            values, measured = _remove_oversampling(values, measured, rows)
+        if conjugate:
+            np.conjugate(values, out=values)
+        if whole:
+            return GridResult(np.ascontiguousarray(values.transpose(1, 2, 0)), measured.T.copy(), exponent, finite=True)
+        kspace = np.zeros((coils, rows, total), np.complex64)
+        kspace[:, :, columns] = values.transpose(1, 2, 0)
+        mask = np.zeros((rows, total), np.bool_)
+        mask[:, columns] = measured.T
+        return GridResult(kspace, mask, exponent, finite=True)
+
+
+def _remove_oversampling(
+    values: NDArray[np.complex64], measured: NDArray[np.bool_], rows: int
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    """Keep the middle `rows` pixels along the readout, so that the centre stays the centre.
+
+    Parameters
+    ----------
+    values
+        (columns, coils, encoded rows), overwritten.
+    measured
+        bool (columns, encoded rows).
+    rows
+        Fewer than there are.
+    """
+    encoded = values.shape[2]
+    start = encoded // 2 - rows // 2
+    image = kspace_to_image(values, axes=(2,))
+    shorter: NDArray[np.complex64] = image_to_kspace(image[:, :, start : start + rows], axes=(2,))
+    if measured.all():
+        return shorter, np.ones((len(measured), rows), np.bool_)
+    # Sample j of the shorter readout lies where sample `nearest[j]` of the longer one did.
+    nearest = np.rint(encoded // 2 + (np.arange(rows) - rows // 2) * (encoded / rows)).astype(np.int64)
+    kept = measured[:, np.clip(nearest, 0, encoded - 1)]
+    np.copyto(shorter, 0, where=~kept[:, None, :])
+    return shorter, kept

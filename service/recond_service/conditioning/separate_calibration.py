@@ -1,0 +1,101 @@
+"""Calibration that was measured apart from the images, with a matrix of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_service.conditioning.encoding import EncodingPlan
+from recond_service.conditioning.grid import GridResult, KspaceGrid
+from recond_service.conditioning.noise import Whitening
+from recond_service.conditioning.readout import Placement
+from recond_service.conditioning.sampling import calibration_extent
+from recond_service.types import FindingList, LimitExceededError, Limits
+
+Key = tuple[int, int, int, int, int]
+_SAME_VIEW = 0.01
+
+
+class CalibrationLines:
+    """Keeps the lines of separate calibration scans until the frames that need them are complete.
+
+    Lines are numbered from their own minimum. A frame takes the calibration of its own counters, else the first of its slice: a
+    reference scan is usually made once, for all repetitions.
+
+    Parameters
+    ----------
+    limits
+        `max_frame_bytes` bounds the lines of one calibration, `max_scan_bytes` all of them.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lines: dict[Key, list[tuple[int, Placement, NDArray[np.complex64]]]] = {}
+        self._plans: dict[Key, EncodingPlan] = {}
+        self._bytes = 0
+
+    def add(
+        self, key: Key, readout: NDArray[np.complex64], placement: Placement, step: int, plan: EncodingPlan
+    ) -> None:
+        """Keep a copy of a readout (coils, samples) with its counter.
+
+        Raises
+        ------
+        LimitExceededError
+            If calibration takes more memory than the request may.
+        """
+        self._bytes += readout.nbytes
+        if self._bytes > self._limits.max_scan_bytes:
+            raise LimitExceededError(
+                f"Calibration readouts take more than {self._limits.max_scan_bytes} bytes, which is what this service takes.",
+                reason="SCAN_TOO_LARGE",
+                field="acquisitions",
+            )
+        self._lines.setdefault(key, []).append((step, placement, readout.copy()))
+        self._plans[key] = plan
+
+    def for_frame(
+        self, key: Key, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+    ) -> GridResult | None:
+        """Return the calibration block of a frame, its k = 0 at the middle, or None if there is none that fits.
+
+        Parameters
+        ----------
+        key
+            Counters of the frame.
+        imaging
+            Plan of the images; the calibration must cover the same field of view, or its lines have another distance.
+        whitening, conjugate
+            As for the frame.
+        findings
+            Gets ``"calibration-view-differs"``.
+        """
+        own = key if key in self._lines else next((other for other in self._lines if other[0] == key[0]), None)
+        if own is None:
+            return None
+        plan = self._plans[own]
+        if plan.number != imaging.number and not _same_view(plan, imaging):
+            findings.warn(
+                "calibration-view-differs",
+                "The calibration scan has another field of view than the images: it is not used.",
+            )
+            return None
+        steps = [step for step, _, _ in self._lines[own]]
+        first, columns = min(steps), max(steps) - min(steps) + 1
+        grid = KspaceGrid(len(self._lines[own][0][2]), plan.encoded_rows, columns)
+        for step, placement, readout in self._lines[own]:
+            grid.add(readout, placement, step - first)
+        result = grid.finish(plan.rows, whitening, conjugate=conjugate)
+        rows, width = calibration_extent(result.mask)
+        if not result.finite or not rows:
+            return None
+        top, left = result.mask.shape[0] // 2 - rows // 2, columns // 2 - width // 2
+        block = np.ascontiguousarray(result.kspace[:, top : top + rows, left : left + width])
+        return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
+
+
+def _same_view(one: EncodingPlan, other: EncodingPlan) -> bool:
+    """Tell whether two encodings have the same distance between lines and, without oversampling, between samples."""
+    return all(
+        abs(a - b) <= _SAME_VIEW * max(a, b) for a, b in zip(one.field_of_view, other.field_of_view, strict=True)
+    )
