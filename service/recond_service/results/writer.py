@@ -1,0 +1,198 @@
+"""Collects the images of one request, scores them and writes them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_service.imaging import finish_magnitude
+from recond_service.ingest import read_reference
+from recond_service.results.fastmri import write_fastmri
+from recond_service.results.figures import compute_figures
+from recond_service.results.mrd import write_mrd
+from recond_service.results.nifti import write_nifti
+from recond_service.results.png import write_png
+from recond_service.results.volume import Volumes, sort_images
+from recond_service.types import (
+    DefectError,
+    Figures,
+    FindingList,
+    FinishedImage,
+    Frame,
+    InvalidInputError,
+    LimitExceededError,
+    OutputFormat,
+    ScanRequest,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """What is known when all images are there.
+
+    Parameters
+    ----------
+    figures
+        Quality figures.
+    reference_source
+        Where the reference came from, as in `Frame`; empty without one.
+    order
+        Numbers of the images in the order of the output volume.
+    shape
+        (images, rows, columns).
+    """
+
+    figures: Figures
+    reference_source: str
+    order: tuple[int, ...]
+    shape: tuple[int, int, int]
+
+
+class ResultWriter:
+    """Finishes images one by one; scores and writes them when all are there.
+
+    Parameters
+    ----------
+    request
+        Limits, and the reference that was sent along.
+    findings
+        Gets what was noticed.
+    """
+
+    def __init__(self, request: ScanRequest, findings: FindingList) -> None:
+        self._request = request
+        self._findings = findings
+        self._images: dict[int, FinishedImage] = {}
+        self._references: dict[int, NDArray[np.float32]] = {}
+        self._source = ""
+        self._whitened = False
+        self._bytes = 0
+        self._volumes: Volumes | None = None
+        self._model = ("", "")
+
+    def add(self, number: int, frame: Frame, image: NDArray[np.float32]) -> FinishedImage:
+        """Finish an image: crop or interpolate it, and undo the scaling of its frame.
+
+        Parameters
+        ----------
+        number
+            Number of the frame; each is added once, in any order.
+        frame
+            Where the image came from; its k-space is not looked at.
+        image
+            Magnitudes (rows, columns) as the model made them.
+
+        Returns
+        -------
+        FinishedImage
+            In the units of the measured data.
+
+        Raises
+        ------
+        LimitExceededError
+            If the images of the request take more memory than it may.
+        """
+        pixels = finish_magnitude(image, frame.image_shape, frame.window, frame.scale)
+        self._bytes += pixels.nbytes * (1 if frame.reference is None else 2)
+        if self._bytes > self._request.limits.max_scan_bytes:
+            raise LimitExceededError(
+                f"The images take more than {self._request.limits.max_scan_bytes} bytes, which is what this service takes.",
+                reason="IMAGES_TOO_LARGE",
+                field=f"image {number}",
+            )
+        if not np.isfinite(pixels).all():
+            pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
+            self._findings.warn("image-not-finite", "The model gave NaN or Inf, which were set to zero.")
+        finished = FinishedImage(number, frame.index, pixels, frame.geometry)
+        self._images[number] = finished
+        self._whitened |= frame.whitened
+        if frame.reference is not None:
+            self._references[number] = frame.reference
+            self._source = frame.reference_source
+        return finished
+
+    def finish(self, residuals: Sequence[float | None], model: str, version: str) -> ScanSummary:
+        """Sort and score the images.
+
+        Parameters
+        ----------
+        residuals
+            ``||A x - y|| / ||y||`` of each image, None where the model does not fit the samples.
+        model, version
+            What made the images.
+
+        Raises
+        ------
+        InvalidInputError
+            If the reference does not fit the images.
+        """
+        if not self._images:
+            raise DefectError("finish was called before an image was added.")
+        self._model = (model, version)
+        self._volumes = sort_images(list(self._images.values()))
+        volume = self._volumes.stack()
+        reference, source = self._reference(self._volumes)
+        if reference is not None and source == "reference file" and self._whitened:
+            volume = self._in_units_of(reference, volume)
+        figures = compute_figures(volume, reference, residuals, self._findings)
+        order = tuple(image.number for image in self._volumes.images)
+        return ScanSummary(figures, source if reference is not None else "", order, self._volumes.shape)
+
+    def write(self, format: OutputFormat, file: BinaryIO) -> None:  # noqa: A002 - the word of the wire contract
+        """Write an output file, after `finish`.
+
+        Parameters
+        ----------
+        format
+            Which.
+        file
+            Seekable, open for reading and writing, empty.
+        """
+        if self._volumes is None:
+            raise DefectError("write was called before finish.")
+        match format:
+            case OutputFormat.FASTMRI_HDF5:
+                write_fastmri(self._volumes, file)
+            case OutputFormat.MRD:
+                write_mrd(self._volumes, *self._model, file)
+            case OutputFormat.NIFTI:
+                write_nifti(self._volumes, self._findings, file)
+            case OutputFormat.PNG:
+                write_png(self._volumes, file)
+
+    def _reference(self, volumes: Volumes) -> tuple[NDArray[np.float32] | None, str]:
+        """Return the reference in the order of the volume: the one that was sent along, else those of the frames."""
+        sent = read_reference(self._request)
+        if sent is None:
+            if len(self._references) != len(self._images):
+                return None, ""
+            return np.stack([self._references[image.number] for image in volumes.images]), self._source
+        if sent.shape != volumes.shape:
+            raise InvalidInputError(
+                f"{sent.place} has the shape {sent.shape}, the reconstruction {volumes.shape} (images, rows, columns): send a "
+                "reference for the same images.",
+                reason="REFERENCE_SHAPE",
+                field=sent.place,
+            )
+        reference = np.stack(list(sent.images()))
+        if not np.isfinite(reference).all():
+            raise InvalidInputError(f"{sent.place} holds NaN or Inf.", reason="NOT_FINITE", field=sent.place)
+        return reference, sent.source
+
+    def _in_units_of(self, reference: NDArray[np.float32], volume: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return whitened images, which are in units of the noise, in the units of a reference: one least-squares factor."""
+        energy = float(np.vdot(volume.astype(np.float64), volume))
+        factor = float(np.vdot(reference.astype(np.float64), volume)) / energy if energy > 0 else 1.0
+        if not (np.isfinite(factor) and factor > 0):
+            return volume
+        self._findings.info(
+            "images-scaled-to-reference",
+            f"Whitened images are in units of the noise: for the figures only, they were multiplied by {factor:.6g} (least squares "
+            "over the volume) to bring them to the units of the reference.",
+        )
+        scaled: NDArray[np.float32] = (volume * np.float64(factor)).astype(np.float32)
+        return scaled
