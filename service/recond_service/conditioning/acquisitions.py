@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from recond_service.conditioning.encoding import EncodingPlan, check_supported, 
 from recond_service.conditioning.geometry import geometry_of
 from recond_service.conditioning.grid import GridResult, KspaceGrid
 from recond_service.conditioning.noise import NoiseEstimate, Whitening
-from recond_service.conditioning.readout import Placement, place_readout
+from recond_service.conditioning.readout import Placements
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
 from recond_service.conditioning.separate_calibration import CalibrationLines
@@ -86,10 +87,15 @@ class AcquisitionConditioner:
         self._embedded: dict[Key, KspaceGrid] = {}
         self._separate: CalibrationLines | None = None
         self._finished: set[Key] = set()
-        self._placements: dict[tuple[int, ...], Placement] = {}
+        self._placements = Placements(findings)
         self._open_bytes = 0
         self._taken = 0
         self._other_channels = 0
+
+    @property
+    def header(self) -> MrdHeader:
+        """ISMRMRD header of the scan."""
+        return self._header
 
     def learn_noise(self, source: AcquisitionSource) -> None:
         """Take the noise from a measurement that was made before; its coils are matched by their labels.
@@ -164,7 +170,7 @@ class AcquisitionConditioner:
                 len(self._open),
             )
         for key in list(self._open):
-            yield self._close(key)
+            yield self._close(key, self._plan)
 
     def _take(self, block: AcquisitionBlock, number: int, place: str) -> Frame | None:
         header = block.headers[number]
@@ -243,12 +249,14 @@ class AcquisitionConditioner:
         column = plan.column_of(int(counters["kspace_encode_step_1"]))
         inside = 0 <= column < plan.columns and counters["kspace_encode_step_2"] == plan.step_2.center
         if inside:
-            self._add(key, readout, header, column, place)
+            self._add(key, readout, header, (plan, column), place)
         else:
             self._findings.warn(
                 "lines-outside-matrix", "Lines within the limits that lie outside the encoded matrix are not used."
             )
-        return self._close(key) if key in self._open and self._is_complete(self._open[key], header, plan) else None
+        return (
+            self._close(key, plan) if key in self._open and self._is_complete(self._open[key], header, plan) else None
+        )
 
     def _begin(self, header: np.void) -> EncodingPlan:
         """Work out the plan, and the whitening, at the first imaging readout."""
@@ -279,10 +287,11 @@ class AcquisitionConditioner:
             )
         return self._plan
 
-    def _add(self, key: Key, readout: NDArray[np.complex64], header: np.void, column: int, place: str) -> None:
-        plan = self._plan
-        if plan is None:
-            return
+    def _add(
+        self, key: Key, readout: NDArray[np.complex64], header: np.void, target: tuple[EncodingPlan, int], place: str
+    ) -> None:
+        """Add a readout to column ``target[1]`` of its frame, which it opens if it is the first."""
+        plan, column = target
         state = self._open.get(key)
         if state is None:
             if len(self._open) + len(self._finished) >= self._request.limits.max_images:
@@ -299,7 +308,7 @@ class AcquisitionConditioner:
             if average in state.average_counters and len(state.average_counters) == 1:
                 self._findings.info("lines-repeated", "Lines that came more than once were averaged.")
         state.average_counters.add(average)
-        state.grid.add(readout, self._placement(header, plan, place), column)
+        state.grid.add(readout, self._placements.of(header, plan.encoded_rows, place), column)
         if state.grid.lines[column] == plan.averages and column in plan.expected_columns:
             state.unfinished_columns -= 1
 
@@ -323,45 +332,6 @@ class AcquisitionConditioner:
             )
         return KspaceGrid(*size)
 
-    def _placement(self, header: np.void, plan: EncodingPlan, place: str) -> Placement:
-        samples, center = int(header["number_of_samples"]), int(header["center_sample"])
-        discard = int(header["discard_pre"]), int(header["discard_post"])
-        reverse = bool(int(header["flags"]) & flags.REVERSE)
-        key = (samples, *discard, center, int(reverse), plan.encoded_rows)
-        placement = self._placements.get(key)
-        if placement is None:
-            placement = place_readout(samples, discard, center, plan.encoded_rows, reverse=reverse)
-            if placement.source_stop <= placement.source_start:
-                raise InvalidInputError(
-                    f"{place} has {samples} samples of which {discard[0]} + {discard[1]} are discarded, its centre at {center}: "
-                    "nothing of it falls on the encoded matrix.",
-                    reason="READOUT_EMPTY",
-                    field=place,
-                )
-            self._note_placement(placement, plan, samples, center)
-            if len(self._placements) < 4096:
-                self._placements[key] = placement
-        return placement
-
-    def _note_placement(self, placement: Placement, plan: EncodingPlan, samples: int, center: int) -> None:
-        if placement.center_assumed:
-            self._findings.warn(
-                "center-sample-assumed",
-                f"center_sample is {center} in readouts of {samples} samples, which cannot be: the middle was taken.",
-            )
-        if placement.lost > 1:  # a reversed readout of even length always loses one
-            self._findings.warn(
-                "samples-outside-matrix",
-                f"{placement.lost} samples of a readout lie outside the {plan.encoded_rows} of the matrix and are not used.",
-            )
-        missing = plan.encoded_rows - (placement.target_stop - placement.target_start)
-        if missing > 1:
-            self._findings.info(
-                "readout-partial",
-                f"Readouts fill {plan.encoded_rows - missing} of {plan.encoded_rows} samples of the matrix (asymmetric echo or "
-                "discarded samples): the rest is zero.",
-            )
-
     def _take_calibration(self, readout: NDArray[np.complex64], header: np.void, place: str) -> None:
         """Keep a calibration-only readout: for the gaps of its frame if it lies on the grid, else apart."""
         number = int(header["encoding_space_ref"])
@@ -372,7 +342,7 @@ class AcquisitionConditioner:
         if key in self._finished:
             self._findings.warn("calibration-after-completion", "Calibration readouts of complete slices are not used.")
             return
-        placement = self._placement(header, plan, place)
+        placement = self._placements.of(header, plan.encoded_rows, place)
         imaging_encoding = self._plan.number if self._plan is not None else 0
         if number != imaging_encoding or not plan.embedded_calibration:
             if self._separate is None:
@@ -389,12 +359,9 @@ class AcquisitionConditioner:
             self._embedded[key] = self._new_grid(plan, place)
         self._embedded[key].add(readout, placement, column)
 
-    def _close(self, key: Key) -> Frame:
+    def _close(self, key: Key, plan: EncodingPlan) -> Frame:
         """Turn what was collected for a frame into the frame."""
-        plan = self._plan
         state = self._open.pop(key)
-        if plan is None:
-            raise InvalidInputError("No imaging readout.", reason="NO_ACQUISITIONS", field="acquisitions")
         self._finished.add(key)
         size = 8 * self._coils * plan.encoded_rows * plan.columns
         self._open_bytes -= size
@@ -425,7 +392,10 @@ class AcquisitionConditioner:
         frame = self._frame(index, plan, result)
         frame.geometry = geometry
         if self._separate is not None:
-            self._add_calibration(frame, key, round(np.log2(frame.scale)), conjugate=conjugate)
+            found = self._separate.for_frame(key, plan, self._whitening, self._findings, conjugate=conjugate)
+            if found is not None and found.kspace.shape[2] > frame.calibration_extent[1]:
+                multiply_by_power(found.kspace, math.frexp(frame.scale)[1] - 1 - found.exponent)
+                frame.calibration = found.kspace
         if self._request.undersampling is not None:
             frame = undersample(frame, self._request.undersampling, self._name)
         return frame
@@ -443,14 +413,6 @@ class AcquisitionConditioner:
             window=plan.window,
             whitened=self._whitening is not None,
         )
-
-    def _add_calibration(self, frame: Frame, key: Key, exponent: int, *, conjugate: bool) -> None:
-        if self._separate is None or self._plan is None:
-            return
-        found = self._separate.for_frame(key, self._plan, self._whitening, self._findings, conjugate=conjugate)
-        if found is not None and found.kspace.shape[2] > frame.calibration_extent[1]:
-            multiply_by_power(found.kspace, exponent - found.exponent)
-            frame.calibration = found.kspace
 
 
 def _key(counters: np.void) -> Key:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from recond_service.conditioning import flags
+from recond_service.types import FindingList, InvalidInputError
+
+_MOST_KEPT = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -73,3 +80,72 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
     start, stop = max(first, -offset), min(last, rows - offset)
     lost = max(0, last - first) - max(0, stop - start)
     return Placement(start, max(start, stop), start + offset, reverse, lost, assumed)
+
+
+class Placements:
+    """Places readouts by their headers, and says what is odd about them. Equal readouts are worked out once.
+
+    Parameters
+    ----------
+    findings
+        Gets assumed centres, samples that are lost and partial readouts.
+    """
+
+    def __init__(self, findings: FindingList) -> None:
+        self._findings = findings
+        self._known: dict[tuple[int, ...], Placement] = {}
+
+    def of(self, header: np.void, rows: int, place: str) -> Placement:
+        """Return where a readout goes on a grid of `rows`.
+
+        Parameters
+        ----------
+        header
+            One `ACQUISITION_HEADER`.
+        rows
+            Length of the encoded grid.
+        place
+            How messages name the readout.
+
+        Raises
+        ------
+        InvalidInputError
+            If nothing of it falls on the grid.
+        """
+        samples, center = int(header["number_of_samples"]), int(header["center_sample"])
+        discard = int(header["discard_pre"]), int(header["discard_post"])
+        reverse = bool(int(header["flags"]) & flags.REVERSE)
+        key = (samples, *discard, center, int(reverse), rows)
+        placement = self._known.get(key)
+        if placement is None:
+            placement = place_readout(samples, discard, center, rows, reverse=reverse)
+            if placement.source_stop <= placement.source_start:
+                raise InvalidInputError(
+                    f"{place} has {samples} samples of which {discard[0]} + {discard[1]} are discarded, its centre at {center}: "
+                    f"nothing of it falls on the encoded matrix of {rows}. Correct its header.",
+                    reason="READOUT_EMPTY",
+                    field=place,
+                )
+            self._note(placement, rows, samples, center)
+            if len(self._known) < _MOST_KEPT:
+                self._known[key] = placement
+        return placement
+
+    def _note(self, placement: Placement, rows: int, samples: int, center: int) -> None:
+        if placement.center_assumed:
+            self._findings.warn(
+                "center-sample-assumed",
+                f"center_sample is {center} in readouts of {samples} samples, which cannot be: the middle was taken.",
+            )
+        if placement.lost > 1:  # a reversed readout of even length always loses one
+            self._findings.warn(
+                "samples-outside-matrix",
+                f"{placement.lost} samples of a readout lie outside the {rows} of the encoded matrix and are not used.",
+            )
+        missing = rows - (placement.target_stop - placement.target_start)
+        if missing > 1:
+            self._findings.info(
+                "readout-partial",
+                f"Readouts fill {rows - missing} of {rows} samples of the matrix (asymmetric echo or discarded samples): the rest is "
+                "zero.",
+            )

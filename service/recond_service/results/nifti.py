@@ -13,7 +13,7 @@ from recond_service.results.volume import Volumes
 from recond_service.types import FindingList
 
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
-_UNKNOWN = 0
+_ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
 
 
 def write_nifti(volumes: Volumes, findings: FindingList, file: BinaryIO) -> None:
@@ -43,7 +43,7 @@ def write_nifti(volumes: Volumes, findings: FindingList, file: BinaryIO) -> None
     nifti: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         data if volumes.count > 1 else data[..., 0], affine
     )
-    code = _UNKNOWN if any(image.geometry is None for image in volumes.images) else _SCANNER
+    code = _ALIGNED if any(image.geometry is None for image in volumes.images) else _SCANNER
     nifti.set_sform(affine, code)
     nifti.set_qform(affine, code)
     nifti.header.set_xyzt_units("mm", "sec")

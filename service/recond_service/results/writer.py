@@ -61,6 +61,12 @@ class ResultWriter:
         Limits, and the reference that was sent along.
     findings
         Gets what was noticed.
+
+    Raises
+    ------
+    InvalidInputError, LimitExceededError
+        If the reference that was sent along cannot be read. It is read at once, since the parts of a request may be gone when its
+        images are there.
     """
 
     def __init__(self, request: ScanRequest, findings: FindingList) -> None:
@@ -73,6 +79,7 @@ class ResultWriter:
         self._bytes = 0
         self._volumes: Volumes | None = None
         self._model = ("", "")
+        self._sent = _load_reference(request)
 
     def add(self, number: int, frame: Frame, image: NDArray[np.float32]) -> FinishedImage:
         """Finish an image: crop or interpolate it, and undo the scaling of its frame.
@@ -166,22 +173,18 @@ class ResultWriter:
 
     def _reference(self, volumes: Volumes) -> tuple[NDArray[np.float32] | None, str]:
         """Return the reference in the order of the volume: the one that was sent along, else those of the frames."""
-        sent = read_reference(self._request)
-        if sent is None:
+        if self._sent is None:
             if len(self._references) != len(self._images):
                 return None, ""
             return np.stack([self._references[image.number] for image in volumes.images]), self._source
-        if sent.shape != volumes.shape:
+        if self._sent.shape != volumes.shape:
             raise InvalidInputError(
-                f"{sent.place} has the shape {sent.shape}, the reconstruction {volumes.shape} (images, rows, columns): send a "
+                f"The reference has the shape {self._sent.shape}, the reconstruction {volumes.shape} (images, rows, columns): send a "
                 "reference for the same images.",
                 reason="REFERENCE_SHAPE",
-                field=sent.place,
+                field="reference",
             )
-        reference = np.stack(list(sent.images()))
-        if not np.isfinite(reference).all():
-            raise InvalidInputError(f"{sent.place} holds NaN or Inf.", reason="NOT_FINITE", field=sent.place)
-        return reference, sent.source
+        return self._sent, "reference file"
 
     def _in_units_of(self, reference: NDArray[np.float32], volume: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return whitened images, which are in units of the noise, in the units of a reference: one least-squares factor."""
@@ -196,3 +199,19 @@ class ResultWriter:
         )
         scaled: NDArray[np.float32] = (volume * np.float64(factor)).astype(np.float32)
         return scaled
+
+
+def _load_reference(request: ScanRequest) -> NDArray[np.float32] | None:
+    """Return the reference that was sent along, float32 (images, rows, columns) in the order of the output volume, or None."""
+    sent = read_reference(request)
+    if sent is None:
+        return None
+    volume = np.empty(sent.shape, np.float32)
+    for number, image in enumerate(sent.images()):
+        if not np.isfinite(image).all():
+            place = f"{sent.place}[{number}]"
+            raise InvalidInputError(
+                f"{place} holds NaN or Inf: a reference must be finite.", reason="NOT_FINITE", field=place
+            )
+        volume[number] = image
+    return volume
