@@ -81,6 +81,12 @@ class ScanProcess:
             raise await self._cause_of_death() from None
         except ValueError as error:
             raise DefectError(f"the scan process sent nonsense: {error}", reason="SCAN_PROCESS") from error
+        if message.op == "defect":
+            message.close_fds()
+            _log.error("scan-process-defect", traceback=message.body["traceback"])
+            raise DefectError(
+                "a defect in the scan process; report the request id to the administrator", reason="SCAN_PROCESS"
+            )
         if message.op == "error":
             message.close_fds()
             raise RecondError.from_json(message.body)

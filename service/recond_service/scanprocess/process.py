@@ -31,6 +31,7 @@ from recond_service.types import (
     InvalidInputError,
     LimitExceededError,
     OutputFormat,
+    PartRole,
     RecondError,
     ScanRequest,
 )
@@ -132,9 +133,10 @@ class Scan:
             self._input_ended = True
 
     def _release_parts(self) -> None:
-        """Give the uploaded bytes back as soon as all frames are made."""
-        while self._part_fds:
-            os.close(self._part_fds.pop())
+        """Give the uploaded bytes back as soon as all frames are made; the reference is wanted at the end."""
+        for part, fd in zip(self._request.parts, self._part_fds, strict=True):
+            if part.role is not PartRole.REFERENCE:
+                os.close(fd)
 
     def _header(self, message: Message) -> None:
         with self._stopwatch.stage("ingest"), message.take_block(int(message.body["size"])) as block:
@@ -162,7 +164,7 @@ class Scan:
             raise InvalidInputError(
                 "the stream ended before the MRD header", reason="INPUT_INCOMPLETE", field="mrd_header"
             )
-        self._sources.append((self._conditioner.finish(), self._release_parts))
+        self._sources.append((self._conditioner.finish(), lambda: None))
         self._input_ended = True
 
     def _add_credit(self, message: Message) -> None:

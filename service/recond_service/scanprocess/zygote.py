@@ -11,7 +11,9 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from types import FrameType
+from typing import NoReturn
 
 from recond_service.scanprocess.process import run_scan
 from recond_service.transport import BlockingChannel, ChannelClosedError, Message, die_with_parent
@@ -66,24 +68,27 @@ class Zygote:
             self._control.send("exited", {"number": number, "status": -1, "problem": f"cannot fork: {error}"})
             return
         if pid == 0:
-            status = 1
-            try:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                die_with_parent(parent)
-                self._control.close()
-                os.close(self._wake_read)
-                os.close(self._wake_write)
-                run_scan(BlockingChannel(socket.socket(fileno=message.fds.pop(0))), message.body)
-                status = 0
-            finally:
-                sys.stdout.flush()
-                if sys.exc_info()[0] is not None:
-                    sys.excepthook(*sys.exc_info())
-                sys.stderr.flush()
-                os._exit(status)
+            self._become_scan_process(parent, message)
         self._children[pid] = number
         self._control.send("spawned", {"number": number, "pid": pid})
+
+    def _become_scan_process(self, parent: int, message: Message) -> NoReturn:
+        status = 1
+        channel = BlockingChannel(socket.socket(fileno=message.fds.pop(0)))
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            die_with_parent(parent)
+            self._control.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            run_scan(channel, message.body)
+            status = 0
+        finally:  # whatever happens: this process must never return into the zygote's loop
+            problem = sys.exc_info()
+            if problem[0] is not None:
+                channel.send("defect", {"traceback": "".join(traceback.format_exception(*problem))})
+            os._exit(status)
 
     def _reap(self) -> None:
         while self._children:

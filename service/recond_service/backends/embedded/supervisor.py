@@ -170,6 +170,7 @@ class EmbeddedBackend:
             if running is None or running.done.done() or message.body.get("batch") != running.number:
                 return  # a sign of life, or the answer to a batch that nobody waits for any more
             if message.op == "failed":
+                _log.error("model-failed", traceback=message.body.get("traceback", ""))
                 running.done.set_exception(RecondError.from_json(message.body["error"]))
             elif message.op == "done":
                 images = tuple(message.take_block(size) for size in running.image_bytes)

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 import numpy as np
@@ -80,13 +81,13 @@ class Worker:
             self._channel.send("failed", {"batch": batch, "error": error.to_json()})
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
             # What a model can raise on a frame. The worker stays up: the next frame may be sound.
-            sys.excepthook(type(error), error, error.__traceback__)
             failure = DefectError(
                 f"{message.body['model']} failed on this frame ({type(error).__name__}: {error}); report the request id to "
                 "the administrator",
                 reason="MODEL_FAILED",
             )
-            self._channel.send("failed", {"batch": batch, "error": failure.to_json()})
+            text = "".join(traceback.format_exception(error))
+            self._channel.send("failed", {"batch": batch, "error": failure.to_json(), "traceback": text})
         else:
             body = {"batch": batch, "residuals": residuals, "seconds": seconds}
             self._channel.send("done", body, [image.fd for image in images])

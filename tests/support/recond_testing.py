@@ -20,7 +20,8 @@ import psutil
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from recond.v1 import reconstruction_pb2 as pb, reconstruction_pb2_grpc as pb_grpc
+from recond.v1 import reconstruction_pb2 as pb
+from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 
 
 class Service:
@@ -89,19 +90,6 @@ def running(log: Path, *options: str) -> Iterator[Service]:
     finally:
         if service.process.poll() is None:
             service.stop()
-
-
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service that most tests share."""
-    with running(tmp_path_factory.mktemp("service") / "log", "--upload-idle-seconds", "5") as shared:
-        yield shared
-
-
-@pytest.fixture(scope="session")
-def stub(service: Service) -> Iterator[pb_grpc.ReconstructionServiceStub]:
-    with grpc.insecure_channel(service.address) as channel:
-        yield pb_grpc.ReconstructionServiceStub(channel)
 
 
 @dataclass

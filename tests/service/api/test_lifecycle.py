@@ -1,0 +1,280 @@
+"""Start, overload, death of the service's processes, draining, TLS."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from recond_testing import (
+    collect,
+    fastmri_file,
+    random_kspace,
+    reconstruct,
+    refusal,
+    refused,
+    requests_for,
+    rss_of,
+    running,
+)
+
+from recond.v1 import reconstruction_pb2 as pb
+from recond.v1 import reconstruction_pb2_grpc as pb_grpc
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+KSPACE = random_kspace(6, 4, 192, 192)
+SLOW = fastmri_file(KSPACE, mask=np.arange(192) % 2 == 0)
+
+
+@contextlib.contextmanager
+def stub_of(service, credentials=None):
+    opened = (
+        grpc.insecure_channel(service.address)
+        if credentials is None
+        else grpc.secure_channel(service.address, credentials)
+    )
+    with opened as channel:
+        yield pb_grpc.ReconstructionServiceStub(channel)
+
+
+def slow_call(stub, **spec):
+    """Start a call that computes for some seconds, and return it once it computes."""
+    call = stub.Reconstruct(requests_for(fastmri_file(KSPACE), model="l1-wavelet", **spec), timeout=120)
+    answer = []
+    while not any(response.WhichOneof("message") == "plan" for response in answer):
+        answer.append(next(call))
+    return call
+
+
+def health_changes(address: str, name: str) -> tuple[grpc.Channel, list[int]]:
+    channel = grpc.insecure_channel(address)
+    seen: list[int] = []
+    watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=name))
+
+    def follow() -> None:
+        with contextlib.suppress(grpc.RpcError):
+            for answer in watch:
+                seen.append(answer.status)
+
+    threading.Thread(target=follow, daemon=True).start()
+    return channel, seen
+
+
+def wait_until(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.02)
+
+
+def test_killed_worker_costs_no_image(tmp_path):
+    with running(tmp_path / "log") as service, stub_of(service) as stub:
+        channel, seen = health_changes(service.address, "l1-wavelet")
+        wait_until(lambda: seen == [SERVING])
+        call = slow_call(stub)
+        service.worker.kill()
+        answer = collect(call)
+        assert answer.summary.images == 6
+        assert sorted(answer.images) == list(range(6))
+        assert seen == [SERVING, NOT_SERVING, SERVING]
+        metrics = service.metrics()
+        assert metrics["recond_worker_restarts_total"] == 1
+        assert metrics["recond_worker_up"] == 1
+        channel.close()
+
+
+def test_worker_that_hangs_is_replaced(tmp_path):
+    with running(tmp_path / "log", "--worker-heartbeat-seconds", "2") as service, stub_of(service) as stub:
+        call = slow_call(stub)
+        service.worker.suspend()
+        assert collect(call).summary.images == 6
+        assert service.metrics()["recond_worker_restarts_total"] == 1
+
+
+def test_killed_parser_ends_one_request_and_can_be_tried_again(tmp_path):
+    with running(tmp_path / "log") as service, stub_of(service) as stub:
+        call = slow_call(stub)
+        for process in service.zygote.children():
+            process.kill()
+        with pytest.raises(grpc.RpcError) as caught:
+            collect(call)
+        found = refusal(caught.value)
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "SCAN_PROCESS_KILLED")
+        assert found.retry_after is not None
+        service.zygote.kill()
+        kspace = random_kspace(1, 2, 16, 16)
+        wait_until(lambda: service.events("zygote-died"))
+        np.testing.assert_allclose(
+            reconstruct(stub, fastmri_file(kspace), model="rss").volume, rss_of(kspace), rtol=1e-5
+        )
+
+
+def test_full_service_says_when_to_come_back_and_then_takes_the_request(tmp_path):
+    with running(tmp_path / "log", "--max-requests", "1") as service, stub_of(service) as stub:
+        call = slow_call(stub)
+        found = refused(stub.Reconstruct(requests_for(SLOW), timeout=60))
+        assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert found.retry_after > 0
+        assert collect(call).summary.images == 6
+        assert reconstruct(stub, SLOW, model="rss").summary.images == 6
+        assert service.metrics()['recond_rejected_total{reason="OVERLOADED"}'] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "reason"),
+    [
+        (["--scan-memory-bytes", "80MiB"], fastmri_file(random_kspace(1, 16, 640, 640)), "SCAN_MEMORY"),
+        (["--max-frame-bytes", "1MiB"], fastmri_file(random_kspace(1, 4, 256, 256)), "FRAME_TOO_LARGE"),
+        (["--max-images", "3"], fastmri_file(random_kspace(4, 1, 16, 16)), "TOO_MANY_IMAGES"),
+    ],
+)
+def test_limits_of_a_request_hold(tmp_path, options, data, reason):
+    with running(tmp_path / "log", *options) as service, stub_of(service) as stub:
+        found = refused(stub.Reconstruct(requests_for(data, model="rss"), timeout=60))
+        assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        assert found.retry_after is None
+        assert reconstruct(stub, fastmri_file(random_kspace(1, 2, 16, 16)), model="rss").summary.images == 1
+
+
+def test_first_signal_drains(tmp_path):
+    with running(tmp_path / "log") as service, stub_of(service) as stub:
+        channel, seen = health_changes(service.address, "")
+        wait_until(lambda: seen == [SERVING])
+        call = slow_call(stub)
+        service.process.terminate()
+        wait_until(lambda: seen[-1] == NOT_SERVING)
+        found = refused(stub.Reconstruct(requests_for(SLOW), timeout=60))
+        assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert found.retry_after is not None
+        assert collect(call).summary.images == 6
+        assert service.process.wait(30) == 0
+        channel.close()
+
+
+@pytest.mark.parametrize("way", ["second signal", "grace period"])
+def test_drain_ends(tmp_path, way):
+    options = ["--drain-seconds", "0.5"] if way == "grace period" else ["--drain-seconds", "100"]
+    with running(tmp_path / "log", *options) as service, stub_of(service) as stub:
+        children = [service.worker, service.zygote, *service.zygote.children()]
+        call = slow_call(stub)
+        children += service.zygote.children()
+        service.process.terminate()
+        if way == "second signal":
+            wait_until(lambda: service.events("draining"))
+            service.process.terminate()
+        assert service.process.wait(20) == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            collect(call)
+        assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        wait_until(lambda: not any(child.is_running() for child in children))
+
+
+def test_no_process_outlives_a_killed_service(tmp_path):
+    with running(tmp_path / "log") as service, stub_of(service) as stub:
+        slow_call(stub)
+        children = [service.worker, service.zygote, *service.zygote.children()]
+        assert len(children) == 3
+        service.process.kill()
+        service.process.wait(10)
+        wait_until(lambda: not any(child.is_running() for child in children))
+
+
+def test_service_ends_when_its_parent_closes_stdin(tmp_path):
+    with running(tmp_path / "log") as service:
+        service.process.stdin.close()
+        assert service.process.wait(20) == 0
+
+
+def test_tls_and_client_certificates(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    paths = {name: tmp_path / f"{name}.pem" for name in ("key", "certificate", "ca")}
+    certificate.private_key_pem.write_to_path(paths["key"])
+    for number, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(paths["certificate"], append=number > 0)
+    authority.cert_pem.write_to_path(paths["ca"])
+    options = ["--tls-certificate", str(paths["certificate"]), "--tls-key", str(paths["key"])]
+    options += ["--tls-client-ca", str(paths["ca"])]
+    root = paths["ca"].read_bytes()
+    client, wrong = authority.issue_cert("gateway.hospital.example"), stranger.issue_cert("gateway.hospital.example")
+
+    def credentials(issued=None) -> grpc.ChannelCredentials:
+        if issued is None:
+            return grpc.ssl_channel_credentials(root)
+        return grpc.ssl_channel_credentials(root, issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())
+
+    kspace = random_kspace(1, 2, 16, 16)
+    with running(tmp_path / "log", *options) as service:
+        with stub_of(service, credentials(client)) as stub:
+            np.testing.assert_allclose(
+                reconstruct(stub, fastmri_file(kspace), model="rss").volume, rss_of(kspace), rtol=1e-5
+            )
+        for refused_credentials in (None, credentials(), credentials(wrong)):
+            with stub_of(service, refused_credentials) as stub:
+                found = refused(stub.Reconstruct(requests_for(fastmri_file(kspace)), timeout=10))
+                assert found.code is grpc.StatusCode.UNAVAILABLE
+
+
+def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recond_service", "serve", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_open_address_without_tls_is_refused():
+    result = serve("--listen", "0.0.0.0:0")
+    assert result.returncode == 2
+    assert "--insecure" in result.stderr
+
+
+def test_port_in_use_is_told(tmp_path):
+    with running(tmp_path / "log") as service:
+        result = serve("--listen", service.address, "--metrics-listen", "")
+    assert result.returncode == 2
+    assert service.address in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_settings_are_shown_from_all_sources_and_redacted(tmp_path: Path):
+    key = tmp_path / "secret-key.pem"
+    key.write_text("k")
+    config = tmp_path / "recond.toml"
+    config.write_text(f'tls_key = "{key}"\ntls_certificate = "{key}"\nmax_requests = 7\nmax_images = 9\n')
+    result = serve("--config", str(config), "--show-config", "--max-images", "11", RECOND_MAX_REQUESTS="8")
+    shown = json.loads(result.stdout)
+    assert (shown["max_requests"], shown["max_images"], shown["tls_key"]) == (8, 11, "<set>")
+
+
+def test_interrupted_start_leaves_nothing():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recond_service", "serve", "--listen", "127.0.0.1:0", "--metrics-listen", ""],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_priority_is_passed_on(tmp_path):
+    with running(tmp_path / "log") as service, stub_of(service) as stub, stub_of(service) as urgent_stub:
+        call = slow_call(stub, priority=pb.PRIORITY_RESEARCH)
+        start = time.monotonic()
+        reconstruct(urgent_stub, fastmri_file(random_kspace(1, 2, 32, 32)), model="rss", priority=pb.PRIORITY_STAT)
+        stat_seconds = time.monotonic() - start
+        collect(call)
+        assert stat_seconds < time.monotonic() - start
