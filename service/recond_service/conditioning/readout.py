@@ -146,6 +146,6 @@ class Placements:
         if missing > 1:
             self._findings.info(
                 "readout-partial",
-                f"Readouts fill {rows - missing} of {rows} samples of the matrix (asymmetric echo or discarded samples): the rest is "
-                "zero.",
+                f"Readouts fill {rows - missing} of {rows} samples of the matrix (asymmetric echo or discarded samples): "
+                "the rest is zero.",
             )

@@ -100,10 +100,14 @@ class ResultWriter:
 
         Raises
         ------
+        InvalidInputError
+            If the reference that was sent along has another shape.
         LimitExceededError
             If the images of the request take more memory than it may.
         """
         pixels = finish_magnitude(image, frame.image_shape, frame.window, frame.scale)
+        if self._sent is not None and self._sent.shape[1:] != pixels.shape:
+            raise _wrong_reference(self._sent.shape[1:], pixels.shape, "(rows, columns)")
         self._bytes += pixels.nbytes * (1 if frame.reference is None else 2)
         if self._bytes > self._request.limits.max_scan_bytes:
             raise LimitExceededError(
@@ -178,12 +182,7 @@ class ResultWriter:
                 return None, ""
             return np.stack([self._references[image.number] for image in volumes.images]), self._source
         if self._sent.shape != volumes.shape:
-            raise InvalidInputError(
-                f"The reference has the shape {self._sent.shape}, the reconstruction {volumes.shape} (images, rows, columns): send a "
-                "reference for the same images.",
-                reason="REFERENCE_SHAPE",
-                field="reference",
-            )
+            raise _wrong_reference(self._sent.shape, volumes.shape, "(images, rows, columns)")
         return self._sent, "reference file"
 
     def _in_units_of(self, reference: NDArray[np.float32], volume: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -215,3 +214,11 @@ def _load_reference(request: ScanRequest) -> NDArray[np.float32] | None:
             )
         volume[number] = image
     return volume
+
+
+def _wrong_reference(found: tuple[int, ...], wanted: tuple[int, ...], axes: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"The reference has the shape {found}, the reconstruction {wanted} {axes}: send a reference for the same images.",
+        reason="REFERENCE_SHAPE",
+        field="reference",
+    )
