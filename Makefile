@@ -2,10 +2,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where the demo writes, and what else to hand to pytest: make test ARGS='-k health'.
+OUT ?= out
+ARGS ?=
 # Idle OpenMP threads sleep instead of spinning: on a busy machine a ninefold difference.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test lint bench proto format clean
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench proto clean
+
+help:
+	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
+	@echo "make test    all tests"
+	@echo "make lint    style, types, import contract, wire contract"
+	@echo "make format  put the style right"
+	@echo "make bench   overhead and memory of the service"
+	@echo "make proto   generate the wire code again"
+	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
+	@echo "make clean   remove all that these made"
 
 setup: $(VENV)/.ready
 
@@ -14,8 +28,33 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-proto: setup
+# The head that is simulated: only the data files of this package are read, so its dependencies stay away.
+$(VENV)/.head: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nilearn
+	touch $@
+
+demo: $(VENV)/.head
+	@$(BIN)/python examples/demo.py $(OUT)
+
+test: $(VENV)/.head
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.head
+	$(BIN)/pytest bench --benchmark-only $(ARGS)
+
+proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks

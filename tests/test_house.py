@@ -1,0 +1,73 @@
+"""Rules of the house that no single room can test."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def test_imports_point_one_way() -> None:
+    tool = Path(sys.executable).with_name("lint-imports")
+    if not tool.exists():
+        pytest.skip("import-linter is not installed")
+    result = subprocess.run([tool], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_sdk_stays_light() -> None:
+    heavy = {
+        "torch",
+        "scipy",
+        "sigpy",
+        "nibabel",
+        "PIL",
+        "pydantic",
+        "recond_service",
+        "recond_models",
+        "recond_kernels",
+    }
+    later = {"h5py", "ismrmrd", "click", "rich"}
+    loaded = python("import recond_client, sys; print(*sys.modules)").split()
+    assert not (heavy | later) & set(loaded)
+
+
+def test_help_loads_no_server() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from recond_client.cli import main;"
+        "assert 'serve' in CliRunner().invoke(main, ['--help']).output; print(*sys.modules)"
+    )
+    assert not {"torch", "scipy", "recond_service", "recond_models"} & set(python(code).split())
+
+
+def test_one_version() -> None:
+    version = importlib.metadata.version("recond")
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+@pytest.mark.parametrize("folder", ["proto/recond", "kernels", "models", "service", "clients", "tests", "examples"])
+def test_modules_stay_short(folder: str) -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in (ROOT / folder).rglob("*.py")
+        if "_pb2" not in path.name and (count := len(path.read_text().splitlines())) > 500
+    }
+    assert not long
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} links to {target}"
