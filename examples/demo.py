@@ -27,7 +27,7 @@ from recond_models.simulate import write_ismrmrd
 from recond_models.simulate.scan import ScanSettings, SimulatedScan, simulate
 
 SETTINGS: Final = ScanSettings(
-    coils=8, slices=3, rows=256, columns=256, acceleration=4, calibration_lines=24, noise=0.004, phantom="head"
+    coils=8, slices=2, rows=256, columns=256, acceleration=4, calibration_lines=24, noise=0.004, phantom="head"
 )
 ERROR_GAIN: Final = 5
 TILE: Final = 340
