@@ -73,13 +73,13 @@ class Service:
     def zygote(self) -> psutil.Process:
         return self.child("recond_service.scanprocess.zygote")
 
-    def stop(self) -> int:
-        self.process.terminate()
-        code = self.process.wait(60)
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(60)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
-        return code
 
 
 @contextlib.contextmanager
@@ -88,8 +88,7 @@ def running(log: Path, *options: str) -> Iterator[Service]:
     try:
         yield service
     finally:
-        if service.process.poll() is None:
-            service.stop()
+        service.stop()
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -138,7 +139,12 @@ class SharedBlock:
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
-        mapping = mmap.mmap(self.fd, end - start, flags=flags, prot=protection, offset=start)
+        try:
+            mapping = mmap.mmap(self.fd, end - start, flags=flags, prot=protection, offset=start)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(f"no address space for {end - start} bytes") from error
+            raise
         return np.frombuffer(mapping, dtype, count, offset - start).reshape(shape)
 
     def close(self) -> None:

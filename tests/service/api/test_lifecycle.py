@@ -31,8 +31,8 @@ from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-KSPACE = random_kspace(6, 4, 192, 192)
-SLOW = fastmri_file(KSPACE, mask=np.arange(192) % 2 == 0)
+KSPACE = random_kspace(5, 4, 160, 160)
+SLOW = fastmri_file(KSPACE, mask=np.arange(160) % 2 == 0)
 
 
 @contextlib.contextmanager
@@ -83,8 +83,8 @@ def test_killed_worker_costs_no_image(tmp_path):
         call = slow_call(stub)
         service.worker.kill()
         answer = collect(call)
-        assert answer.summary.images == 6
-        assert sorted(answer.images) == list(range(6))
+        assert answer.summary.images == 5
+        assert sorted(answer.images) == list(range(5))
         assert seen == [SERVING, NOT_SERVING, SERVING]
         metrics = service.metrics()
         assert metrics["recond_worker_restarts_total"] == 1
@@ -96,7 +96,7 @@ def test_worker_that_hangs_is_replaced(tmp_path):
     with running(tmp_path / "log", "--worker-heartbeat-seconds", "2") as service, stub_of(service) as stub:
         call = slow_call(stub)
         service.worker.suspend()
-        assert collect(call).summary.images == 6
+        assert collect(call).summary.images == 5
         assert service.metrics()["recond_worker_restarts_total"] == 1
 
 
@@ -124,15 +124,15 @@ def test_full_service_says_when_to_come_back_and_then_takes_the_request(tmp_path
         found = refused(stub.Reconstruct(requests_for(SLOW), timeout=60))
         assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
         assert found.retry_after > 0
-        assert collect(call).summary.images == 6
-        assert reconstruct(stub, SLOW, model="rss").summary.images == 6
+        assert collect(call).summary.images == 5
+        assert reconstruct(stub, SLOW, model="rss").summary.images == 5
         assert service.metrics()['recond_rejected_total{reason="OVERLOADED"}'] == 1
 
 
 @pytest.mark.parametrize(
     ("options", "data", "reason"),
     [
-        (["--scan-memory-bytes", "80MiB"], fastmri_file(random_kspace(1, 16, 640, 640)), "SCAN_MEMORY"),
+        (["--scan-memory-bytes", "1MiB"], fastmri_file(random_kspace(1, 16, 640, 640)), "SCAN_MEMORY"),
         (["--max-frame-bytes", "1MiB"], fastmri_file(random_kspace(1, 4, 256, 256)), "FRAME_TOO_LARGE"),
         (["--max-images", "3"], fastmri_file(random_kspace(4, 1, 16, 16)), "TOO_MANY_IMAGES"),
     ],
@@ -155,7 +155,7 @@ def test_first_signal_drains(tmp_path):
         found = refused(stub.Reconstruct(requests_for(SLOW), timeout=60))
         assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert found.retry_after is not None
-        assert collect(call).summary.images == 6
+        assert collect(call).summary.images == 5
         assert service.process.wait(30) == 0
         channel.close()
 
@@ -180,12 +180,15 @@ def test_drain_ends(tmp_path, way):
 
 def test_no_process_outlives_a_killed_service(tmp_path):
     with running(tmp_path / "log") as service, stub_of(service) as stub:
-        slow_call(stub)
+        call = slow_call(stub)
         children = [service.worker, service.zygote, *service.zygote.children()]
         assert len(children) == 3
         service.process.kill()
         service.process.wait(10)
         wait_until(lambda: not any(child.is_running() for child in children))
+        with pytest.raises(grpc.RpcError) as caught:
+            collect(call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_service_ends_when_its_parent_closes_stdin(tmp_path):
