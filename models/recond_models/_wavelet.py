@@ -26,6 +26,17 @@ def finest_diagonal(images: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
     lowest
         Same shape: the smallest pixel under each filter.
     """
-    windows = np.lib.stride_tricks.sliding_window_view(images, (_TAPS, _TAPS), axis=(1, 2))[:, ::2, ::2]
-    coefficients = np.einsum("srcij,i,j->src", windows, _HIGH_PASS, _HIGH_PASS, optimize=True)
-    return coefficients, windows.min(axis=(-2, -1))
+    coefficients, lowest = images, images
+    for axis in (1, 2):
+        high = [weight * tap for weight, tap in zip(_HIGH_PASS, _taps(coefficients, axis), strict=True)]
+        coefficients = high[0] + high[1] + high[2] + high[3]
+        low = _taps(lowest, axis)
+        lowest = np.minimum(np.minimum(low[0], low[1]), np.minimum(low[2], low[3]))
+    return coefficients, lowest
+
+
+def _taps(images: NDArray[np.float64], axis: int) -> list[NDArray[np.float64]]:
+    """Return, for each tap of the filter, what it sees at every second position along an axis."""
+    positions = (images.shape[axis] - _TAPS) // 2 + 1
+    along = np.moveaxis(images, axis, -1)
+    return [np.moveaxis(along[..., tap : tap + 2 * positions - 1 : 2], -1, axis) for tap in range(_TAPS)]

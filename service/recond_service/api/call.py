@@ -129,9 +129,8 @@ class Call:
         self._resolve_names(spec)
         with self._rooms.admission.admit(spec.size_bytes or _STREAM_BYTES) as ticket:
             await self._write(pb.ReconstructResponse(accepted=pb.Accepted(request_id=self._request_id)))
-            memory = int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES)
             async with (
-                await self._rooms.scan_processes.open(memory, settings.scan_cpu_seconds) as scan,
+                await self._rooms.scan_processes.open() as scan,
                 asyncio.TaskGroup() as group,
             ):
                 feed = group.create_task(
@@ -160,15 +159,24 @@ class Call:
 
     # --- input ---
 
+    def _opening(self, spec: wire.Spec) -> dict[str, object]:
+        """Return what the scan process has to know at first: the request, and what it may use."""
+        settings = self._rooms.settings
+        return {
+            "request": request_to_json(spec.request),
+            "memory_bytes": int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES),
+            "cpu_seconds": settings.scan_cpu_seconds,
+        }
+
     async def _feed_parts(self, scan: ScanProcess, spec: wire.Spec) -> None:
         with Upload(spec.request.parts) as upload:
             await upload.receive(self._inbox)
             self._upload_time.stop()
-            await scan.send("open", request_to_json(spec.request), [block.fd for block in upload.blocks])
+            await scan.send("open", self._opening(spec), [block.fd for block in upload.blocks])
         await scan.send("credit", {"frames": _FRAMES_AHEAD})
 
     async def _feed_stream(self, scan: ScanProcess, spec: wire.Spec) -> None:
-        await scan.send("open", request_to_json(spec.request))
+        await scan.send("open", self._opening(spec))
         await scan.send("credit", {"frames": _FRAMES_AHEAD})
         message = await self._inbox.next_of("mrd_header", "the first message after the spec of a stream")
         if message is None:

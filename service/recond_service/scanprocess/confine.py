@@ -33,23 +33,22 @@ class _PathBeneath(ctypes.Structure):
 
 
 def address_space() -> int:
-    """Return the size of this process's address space, bytes."""
+    """Return the size of this process's address space, bytes. Ask before `forbid_files_and_network`, which hides it."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * resource.getpagesize()
 
 
-def limit_resources(memory_bytes: int, cpu_seconds: int) -> None:
-    """Bound memory on top of what is in use, CPU time, descriptors, files and processes of this process.
+def limit_resources(address_space_bytes: int, cpu_seconds: int) -> None:
+    """Bound memory, CPU time and descriptors of this process.
 
     Parameters
     ----------
-    memory_bytes
-        Address space on top of today's.
+    address_space_bytes
+        Address space, see `address_space`.
     cpu_seconds
         CPU time; SIGXCPU ends the process after it.
     """
-    memory = address_space() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

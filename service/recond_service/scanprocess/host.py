@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -138,6 +138,8 @@ class ScanProcessHost:
         self._control: AsyncChannel | None = None
         self._listener: asyncio.Task[None] | None = None
         self._processes: dict[int, ScanProcess] = {}
+        self._spare: ScanProcess | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
@@ -166,21 +168,15 @@ class ScanProcessHost:
                 ) from error
             self._control = control
             self._listener = asyncio.create_task(self._listen(control, self._zygote), name="zygote")
+            self._in_background(self._fork_spare())
 
     @property
     def pid(self) -> int | None:
         """Process id of the zygote."""
         return self._zygote.pid if self._zygote else None
 
-    async def open(self, memory_bytes: int, cpu_seconds: int) -> ScanProcess:
-        """Fork a scan process.
-
-        Parameters
-        ----------
-        memory_bytes
-            Address space on top of that of the loaded parsers.
-        cpu_seconds
-            CPU time.
+    async def open(self) -> ScanProcess:
+        """Return a scan process that has served nobody: the spare one, if there is one.
 
         Raises
         ------
@@ -188,16 +184,25 @@ class ScanProcessHost:
             If none can be started.
         """
         await self.start()
+        spare, self._spare = self._spare, None
+        if spare is None or spare.exit_status.done():
+            spare = await self._fork()
+        return spare
+
+    async def _fork_spare(self) -> None:
+        if self._spare is None:
+            self._spare = await self._fork()
+
+    async def _fork(self) -> ScanProcess:
         number = next(self._numbers)
         ours, theirs = channel_pair()
         process = ScanProcess(self, number, AsyncChannel(ours))
         self._processes[number] = process
-        body = {"number": number, "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds}
         try:
             with theirs:
                 if self._control is None:
                     raise ChannelClosedError("no zygote")
-                await self._control.send("spawn", body, [theirs.fileno()])
+                await self._control.send("spawn", {"number": number}, [theirs.fileno()])
         except ChannelClosedError as error:
             del self._processes[number]
             ours.close()
@@ -206,11 +211,23 @@ class ScanProcessHost:
             ) from error
         return process
 
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        """Run something whose failure shows elsewhere: the next `open` starts what is missing."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("scan-process-background", problem=str(task.exception()))
+
     def end(self, number: int) -> None:
-        """Have a process killed if it still runs; it is reaped by the zygote."""
+        """Have a process killed if it still runs; it is reaped by the zygote. Then there is time to fork a spare one."""
         if number in self._processes and self._control is not None:
-            task = asyncio.get_running_loop().create_task(self._kill(number))
-            task.add_done_callback(lambda done: done.exception())
+            self._in_background(self._kill(number))
+        if self._spare is None:
+            self._in_background(self._fork_spare())
 
     async def _kill(self, number: int) -> None:
         if self._control is not None:
@@ -245,6 +262,8 @@ class ScanProcessHost:
 
     async def close(self) -> None:
         """End the zygote and all its processes."""
+        for task in list(self._tasks):
+            task.cancel()
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)

@@ -13,7 +13,6 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,9 @@ from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.results import ResultWriter
 from recond_service.scanprocess.codec import request_from_json
-from recond_service.scanprocess.confine import forbid_files_and_network, limit_resources
+from recond_service.scanprocess.confine import address_space, forbid_files_and_network, limit_resources
 from recond_service.scanprocess.stopwatch import Stopwatch
+from recond_service.scanprocess.warm_up import warm_up
 from recond_service.transport import BlockingChannel, ChannelClosedError, FrameLayout, Message, SharedBlock
 from recond_service.types import (
     FindingList,
@@ -39,20 +39,19 @@ from recond_service.types import (
 _NOTHING = np.empty((0, 0, 0), np.complex64)
 
 
-def run_scan(channel: BlockingChannel, limits: dict[str, Any]) -> None:
-    """Serve one request on `channel`, then return.
+def run_scan(channel: BlockingChannel) -> None:
+    """Get ready, wait for one request on `channel`, serve it, then return.
 
     Parameters
     ----------
     channel
         To the front end.
-    limits
-        ``memory_bytes`` on top of what the process has now, and ``cpu_seconds``.
     """
-    limit_resources(int(limits["memory_bytes"]), int(limits["cpu_seconds"]))
+    base = address_space()
     forbid_files_and_network()
+    warm_up()
     try:
-        Scan(channel).run()
+        Scan(channel, base).run()
     except ChannelClosedError:
         return  # the client is gone, or the front end
     except RecondError as error:
@@ -79,10 +78,13 @@ class Scan:
     ----------
     channel
         To the front end.
+    base_bytes
+        Address space of the loaded parsers, on top of which the request gets its own.
     """
 
-    def __init__(self, channel: BlockingChannel) -> None:
+    def __init__(self, channel: BlockingChannel, base_bytes: int) -> None:
         self._channel = channel
+        self._base_bytes = base_bytes
         self._findings = FindingList()
         self._stopwatch = Stopwatch()
         self._request = ScanRequest()
@@ -122,8 +124,9 @@ class Scan:
     # --- input ---
 
     def _open(self, message: Message) -> None:
+        limit_resources(self._base_bytes + int(message.body["memory_bytes"]), int(message.body["cpu_seconds"]))
         self._part_fds, message.fds = message.fds, []
-        self._request = request_from_json(message.body, [f"/proc/self/fd/{fd}" for fd in self._part_fds])
+        self._request = request_from_json(message.body["request"], [f"/proc/self/fd/{fd}" for fd in self._part_fds])
         self._results = ResultWriter(self._request, self._findings)
         if self._request.parts:
             with self._stopwatch.stage("ingest"):

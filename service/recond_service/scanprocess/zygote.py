@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from recond_service.scanprocess.process import run_scan
+from recond_service.scanprocess.warm_up import warm_up
 from recond_service.transport import BlockingChannel, ChannelClosedError, Message, die_with_parent
 
 
@@ -41,6 +42,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Serve until the front end closes the channel."""
+        warm_up()
         self._control.send("ready")
         while True:
             readable, _, _ = select.select([self._control.fileno(), self._wake_read], [], [])
@@ -82,7 +84,7 @@ class Zygote:
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            run_scan(channel, message.body)
+            run_scan(channel)
             status = 0
         finally:  # whatever happens: this process must never return into the zygote's loop
             problem = sys.exc_info()

@@ -96,11 +96,12 @@ class FrameLayout:
 
     def store(self, frame: Frame) -> SharedBlock:
         """Copy a frame of this layout into a new block."""
+        # Written, not mapped: a write fills fresh pages without zeroing them first.
         block = SharedBlock.create("recond-frame", self.size)
-        self._array(block, np.complex64, frame.kspace.shape, 0)[...] = frame.kspace
-        self._array(block, np.bool_, frame.mask.shape, self._mask_offset)[...] = frame.mask
+        block.write(np.ascontiguousarray(frame.kspace).data.cast("B"), 0)
+        block.write(np.ascontiguousarray(frame.mask).data.cast("B"), self._mask_offset)
         if frame.calibration is not None:
-            self._array(block, np.complex64, frame.calibration.shape, self._calibration_offset)[...] = frame.calibration
+            block.write(np.ascontiguousarray(frame.calibration).data.cast("B"), self._calibration_offset)
         return block
 
     @staticmethod
