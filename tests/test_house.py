@@ -71,3 +71,14 @@ def test_links_of_the_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} links to {target}"
+
+
+def test_documented_reasons_and_settings_exist() -> None:
+    from recond_service.config import Settings
+
+    code = "\n".join(path.read_text() for folder in ("service", "clients") for path in (ROOT / folder).rglob("*.py"))
+    table = (ROOT / "docs" / "errors.md").read_text().split("## Reasons", 1)[1]
+    unknown = [reason for reason in re.findall(r"`([A-Z][A-Z0-9_]+)`", table) if f'"{reason}"' not in code]
+    assert not unknown
+    settings = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "service.md").read_text(), re.MULTILINE)
+    assert [name for name in settings if not name.startswith("recond_")] == list(Settings.model_fields)
