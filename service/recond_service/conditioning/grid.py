@@ -64,7 +64,8 @@ class KspaceGrid:
         rows = slice(placement.target_start, placement.target_stop)
         used = source[:, placement.source_start : placement.source_stop]
         if self.lines[column]:
-            self._sums[column, :, rows] += used
+            with np.errstate(over="ignore", invalid="ignore"):  # told by the peak when the grid is finished
+                self._sums[column, :, rows] += used
         else:
             self._sums[column, :, rows] = used
         self._counts[column, rows] += 1
@@ -97,8 +98,9 @@ class KspaceGrid:
         coils, total = values.shape[1], len(self.lines)
         del self._sums
         if counts.max(initial=0) > 1:
-            with np.errstate(over="ignore"):
-                values /= np.maximum(counts, 1)[:, None, :].astype(np.float32)
+            parts = values.view(np.float32).reshape(*values.shape, 2)
+            with np.errstate(invalid="ignore"):  # sums beyond float32 are told by the peak
+                parts /= np.maximum(counts, 1)[:, None, :, None].astype(np.float32)
         peak = peak_of(values)
         if not np.isfinite(peak):
             empty = np.zeros((coils, rows, total), np.complex64)

@@ -15,7 +15,7 @@ from recond_service.types import (
 )
 
 
-def decode_acquisitions(  # noqa: PLR0917 - the fields of a wire message, in its order
+def decode_acquisitions(
     count: int,
     headers: bytes,
     trajectories: bytes,

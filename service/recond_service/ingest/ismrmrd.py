@@ -197,6 +197,10 @@ def _blocks(dataset: h5py.Dataset, place: str, limits: Limits) -> Iterator[Acqui
     start, step, total = 0, _FIRST_BLOCK, 0
     while start < len(dataset):
         with h5py_errors(place):
+            # Readouts may grow from noise to images: the last header of the block tells whether it would be too large.
+            last = dataset.fields("head")[min(start + step, len(dataset)) - 1]
+            bytes_of_last = 8 * int(last["active_channels"]) * int(last["number_of_samples"])
+            step = max(1, min(step, _BLOCK_BYTES // max(1, bytes_of_last)))
             rows = dataset[start : start + step]
         headers = np.empty(len(rows), ACQUISITION_HEADER)
         headers[...] = rows["head"]
