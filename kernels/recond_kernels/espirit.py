@@ -16,6 +16,7 @@ from torch import Tensor
 from recond_kernels.fourier import ifft2c
 
 _CHUNK_BYTES = 64 << 20
+_NORMALISE_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class EspiritMaps:
     Parameters
     ----------
     sensitivities
-        complex64 (coils, rows, columns), root sum of squares 1 in every pixel, not cropped. The phase is that of a virtual coil
+        complex64 (coils, rows, columns), root sum of squares 1 where the eigenvalue is not 0. The phase is that of a virtual coil
         that sees the whole object, so the image keeps a smooth phase.
     eigenvalues
         float32 (rows, columns), near 1 where there is object.
@@ -134,12 +135,17 @@ def _dominant(matrices: Tensor, start: Tensor, iterations: int) -> tuple[Tensor,
     """Return the eigenvectors (coils, ...) and eigenvalues (...) of largest magnitude of (coils, coils, ...) by power iteration."""
     # The coil images are nearly the answer. The small constant keeps pixels without signal from starting at zero.
     vectors = start + 1e-6
-    vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
+    vectors = vectors / _magnitudes(vectors)
     norms = torch.ones_like(vectors[0].real)
-    for _ in range(iterations):
-        products = torch.einsum("cdxy,dxy->cxy", matrices, vectors)
-        norms = torch.linalg.vector_norm(products, dim=0)
-        # A pixel whose product vanishes keeps its vector: it has the eigenvalue 0 and is cropped by every user.
-        alive = norms > torch.finfo(norms.dtype).tiny
-        vectors = torch.where(alive, products / torch.where(alive, norms, 1), vectors)
+    for count in range(1, iterations + 1):
+        vectors = torch.einsum("cdxy,dxy->cxy", matrices, vectors)
+        # Eigenvalues are 1 at most, so nothing grows; what shrinks is brought back in time, and before the last product.
+        if count % _NORMALISE_EVERY == 0 or count >= iterations - 1:
+            norms = _magnitudes(vectors)
+            vectors = vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny)
     return vectors, norms
+
+
+def _magnitudes(vectors: Tensor) -> Tensor:
+    """Return real (...): the norms of complex (coils, ...) over the coils."""
+    return (vectors.real.square() + vectors.imag.square()).sum(dim=0).sqrt()

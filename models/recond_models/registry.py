@@ -196,8 +196,8 @@ def choose(sampling: Sampling) -> Choice:
     if missing:
         return Choice(_RSS.info, f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing")
     acceleration = f"{sampling.acceleration:.1f}-fold"
-    if sampling.pattern == "uniform" and sampling.spacing <= sampling.coils // 2:
-        reason = f"{acceleration} uniform undersampling with calibration is well determined by {sampling.coils} coils"
+    if sampling.pattern == "uniform" and sampling.spacing <= 2 and sampling.coils >= 4:
+        reason = f"every second line with calibration is well determined by {sampling.coils} coils without assumptions on the image"
         return Choice(_CG_SENSE.info, reason)
     reason = f"{acceleration} {sampling.pattern} undersampling with calibration gains from a sparse image"
     return Choice(_L1_WAVELET.info, reason)

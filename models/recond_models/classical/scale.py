@@ -50,3 +50,10 @@ def restore(images: Tensor, scales: Tensor) -> Tensor:
         float64 (batch,) from `normalise`.
     """
     return (images.to(torch.float64) * scales[:, None, None]).to(torch.float32).cpu()
+
+
+def bright_pixels(images: Tensor) -> Tensor:
+    """Return float64 (batch,): the 99th percentile of the magnitudes of complex (batch, rows, columns)."""
+    magnitudes = images.abs().flatten(1)
+    rank = max(1, round(0.99 * magnitudes.shape[1]))
+    return magnitudes.kthvalue(rank, dim=1).values.to(torch.float64)
