@@ -52,8 +52,8 @@ def test_every_call_and_field_has_a_comment() -> None:
         lines = (PROTO / source).read_text().splitlines()
         for number, line in enumerate(lines):
             text = line.strip()
-            declares = (
-                text.startswith(("rpc ", "message ", "service ", "enum ")) or (text.endswith(";") and " = " in text)
+            declares = text.startswith(("rpc ", "message ", "service ", "enum ")) or (
+                text.endswith(";") and " = " in text
             )
             if declares and not text.endswith("= 0;"):
                 assert lines[number - 1].strip().startswith("//"), f"{source}:{number + 1}: {text}"

@@ -7,6 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
+
 from recond_service import config
 from recond_service.config import Settings, SettingsError, load_settings, settings_options, split_address
 

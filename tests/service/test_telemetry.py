@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+
 from recond_service.telemetry import Metrics, MetricsServer, bind_request, configure_logging
 
 
