@@ -4,12 +4,14 @@ import time
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from recond_testing import collect, fastmri_file, random_kspace, reconstruct, refused, requests_for, rss_of
 
 from recond.v1 import reconstruction_pb2 as pb
 
 GOOD = fastmri_file(random_kspace(1, 2, 16, 16))
+SIZE = len(GOOD)
 INVALID, EXHAUSTED, NOT_FOUND = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -33,7 +35,7 @@ def chunk(offset=0, data=GOOD, part=0) -> pb.ReconstructRequest:
     return request(chunk=pb.Chunk(part=part, offset=offset, data=data))
 
 
-def announced(size=len(GOOD), **values) -> pb.ReconstructRequest:
+def announced(size=SIZE, **values) -> pb.ReconstructRequest:
     part = pb.Part(role=pb.PART_ROLE_KSPACE, size_bytes=size, **values)
     return request(spec=pb.ReconstructSpec(parts=pb.Parts(parts=[part]), model="rss"))
 
@@ -143,7 +145,7 @@ def test_client_that_falls_silent_is_cut_off(stub):
 def test_client_that_goes_away_leaves_nothing_behind(service, stub):
     reconstruct(stub, GOOD, model="rss")
     time.sleep(0.2)
-    front_end = __import__("psutil").Process(service.process.pid)
+    front_end = psutil.Process(service.process.pid)
     descriptors, children = front_end.num_fds(), len(front_end.children(recursive=True))
     for _ in range(5):
         call = stub.Reconstruct(unfinished(), timeout=30)

@@ -63,7 +63,7 @@ def health_changes(address: str, name: str) -> tuple[grpc.Channel, list[int]]:
     def follow() -> None:
         with contextlib.suppress(grpc.RpcError):
             for answer in watch:
-                seen.append(answer.status)
+                seen.append(answer.status)  # noqa: PERF401 - one by one, as they come
 
     threading.Thread(target=follow, daemon=True).start()
     return channel, seen
