@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -126,6 +127,27 @@ def test_for_people_and_the_default_output(peer: Any, scan: Path, monkeypatch: p
         assert text in result.stdout
     assert "sending" not in result.stderr
     assert Path("scan_recon.h5").read_text() == "file 1"
+
+
+def test_progress_on_a_terminal(peer: Any, scan: Path) -> None:
+    peer.scripts = [good]
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "recond_client", "reconstruct", str(scan), "--server", peer.target, "--json"]
+    shown = {}
+    for flag in ("--json", "--model=rss"):
+        command[-1] = flag
+        subprocess.run(
+            command, stderr=theirs, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"}, check=True
+        )
+        os.set_blocking(ours, False)
+        try:
+            shown[flag] = os.read(ours, 1 << 16).decode()
+        except BlockingIOError:
+            shown[flag] = ""
+    os.close(ours)
+    os.close(theirs)
+    assert shown["--json"] == ""
+    assert "reconstructing (rss)" in shown["--model=rss"]
 
 
 @pytest.mark.parametrize(

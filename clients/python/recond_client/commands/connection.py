@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from recond_client.client import Client
+from recond_client.commands.display import waiting
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RecondError
 
@@ -52,9 +53,12 @@ class Connection:
         if self.ca is not None or self.certificate is not None or self.key is not None:
             msg = "--ca, --certificate and --key go with --server"
             raise click.UsageError(msg)
-        with EmbeddedService() as service, Client(service.target) as client:
-            try:
+        with ExitStack() as stack:
+            with waiting("starting a service for this call"):
+                service = stack.enter_context(EmbeddedService())
+                client = stack.enter_context(Client(service.target))
                 client.wait_until_ready()
+            try:
                 yield client
             except RecondError as error:
                 if service.died():

@@ -29,6 +29,23 @@ _FIGURES = {
 
 
 @contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show a sign of life on standard error, on a terminal only.
+
+    Parameters
+    ----------
+    text
+        What takes its time.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+@contextmanager
 def progress_bars(*, wanted: bool) -> Iterator[ProgressCallback | None]:
     """Show how far a call has come, on a terminal only.
 
