@@ -1,6 +1,6 @@
 """What the service costs on top of the model: time from end to end, and memory of the front end.
 
-Each input is also reconstructed by a plain script in this process (h5py, numpy, root sum of squares), the way toolkits do it at batch 1.
+Each input is also reconstructed by a plain script in this process (h5py, numpy, root sum of squares), the way toolkits do it.
 """
 
 from __future__ import annotations

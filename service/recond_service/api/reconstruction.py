@@ -66,6 +66,7 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
                 if not work.done():
                     work.cancel()
                     await asyncio.wait({work})
+                    _error_of(work, deadline)  # looked at, so that asyncio does not report it as forgotten
                 seconds = time.perf_counter() - started
                 metrics.requests_in_flight.dec()
                 metrics.request_ended(status, seconds, call.stages if status == "OK" else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -50,22 +51,9 @@ class ScanProcess:
         self.exit_status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def send(self, op: str, body: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
-        """Send a message.
-
-        Raises
-        ------
-        RecondError
-            Why the process died, where it did.
-        """
-        try:
+        """Send a message. If the process is gone this does nothing: `receive` says why."""
+        with contextlib.suppress(ChannelClosedError):
             await self._channel.send(op, body, fds)
-        except ChannelClosedError:
-            # An error that it reported before it went is still there to be received.
-            await self._drain_to_error()
-
-    async def _drain_to_error(self) -> None:
-        while True:
-            (await self.receive()).close_fds()
 
     async def receive(self) -> Message:
         """Wait for a message.

@@ -98,9 +98,12 @@ def _decode(packet: bytes, fds: list[int]) -> Message:
 def _receive_packet(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Receive one packet and its descriptors, which are closed on exec; raises BlockingIOError if there is none."""
     fds = array.array("i")
-    packet, ancillary, flags, _ = sock.recvmsg(
-        _INLINE_BYTES + 64, socket.CMSG_SPACE(_MOST_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
-    )
+    space = socket.CMSG_SPACE(_MOST_FDS * fds.itemsize)
+    try:
+        packet, ancillary, flags, _ = sock.recvmsg(_INLINE_BYTES + 64, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # The other end went away before it had read everything. What it had sent is still there.
+        packet, ancillary, flags, _ = sock.recvmsg(_INLINE_BYTES + 64, space, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
@@ -158,10 +161,7 @@ class BlockingChannel:
         ChannelClosedError
             If the other end is gone.
         """
-        try:
-            packet, fds = _receive_packet(self._sock)
-        except ConnectionResetError as error:
-            raise ChannelClosedError(str(error)) from error
+        packet, fds = _receive_packet(self._sock)
         if not packet:
             raise ChannelClosedError("the other end was closed")
         return _decode(packet, fds)
@@ -229,8 +229,6 @@ class AsyncChannel:
             except BlockingIOError:
                 await self._ready(write=False)
                 continue
-            except ConnectionResetError as error:
-                raise ChannelClosedError(str(error)) from error
             if not packet:
                 raise ChannelClosedError("the other end was closed")
             return _decode(packet, fds)

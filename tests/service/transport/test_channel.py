@@ -89,3 +89,15 @@ async def test_loop_is_not_blocked_by_a_receiver_that_does_not_read():
 async def _send_many(channel: AsyncChannel, count: int) -> None:
     for number in range(count):
         await channel.send("fill", {"number": number, "text": "x" * 8192})
+
+
+def test_last_words_are_heard_although_something_was_left_unread():
+    ours, theirs = channel_pair()
+    left, right = BlockingChannel(ours), BlockingChannel(theirs)
+    left.send("never read")
+    right.send("error", {"reason": "NOT_HDF5"})
+    right.close()
+    assert left.receive().body == {"reason": "NOT_HDF5"}
+    with pytest.raises(ChannelClosedError):
+        left.receive()
+    left.close()
