@@ -76,8 +76,9 @@ def finish_magnitude(
     Returns
     -------
     ndarray
-        float32 of `shape`, C order, in the units of the measured data.
+        float32 of `shape`, C order, in the units of the measured data; infinite where these go beyond float32.
     """
     finished = resample(cut(image, shape, window), shape)
     # ldexp, because a scale of 2**140 is no float32 while image / 2**140 is one.
-    return np.ascontiguousarray(np.ldexp(finished, 1 - np.frexp(scale)[1]), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(np.ldexp(finished, 1 - np.frexp(scale)[1]), dtype=np.float32)

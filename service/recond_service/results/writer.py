@@ -116,8 +116,11 @@ class ResultWriter:
                 field=f"image {number}",
             )
         if not np.isfinite(pixels).all():
-            pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
-            self._findings.warn("image-not-finite", "The model gave NaN or Inf, which were set to zero.")
+            pixels = np.nan_to_num(pixels, nan=0.0, posinf=np.finfo(np.float32).max, neginf=0.0)
+            self._findings.warn(
+                "image-not-finite",
+                "Pixels that are no numbers were set to zero, those beyond single precision to its largest number.",
+            )
         finished = FinishedImage(number, frame.index, pixels, frame.geometry)
         self._images[number] = finished
         self._whitened |= frame.whitened
