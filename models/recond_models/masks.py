@@ -37,7 +37,7 @@ def mask_for(
     center_fraction
         Fraction of the columns that is kept in the centre. As many as accelerations.
     name
-        File name with ending and without folders; seeds the generator.
+        File name with ending and without folders; seeds the generator. Data without a name all get one mask.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def mask_for(
         raise ValueError(f"need as many centre fractions as accelerations, got {fractions} and {accelerations}")
     for factor, fraction in zip(accelerations, fractions, strict=True):
         _check(columns, factor, fraction)
-    generator = np.random.RandomState([ord(character) for character in name] or None)
+    generator = np.random.RandomState([ord(character) for character in name] or [0])
     # A choice among one consumes nothing from the generator, among two it does: fastMRI's masks depend on that.
     pair = int(generator.randint(len(fractions)))
     factor, low = accelerations[pair], round(columns * fractions[pair])

@@ -20,6 +20,8 @@ _LAYERS = ((3.0, 0.18), (5.0, 0.06), (6.0, 0.85))
 _TISSUE = {"wm": 0.95, "gm": 0.62}
 _FLUID = 0.2
 _CLOSING_MM = 30.0
+# The average head is symmetric: an oil capsule beside the patient's left temple tells left from right. LPS mm: left, radius.
+_CAPSULE_LEFT_MM, _CAPSULE_RADIUS_MM, _CAPSULE_SIGNAL = 102.0, 4.5, 0.9
 
 
 class HeadNotFoundError(FileNotFoundError):
@@ -49,7 +51,8 @@ def head_slices(slices: int, rows: int, columns: int, field_of_view: float, spac
     """Cut axial slices.
 
     T1-weighted signal of the MNI152 average (Fonov et al. 2009, doi:10.1016/S1053-8119(09)70884-5), with tissue borders sharpened
-    by the grey and white matter maps, and synthetic fluid, skull and scalp around it.
+    by the grey and white matter maps, and synthetic fluid, skull and scalp around it. The average is symmetric, so an oil capsule
+    lies beside the patient's left temple.
 
     Parameters
     ----------
@@ -81,6 +84,8 @@ def head_slices(slices: int, rows: int, columns: int, field_of_view: float, spac
     cut = {name: _cut(path, right, anterior, heights) for name, path in _files().items()}
     pixel = (field_of_view / rows, field_of_view / columns)
     images = np.stack([_compose(*parts, pixel) for parts in zip(cut["t1"], cut["gm"], cut["wm"], strict=True)])
+    capsule = np.hypot(down[:, None], across[None, :] - _CAPSULE_LEFT_MM) <= _CAPSULE_RADIUS_MM
+    images = np.where(capsule, _CAPSULE_SIGNAL, images)
     positions = np.column_stack([np.full(slices, -_MIDDLE_RAS[0]), np.full(slices, -_MIDDLE_RAS[1]), heights])
     return HeadSlices(images, positions, distance)
 

@@ -64,8 +64,8 @@ def noise_covariance(coils: int, deviation: float, generator: np.random.Generato
     gains = generator.uniform(0.7, 1.3, coils)
     steps = np.arange(coils)
     distance = np.minimum(np.abs(steps[:, None] - steps), coils - np.abs(steps[:, None] - steps))
-    coupling = 0.25**distance * np.exp(1j * generator.uniform(-np.pi, np.pi, (coils, coils)) * (distance > 0))
-    mixing = gains[:, None] * coupling
+    phases = np.exp(1j * generator.uniform(-np.pi, np.pi, coils))
+    mixing = (gains * phases)[:, None] * 0.2**distance
     covariance = mixing @ mixing.conj().T
     scaled: NDArray[np.complex128] = covariance * (2 * deviation**2 * coils / np.trace(covariance).real)
     return scaled
