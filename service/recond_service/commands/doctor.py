@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from recond_service.doctor import Report, examine, render
+from recond_service.scanprocess.examine import examine_confined
 from recond_service.types import Part, PartFormat, PartRole, ScanRequest
 
 _BAD_INPUT = 3  # exit code, as everywhere in the command line
@@ -66,5 +67,5 @@ def doctor(file: Path, *, as_json: bool) -> None:
 
     Exits with 3 if the service would refuse the file.
     """
-    if run_doctor(file, as_json=as_json).refused is not None:
+    if run_doctor(file, as_json=as_json, examination=examine_confined).refused is not None:
         sys.exit(_BAD_INPUT)

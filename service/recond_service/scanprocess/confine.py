@@ -14,7 +14,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_VERSION_FLAG = 1
 _RULE_PATH_BENEATH = 1
-_READ_CODE = 0b1101  # EXECUTE, READ_FILE, READ_DIR
+_READ_CODE, _READ_FILE = 0b1101, 0b0100  # EXECUTE, READ_FILE, READ_DIR; READ_FILE
 _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # number of file rights that a kernel knows; 16 from ABI 5 on
 _NET_RIGHTS = 0b11  # bind and connect TCP, from ABI 4 on
 _MOST_DESCRIPTORS = 256
@@ -62,8 +62,13 @@ def _code_folders() -> set[Path]:
     return {folder for folder in folders if folder.is_dir() and folder != Path("/")}
 
 
-def forbid_files_and_network() -> bool:
+def forbid_files_and_network(*readable: str) -> bool:
     """Take away every file but installed code, and TCP, by Landlock; shared memory that is passed in stays usable.
+
+    Parameters
+    ----------
+    readable
+        Files that may still be read.
 
     Returns
     -------
@@ -83,11 +88,19 @@ def forbid_files_and_network() -> bool:
         return False
     try:
         for folder in _code_folders():
-            fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-            rule = _PathBeneath(_READ_CODE, fd)
-            _libc.syscall(_LANDLOCK_ADD_RULE, ruleset_fd, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
-            os.close(fd)
+            _allow(ruleset_fd, folder, _READ_CODE)
+        for file in readable:
+            _allow(ruleset_fd, Path(file), _READ_FILE)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         return bool(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset_fd, 0) == 0)
     finally:
         os.close(ruleset_fd)
+
+
+def _allow(ruleset_fd: int, path: Path, rights: int) -> None:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rule = _PathBeneath(rights, fd)
+        _libc.syscall(_LANDLOCK_ADD_RULE, ruleset_fd, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+    finally:
+        os.close(fd)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Sequence
@@ -15,18 +14,16 @@ from typing import Any
 
 import structlog
 
+from recond_service.scanprocess.death import LOST, cause_of_death
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
 from recond_service.types import (
     DefectError,
-    InvalidInputError,
-    LimitExceededError,
     RecondError,
     UnavailableError,
 )
 
 _START_SECONDS = 60.0
 _REAP_SECONDS = 10.0
-_LOST = -1000  # stands for "the zygote died", which is no exit status
 
 _log = structlog.get_logger(__name__)
 
@@ -84,28 +81,8 @@ class ScanProcess:
         try:
             status = await asyncio.wait_for(asyncio.shield(self.exit_status), _REAP_SECONDS)
         except TimeoutError:
-            status = _LOST
-        if status == -signal.SIGXCPU:
-            return LimitExceededError(
-                "parsing this scan took more CPU time than one request may have; send it in smaller pieces, or have "
-                "scan_cpu_seconds of the service raised",
-                reason="SCAN_CPU_TIME",
-            )
-        if status in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL):
-            return InvalidInputError(
-                f"the library that reads this format crashed on it ({signal.Signals(-status).name}); the file is damaged: "
-                "write it anew",
-                reason="READER_CRASHED",
-                field="parts",
-            )
-        if status in (-signal.SIGKILL, _LOST):
-            return UnavailableError(
-                "the process that parsed this scan was killed; try again", reason="SCAN_PROCESS_KILLED", retry_after=1.0
-            )
-        return DefectError(
-            f"the scan process ended with status {status}; report the request id to the administrator",
-            reason="SCAN_PROCESS",
-        )
+            status = LOST
+        return cause_of_death(status)
 
     async def __aenter__(self) -> ScanProcess:
         return self
@@ -233,7 +210,7 @@ class ScanProcessHost:
         finally:
             control.close()
             for number in list(self._processes):
-                self._exited(number, _LOST)
+                self._exited(number, LOST)
             if zygote.poll() is None:
                 zygote.kill()
             zygote.wait()
