@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(
         30.0, gt=0, description="A client that is silent this long while uploading is cut off."
     )
+    stream_idle_seconds: float = Field(
+        600.0, gt=0, description="An acquisition stream that pauses this long is cut off: scanners wait for patients."
+    )
     compute_threads: int = Field(0, ge=0, description="Threads of the worker that computes; 0 for one per core.")
     worker_start_seconds: float = Field(
         120.0, gt=0, description="A worker that is not ready after this long is started again."

@@ -185,6 +185,7 @@ class Call:
             )
         with SharedBlock.holding("recond-header", message.mrd_header.xml) as block:
             await scan.send("header", {"size": block.size}, [block.fd])
+        self._inbox.allow_silence(self._rooms.settings.stream_idle_seconds)
         counter = AcquisitionCounter(spec.request.limits)
         while (message := await self._inbox.next_of("acquisitions", "the readouts of the stream")) is not None:
             batch = message.acquisitions

@@ -30,6 +30,10 @@ class Inbox:
         self._requests = requests
         self._idle_seconds = idle_seconds
 
+    def allow_silence(self, seconds: float) -> None:
+        """Change the longest silence from now on."""
+        self._idle_seconds = seconds
+
     async def next(self) -> pb.ReconstructRequest | None:
         """Return the next message, or None when the client has half-closed.
 
