@@ -287,6 +287,20 @@ def test_service_that_dies_is_quoted() -> None:
         pass
 
 
+def test_reading_the_log_does_not_disturb_it() -> None:
+    lines = "\nfor i in range(30): print('line', i, file=sys.stderr, flush=True); sys.stdin.readline()"
+    with EmbeddedService(fake(READY + lines)) as service:
+        assert service._process is not None
+        assert service._process.stdin is not None
+        for count in range(1, 31):
+            deadline = time.monotonic() + 10
+            while f"line {count - 1}" not in service.last_words():
+                assert time.monotonic() < deadline
+            assert service.last_words().splitlines() == [f"line {i}" for i in range(count)][-20:]
+            service._process.stdin.write(b"\n")
+            service._process.stdin.flush()
+
+
 def test_service_that_never_gets_ready() -> None:
     service = EmbeddedService(fake("import time; time.sleep(60)"), start_seconds=0.3)
     with pytest.raises(RetryLaterError, match=r"not ready after 0\.3 s"), service:

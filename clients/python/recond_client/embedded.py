@@ -18,6 +18,7 @@ from recond_client.errors import RetryLaterError
 _READY: Final = re.compile(rb"recond: listening on (\S+)\s*\n")
 _NEEDS: Final = ("recond_service", "pydantic_settings", "structlog", "torch")
 _SHOWN_LINES: Final = 20
+_SHOWN_BYTES: Final = 1 << 16
 
 
 class EmbeddedService:
@@ -79,8 +80,11 @@ class EmbeddedService:
         """Return the last lines that the service wrote to its standard error."""
         if self._log is None or self._log.closed:
             return ""
-        self._log.seek(0)
-        return "\n".join(self._log.read().decode(errors="replace").splitlines()[-_SHOWN_LINES:])
+        # The service writes at the position of this same open file, which reading must not move.
+        number = self._log.fileno()
+        size = os.fstat(number).st_size
+        end = os.pread(number, _SHOWN_BYTES, max(0, size - _SHOWN_BYTES))
+        return "\n".join(end.decode(errors="replace").splitlines()[-_SHOWN_LINES:])
 
     def _wait_for_ready_line(self, process: subprocess.Popen[bytes]) -> str:
         end = time.monotonic() + self._start_seconds
