@@ -56,7 +56,7 @@ class _Matrix(click.ParamType[tuple[int, int]]):
 @click.option(
     "--noise",
     type=float,
-    default=0.01,
+    default=0.005,
     show_default=True,
     help="Noise of a coil image as a fraction of the brightest true pixel. 0 leaves the noise scan out.",
 )

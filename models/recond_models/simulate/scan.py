@@ -73,7 +73,7 @@ class ScanSettings:
     acceleration: float = 4
     calibration_lines: int = 24
     pattern: Pattern = "equispaced"
-    noise: float = 0.01
+    noise: float = 0.005
     oversampling: int = 2
     partial_fourier: float = 1.0
     phantom: Phantom = "head"
