@@ -82,6 +82,7 @@ class AcquisitionConditioner:
         self._earlier_noise: NoiseEstimate | None = None
         self._whitening: Whitening | None = None
         self._plan: EncodingPlan | None = None
+        self._plans: dict[int, EncodingPlan] = {}
         self._coils = header.system.receiver_channels or 0
         self._open: dict[Key, _OpenFrame] = {}
         self._embedded: dict[Key, KspaceGrid] = {}
@@ -171,6 +172,12 @@ class AcquisitionConditioner:
             )
         for key in list(self._open):
             yield self._close(key, self._plan)
+        if self._embedded:
+            self._findings.info(
+                "calibration-unused",
+                "Calibration readouts of slices without imaging readouts are not used.",
+                len(self._embedded),
+            )
 
     def _take(self, block: AcquisitionBlock, number: int, place: str) -> Frame | None:
         header = block.headers[number]
@@ -260,8 +267,9 @@ class AcquisitionConditioner:
 
     def _begin(self, header: np.void) -> EncodingPlan:
         """Work out the plan, and the whitening, at the first imaging readout."""
-        self._plan = plan_encoding(
-            self._header, int(header["encoding_space_ref"]), self._coils, self._request.limits, self._findings
+        number = int(header["encoding_space_ref"])
+        self._plan = self._plans[number] = plan_encoding(
+            self._header, number, self._coils, self._request.limits, self._findings
         )
         noise = self._noise if self._noise.channels else self._earlier_noise
         if noise is None or not noise.channels:
@@ -286,6 +294,12 @@ class AcquisitionConditioner:
                 "Coils are noise-whitened: images are in units of the noise, not comparable with images of other units.",
             )
         return self._plan
+
+    def _plan_of(self, number: int) -> EncodingPlan:
+        """Return the plan of an encoding that calibration readouts refer to; what is odd about it is said with the images."""
+        if number not in self._plans:
+            self._plans[number] = plan_encoding(self._header, number, self._coils, self._request.limits, FindingList())
+        return self._plans[number]
 
     def _add(
         self, key: Key, readout: NDArray[np.complex64], header: np.void, target: tuple[EncodingPlan, int], place: str
@@ -335,9 +349,7 @@ class AcquisitionConditioner:
     def _take_calibration(self, readout: NDArray[np.complex64], header: np.void, place: str) -> None:
         """Keep a calibration-only readout: for the gaps of its frame if it lies on the grid, else apart."""
         number = int(header["encoding_space_ref"])
-        plan = self._plan if self._plan is not None and self._plan.number == number else None
-        if plan is None:
-            plan = plan_encoding(self._header, number, self._coils, self._request.limits, FindingList())
+        plan = self._plan_of(number)
         key = _key(header["idx"])
         if key in self._finished:
             self._findings.warn("calibration-after-completion", "Calibration readouts of complete slices are not used.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.scaling import bring_to_range, peak_of
-from recond_service.imaging import image_to_kspace, kspace_to_image
 
 
 @dataclass(slots=True)
@@ -106,18 +106,22 @@ class KspaceGrid:
             empty = np.zeros((coils, rows, total), np.complex64)
             return GridResult(empty, np.zeros((rows, total), np.bool_), 0, finite=False)
         exponent = bring_to_range(values, peak)
-        if whitening is not None:
-            values = whitening.matrix @ values
-            exponent -= whitening.exponent
         measured = counts > 0
         if rows != values.shape[2]:
             values, measured = _remove_oversampling(values, measured, rows)
         if conjugate:
             np.conjugate(values, out=values)
+        compact = np.ascontiguousarray(values.transpose(1, 2, 0))
+        del values
+        if whitening is not None:
+            # One product of all samples: many small ones would each wait for the threads of the BLAS.
+            matrix = whitening.matrix.conj() if conjugate else whitening.matrix
+            compact = (matrix @ compact.reshape(coils, -1)).reshape(compact.shape)
+            exponent -= whitening.exponent
         if whole:
-            return GridResult(np.ascontiguousarray(values.transpose(1, 2, 0)), measured.T.copy(), exponent, finite=True)
+            return GridResult(compact, measured.T.copy(), exponent, finite=True)
         kspace = np.zeros((coils, rows, total), np.complex64)
-        kspace[:, :, columns] = values.transpose(1, 2, 0)
+        kspace[:, :, columns] = compact
         mask = np.zeros((rows, total), np.bool_)
         mask[:, columns] = measured.T
         return GridResult(kspace, mask, exponent, finite=True)
@@ -137,10 +141,16 @@ def _remove_oversampling(
     rows
         Fewer than there are.
     """
-    encoded = values.shape[2]
-    start = encoded // 2 - rows // 2
-    image = kspace_to_image(values, axes=(2,))
-    shorter: NDArray[np.complex64] = image_to_kspace(image[:, :, start : start + rows], axes=(2,))
+    encoded, half = values.shape[2], rows // 2
+    # Without shifts: the transform puts pixel 0 first and the negative ones last, which is the order that the second transform
+    # takes. The shifts that both leave out are one linear phase; it is 1 where both lengths are even.
+    image = scipy.fft.ifft(values, axis=2, norm="ortho", overwrite_x=True)
+    kept = np.concatenate((image[:, :, : rows - half], image[:, :, encoded - half :]), axis=2)
+    del image
+    if rows % 2 or encoded % 2:
+        pixel = np.concatenate((np.arange(rows - half), np.arange(-half, 0)))
+        kept *= np.exp(2j * np.pi * pixel * (half / rows - (encoded // 2) / encoded)).astype(np.complex64)
+    shorter: NDArray[np.complex64] = scipy.fft.fft(kept, axis=2, norm="ortho", overwrite_x=True)
     if measured.all():
         return shorter, np.ones((len(measured), rows), np.bool_)
     # Sample j of the shorter readout lies where sample `nearest[j]` of the longer one did.

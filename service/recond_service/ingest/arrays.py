@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.ingest.planes import check_planes, check_size, read_values, sampling_mask
+from recond_service.ingest.planes import check_mask_shape, check_planes, check_size, read_values, sampling_mask
 from recond_service.types import (
     FrameIndex,
     InvalidInputError,
@@ -60,13 +60,7 @@ def read_mask(part: Part, rows: int, columns: int) -> NDArray[np.bool_]:
         If its shape or its values are none of a mask for these k-space axes.
     """
     place = part.name or "mask"
-    if part.shape not in {(columns,), (rows, columns)}:
-        raise InvalidInputError(
-            f"{place} has shape {part.shape}; k-space with {rows} rows and {columns} columns needs ({columns},) or "
-            f"({rows}, {columns}).",
-            reason="MASK_SHAPE",
-            field=place,
-        )
+    check_mask_shape(part.shape, rows, columns, place)
     count = math.prod(part.shape)
     check_size(part, count, place)
     return sampling_mask(read_values(part, "u1", count).reshape(part.shape), rows, columns, place)

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.ingest.hdf5 import child_dataset, h5py_errors, has_child, open_file
+from recond_service.ingest.hdf5 import child_dataset, h5py_errors, has_child, open_file, read_text
 from recond_service.ingest.header import read_header
-from recond_service.ingest.planes import check_planes, sampling_mask
+from recond_service.ingest.planes import check_mask_shape, check_planes, sampling_mask
 from recond_service.types import (
     FindingList,
     FrameIndex,
@@ -111,22 +111,14 @@ def _as_complex64(values: NDArray[Any]) -> NDArray[np.complex64]:
 def _header(file: h5py.File, limits: Limits, findings: FindingList) -> MrdHeader | None:
     if not has_child(file, "ismrmrd_header"):
         return None
-    dataset = child_dataset(file, "ismrmrd_header", limits)
-    with h5py_errors("ismrmrd_header"):
-        value = dataset[()] if dataset.size == 1 else b""
-        if isinstance(value, np.ndarray):
-            value = value.reshape(-1)[0]
-    return read_header(value.encode() if isinstance(value, str) else bytes(value), limits, findings)
+    return read_header(read_text(file, "ismrmrd_header", limits), limits, findings)
 
 
 def _mask(file: h5py.File, rows: int, columns: int, limits: Limits) -> NDArray[np.bool_] | None:
     if not has_child(file, "mask"):
         return None
     dataset = child_dataset(file, "mask", limits)
-    if dataset.size != columns and dataset.size != rows * columns:
-        return sampling_mask(
-            np.empty(dataset.shape, np.bool_) if dataset.size < 1 << 24 else np.empty(0), rows, columns, "mask"
-        )
+    check_mask_shape(tuple(dataset.shape or ()), rows, columns, "mask")
     with h5py_errors("mask"):
         values = dataset[()]
     return sampling_mask(values, rows, columns, "mask")

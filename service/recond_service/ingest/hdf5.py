@@ -43,11 +43,14 @@ def has_signature(file: BinaryIO | io.FileIO) -> bool:
 def h5py_errors(place: str) -> Iterator[None]:
     """Turn what h5py raises on damaged files into `InvalidInputError` at `place`.
 
-    h5py maps the errors of the HDF5 library to OSError, KeyError, RuntimeError, ValueError and TypeError, by their class.
+    h5py maps the errors of the HDF5 library to OSError, KeyError, RuntimeError, ValueError and TypeError, by their class. A want of
+    memory in the library comes out as `MemoryError`.
     """
     try:
         yield
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        if "memory alloc" in str(error).lower():
+            raise MemoryError(str(error)) from error
         detail = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InvalidInputError(
             f"{place} cannot be read: {detail}. The file is truncated or damaged: write it again.",
@@ -158,6 +161,45 @@ def child_dataset(group: h5py.Group, name: str, limits: Limits) -> h5py.Dataset:
             field=place,
         )
     return dataset
+
+
+def read_text(group: h5py.Group, name: str, limits: Limits) -> bytes:
+    """Return the one text of a dataset, such as an XML header.
+
+    Raises
+    ------
+    InvalidInputError
+        As `child_dataset`; also if there is not exactly one entry, or it is not text.
+    LimitExceededError
+        If it is longer than `max_xml_bytes`.
+    """
+    place = _place(group, name)
+    dataset = child_dataset(group, name, limits)
+    if dataset.size != 1:
+        raise InvalidInputError(
+            f"{place} has {dataset.size} entries; it must hold one XML header.", reason="HEADER_COUNT", field=place
+        )
+    if dataset.dtype.kind not in "OS" or dataset.dtype.names is not None:
+        raise InvalidInputError(
+            f"{place} is not text: it must hold the XML header.", reason="HEADER_NOT_XML", field=place
+        )
+    if dataset.dtype.itemsize > limits.max_xml_bytes:
+        raise LimitExceededError(
+            f"{place} has {dataset.dtype.itemsize} bytes; this service takes {limits.max_xml_bytes}: shorten it.",
+            reason="HEADER_TOO_LARGE",
+            field=place,
+        )
+    with h5py_errors(place):
+        value = dataset[()]
+        if not isinstance(value, bytes | str):
+            value = value.reshape(-1)[0]
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes):
+        raise InvalidInputError(
+            f"{place} is not text: it must hold the XML header.", reason="HEADER_NOT_XML", field=place
+        )
+    return value
 
 
 def _child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:

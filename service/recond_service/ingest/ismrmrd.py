@@ -23,6 +23,7 @@ from recond_service.ingest.hdf5 import (
     has_child,
     is_group,
     open_file,
+    read_text,
 )
 from recond_service.ingest.header import read_header
 from recond_service.types import (
@@ -155,7 +156,7 @@ def _only_noise(file: h5py.File, name: str, limits: Limits) -> bool:
 
 
 def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: FindingList) -> AcquisitionSource:
-    header = read_header(_xml(file, name, limits), limits, findings)
+    header = read_header(read_text(child_group(file, name), "xml", limits), limits, findings)
     count = len(_data(file, name, limits))
 
     def blocks() -> Iterator[AcquisitionBlock]:
@@ -168,28 +169,6 @@ def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: Fi
                 yield block
 
     return AcquisitionSource(header, count, blocks, name)
-
-
-def _xml(file: h5py.File, name: str, limits: Limits) -> bytes:
-    place = f"{name}/xml"
-    dataset = child_dataset(child_group(file, name), "xml", limits)
-    if dataset.size != 1 or dataset.dtype.itemsize > limits.max_xml_bytes:
-        raise InvalidInputError(
-            f"{place} has {dataset.size} entries; an ISMRMRD measurement has one header of at most {limits.max_xml_bytes} bytes.",
-            reason="HEADER_COUNT",
-            field=place,
-        )
-    with h5py_errors(place):
-        value = dataset[()]
-        if isinstance(value, np.ndarray):
-            value = value.reshape(-1)[0]
-    if isinstance(value, str):
-        value = value.encode()
-    if not isinstance(value, bytes):
-        raise InvalidInputError(
-            f"{place} is not text: it must hold the XML header.", reason="HEADER_NOT_XML", field=place
-        )
-    return value
 
 
 def _blocks(dataset: h5py.Dataset, place: str, limits: Limits) -> Iterator[AcquisitionBlock]:

@@ -87,6 +87,22 @@ def read_values(part: Part, dtype: str, count: int, offset: int = 0) -> NDArray[
     return values
 
 
+def check_mask_shape(shape: tuple[int, ...], rows: int, columns: int, place: str) -> None:
+    """Check that a mask has the shape (columns,), (1, columns) or (rows, columns).
+
+    Raises
+    ------
+    InvalidInputError
+        If it has not.
+    """
+    if shape not in {(columns,), (1, columns), (rows, columns)}:
+        raise InvalidInputError(
+            f"{place} has shape {shape}; k-space with {rows} rows and {columns} columns needs ({columns},) or ({rows}, {columns}).",
+            reason="MASK_SHAPE",
+            field=place,
+        )
+
+
 def sampling_mask(values: NDArray[np.generic], rows: int, columns: int, place: str) -> NDArray[np.bool_]:
     """Return a mask of (rows, columns) from one of (columns,), (1, columns) or (rows, columns).
 
@@ -95,13 +111,7 @@ def sampling_mask(values: NDArray[np.generic], rows: int, columns: int, place: s
     InvalidInputError
         If its shape does not fit, or it holds anything but 0 and 1.
     """
-    if values.shape not in {(columns,), (1, columns), (rows, columns)}:
-        raise InvalidInputError(
-            f"{place} has shape {values.shape}; k-space with {rows} rows and {columns} columns needs ({columns},) or "
-            f"({rows}, {columns}).",
-            reason="MASK_SHAPE",
-            field=place,
-        )
+    check_mask_shape(values.shape, rows, columns, place)
     if values.dtype.kind not in "buif" or not np.isin(values, (0, 1)).all():
         raise InvalidInputError(
             f"{place} holds values other than 0 and 1: a mask is 1 where k-space was measured.",

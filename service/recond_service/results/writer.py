@@ -116,7 +116,7 @@ class ResultWriter:
                 field=f"image {number}",
             )
         if not np.isfinite(pixels).all():
-            pixels = np.nan_to_num(pixels, nan=0.0, posinf=np.finfo(np.float32).max, neginf=0.0)
+            pixels = np.nan_to_num(pixels, nan=0.0, posinf=float(np.finfo(np.float32).max), neginf=0.0)
             self._findings.warn(
                 "image-not-finite",
                 "Pixels that are no numbers were set to zero, those beyond single precision to its largest number.",

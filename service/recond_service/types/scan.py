@@ -84,7 +84,8 @@ class AcquisitionBlock:
     def readout(self, number: int) -> NDArray[np.complex64]:
         """Return readout `number` of this block, a view of (channels, samples)."""
         flat = self.samples[self.offsets[number] : self.offsets[number + 1]]
-        return flat.reshape(int(self.headers["active_channels"][number]), -1)
+        header = self.headers[number]
+        return flat.reshape(int(header["active_channels"]), int(header["number_of_samples"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,3 +354,20 @@ def _removed(kspace: np.ndarray) -> np.ndarray:
         np.fft.ifft(np.fft.ifftshift(kspace.astype(complex), axes=1), axis=1, norm="ortho"), axes=1
     )[:, 8:24]
     return np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=1), axis=1, norm="ortho"), axes=1)
+
+
+def test_calibration_of_slices_without_images_is_said() -> None:
+    conditioner, findings = conditioner_for()
+    calibration = cartesian(FULL, ENCODING, range(8, 16), counters={"slice": 5})
+    calibration = [replace(r, flags=CALIBRATION) for r in calibration]
+    assert len(push(conditioner, calibration + cartesian(FULL, ENCODING))) == 1
+    assert list(conditioner.finish()) == []
+    assert "calibration-unused" in findings
+
+
+def test_empty_noise_readouts_do_not_matter() -> None:
+    conditioner, findings = conditioner_for()
+    empty = Readout(np.zeros((0, 16), np.complex64), flags=1 << 18)
+    (frame,) = push(conditioner, [empty, *cartesian(FULL, ENCODING)])
+    assert not frame.whitened
+    assert "noise-scan-missing" in findings

@@ -172,3 +172,10 @@ def test_the_mean_is_not_subtracted() -> None:
 def test_noise_does_not_become_an_image() -> None:
     (frame,), _ = run([replace(r, flags=NOISE | 1 << 7) for r in noise_readouts(3)] + cartesian(FULL, ENCODING))
     assert frame.index.slice == 0
+
+
+def test_conjugation_comes_after_whitening() -> None:
+    noise = noise_readouts(3, 40, mixing=MIXING)
+    (plain,), _ = run(noise + cartesian(FULL, ENCODING))
+    (conjugated,), _ = run(noise + cartesian(FULL, ENCODING), "<systemVendor>Siemens Healthineers</systemVendor>")
+    np.testing.assert_allclose(conjugated.kspace, plain.kspace.conj(), rtol=1e-5, atol=1e-7)

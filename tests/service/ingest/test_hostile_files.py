@@ -26,6 +26,7 @@ from raw_builders import (
 
 from recond_service.conditioning import condition
 from recond_service.ingest import read_scan
+from recond_service.ingest.hdf5 import h5py_errors
 from recond_service.types import (
     FindingList,
     Frame,
@@ -309,6 +310,20 @@ def test_many_headers(scan: Path) -> None:
         del file["dataset/xml"]
         file.create_dataset("dataset/xml", (1000,), h5py.string_dtype())
     refused(scan, "HEADER_COUNT", "dataset/xml")
+
+
+@pytest.mark.parametrize("values", [np.int64(1 << 40), np.zeros(3, "S5"), np.zeros((), [("a", "<i4")])])
+def test_a_fastmri_header_that_is_no_text(tmp_path: Path, values: np.ndarray) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = FULL[None]
+        file["ismrmrd_header"] = values
+    refused(path, "HEADER_COUNT" if np.size(values) > 1 else "HEADER_NOT_XML", "ismrmrd_header")
+
+
+def test_a_want_of_memory_in_the_library_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError), h5py_errors("data"):
+        raise OSError("Can't synchronously read data (memory allocation failed for scratch buffer)")
 
 
 def test_a_large_header(scan: Path) -> None:
