@@ -17,7 +17,7 @@ from recond_service.conditioning.noise import NoiseEstimate, Whitening
 from recond_service.conditioning.readout import Placements
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
-from recond_service.conditioning.separate_calibration import CalibrationLines
+from recond_service.conditioning.separate_calibration import CalibrationLines, EarlierCalibration
 from recond_service.conditioning.undersampling import undersample
 from recond_service.types import (
     AcquisitionBlock,
@@ -83,10 +83,11 @@ class AcquisitionConditioner:
         self._whitening: Whitening | None = None
         self._plan: EncodingPlan | None = None
         self._plans: dict[int, EncodingPlan] = {}
-        self._coils = header.system.receiver_channels or 0
+        self._coils = header.system.receiver_channels or len(header.system.coil_labels)
         self._open: dict[Key, _OpenFrame] = {}
         self._embedded: dict[Key, KspaceGrid] = {}
         self._separate: CalibrationLines | None = None
+        self._earlier_calibration = EarlierCalibration(header.encodings[0].limits)
         self._finished: set[Key] = set()
         self._placements = Placements(findings)
         self._open_bytes = 0
@@ -408,6 +409,10 @@ class AcquisitionConditioner:
             if found is not None and found.kspace.shape[2] > frame.calibration_extent[1]:
                 multiply_by_power(found.kspace, math.frexp(frame.scale)[1] - 1 - found.exponent)
                 frame.calibration = found.kspace
+        if self._earlier_calibration.exchange(frame):
+            self._findings.info(
+                "calibration-shared", "Calibration of an earlier image of the slice serves images that have none."
+            )
         if self._request.undersampling is not None:
             frame = undersample(frame, self._request.undersampling, self._name)
         return frame

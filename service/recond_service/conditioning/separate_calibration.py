@@ -1,6 +1,8 @@
-"""Calibration that was measured apart from the images, with a matrix of its own."""
+"""Calibration from elsewhere than the frame that needs it: from a scan of its own, or from an earlier frame of the slice."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,12 @@ from recond_service.conditioning.grid import GridResult, KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.sampling import calibration_extent
-from recond_service.types import FindingList, LimitExceededError, Limits
+from recond_service.conditioning.scaling import multiply_by_power
+from recond_service.types import EncodingLimits, FindingList, Frame, LimitExceededError, Limits
 
 Key = tuple[int, int, int, int, int]
 _SAME_VIEW = 0.01
+_ENOUGH = 8  # columns from which coil sensitivities are estimated
 
 
 class CalibrationLines:
@@ -92,6 +96,42 @@ class CalibrationLines:
         top, left = result.mask.shape[0] // 2 - rows // 2, columns // 2 - width // 2
         block = np.ascontiguousarray(result.kspace[:, top : top + rows, left : left + width])
         return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
+
+
+class EarlierCalibration:
+    """Keeps the calibration block of the first frame of each slice for the frames that have none.
+
+    Dynamic scans often measure calibration lines in the first repetition only; coil sensitivities do not change after it. Nothing
+    is kept where the limits announce a single image of each slice.
+
+    Parameters
+    ----------
+    limits
+        Limits of the encoding of the images.
+    """
+
+    def __init__(self, limits: EncodingLimits) -> None:
+        counters = (limits.contrast, limits.phase, limits.repetition, limits.set)
+        self._wanted = any(counter is None or counter.maximum > counter.minimum for counter in counters)
+        self._blocks: dict[int, tuple[NDArray[np.complex64], int]] = {}
+
+    def exchange(self, frame: Frame) -> bool:
+        """Keep the block of a frame that has one, or lend a frame that has none the one that was kept; tell whether it was lent."""
+        if not self._wanted:
+            return False
+        columns = frame.calibration_extent[1] if frame.calibration is None else frame.calibration.shape[2]
+        exponent = math.frexp(frame.scale)[1] - 1
+        kept = self._blocks.get(frame.index.slice)
+        if kept is not None and columns < _ENOUGH:
+            block = kept[0].copy()
+            multiply_by_power(block, exponent - kept[1])
+            frame.calibration = block
+            return True
+        if kept is None and columns >= _ENOUGH and frame.calibration is None and not frame.mask.all():
+            rows, width = frame.calibration_extent
+            top, left = frame.mask.shape[0] // 2 - rows // 2, frame.mask.shape[1] // 2 - width // 2
+            self._blocks[frame.index.slice] = frame.kspace[:, top : top + rows, left : left + width].copy(), exponent
+        return False
 
 
 def _same_view(one: EncodingPlan, other: EncodingPlan) -> bool:

@@ -371,3 +371,15 @@ def test_empty_noise_readouts_do_not_matter() -> None:
     (frame,) = push(conditioner, [empty, *cartesian(FULL, ENCODING)])
     assert not frame.whitened
     assert "noise-scan-missing" in findings
+
+
+def test_later_repetitions_use_the_calibration_of_the_first() -> None:
+    conditioner, findings = conditioner_for()
+    first = cartesian(FULL, ENCODING, sorted({*range(0, 24, 2), *range(8, 17)}))
+    second = cartesian(FULL * 4, ENCODING, range(1, 24, 2), counters={"repetition": 1})
+    frames = push(conditioner, first + second)
+    assert frames[0].calibration is None
+    assert frames[0].calibration_extent == (16, 9)
+    assert frames[1].calibration is not None
+    np.testing.assert_allclose(frames[1].calibration / frames[1].scale, _removed(FULL)[:, :, 8:17], atol=1e-6)
+    assert "calibration-shared" in findings
