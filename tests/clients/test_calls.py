@@ -137,6 +137,50 @@ def test_rejection_in_the_middle_of_an_upload(peer: Any, call: Call, details: Si
     assert len(peer.calls) == 1
 
 
+@pytest.mark.parametrize("kind", ["sync", "aio"])
+def test_status_of_the_service_survives_failed_writes(peer: Any, kind: str, details: SimpleNamespace) -> None:
+    """A write that fails because the call has just ended must not hide why it ended, whatever comes first."""
+
+    async def reject(conversation: Any) -> None:
+        await conversation.accept()
+        await conversation.receive()
+        await conversation.abort(grpc.StatusCode.FAILED_PRECONDITION, "no", details.reason("NOT_CARTESIAN"))
+
+    peer.scripts = [reject]
+    reasons: list[str] = []
+    data = bytes(6 << 20)
+
+    async def many() -> None:
+        async with recond_client.aio.Client(peer.target) as client:
+            for _ in range(60):
+                with pytest.raises(InputError) as caught:
+                    await client.reconstruct(data)
+                reasons.append(caught.value.reason)
+
+    if kind == "aio":
+        asyncio.run(many())
+    else:
+        with recond_client.Client(peer.target) as client:
+            for _ in range(60):
+                with pytest.raises(InputError) as caught:
+                    client.reconstruct(data)
+                reasons.append(caught.value.reason)
+    assert set(reasons) == {"NOT_CARTESIAN"}
+
+
+def test_answer_before_the_end_of_the_upload(peer: Any, call: Call) -> None:
+    async def impatient(conversation: Any) -> None:
+        await conversation.accept()
+        await conversation.receive()
+        await conversation.plan(1)
+        await conversation.image(0, np.ones((4, 3)))
+        await conversation.summary([0], 4, 3)
+
+    peer.scripts = [impatient]
+    for _ in range(20):
+        assert call(peer.target, "reconstruct", bytes(6 << 20)).shape == (1, 4, 3)
+
+
 def test_overload_is_retried_after_the_hint(peer: Any, call: Call, details: SimpleNamespace) -> None:
     async def full(conversation: Any) -> None:
         await conversation.receive()

@@ -152,15 +152,15 @@ def test_error_while_the_scanner_is_silent(peer: Any) -> None:
 
 def test_leaving_early_cancels_the_call(peer: Any) -> None:
     peer.scripts = [accept_and_hang]
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with recond_client.Client(peer.target) as client:
         with client.stream(HEADER, [line(1)]):
-            pass
+            assert peer.called.wait(10)
         assert peer.ended.wait(5)
     deadline = time.monotonic() + 5
-    while threading.active_count() > threads and time.monotonic() < deadline:
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert threading.active_count() <= threads
+    assert not left
 
 
 async def test_leaving_early_cancels_the_call_aio(peer: Any) -> None:

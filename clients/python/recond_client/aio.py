@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -27,6 +36,11 @@ from recond_client.spec import Options, Priority, file_request, stream_request
 from recond_client.upload import Source, Upload, upload_of
 
 Response = TypeVar("Response")
+Value = TypeVar("Value")
+
+_FAILED_WRITE: Final = "Internal error from Core"
+_STATUS_POLLS: Final = 100
+_STATUS_POLL_SECONDS: Final = 0.01
 
 
 class AsyncImageStream:
@@ -70,7 +84,9 @@ class AsyncImageStream:
         self._may_send = asyncio.Event()
         self._sender_error: BaseException | None = None
         reporter.attach(self._assembler)
+        self._status: tuple[str, str | None, list[tuple[str, str | bytes]]] | None = None
         self._call: Any = stub.Reconstruct(timeout=timeout)
+        self._call.add_done_callback(self._remember_status)
         self._sender = asyncio.create_task(self._send(first, data))
         self._images = self._receive()
         self._taking = False
@@ -155,7 +171,9 @@ class AsyncImageStream:
                 if image is not None:
                     yield image
         except grpc.aio.AioRpcError as error:
-            raise _translated(error, self._target, self.request_id) from error
+            final = await self._final_error(error)
+            if final is not None:
+                raise final from error
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -167,6 +185,27 @@ class AsyncImageStream:
         finally:
             self._call.cancel()
             self._sender.cancel()
+
+    def _remember_status(self, call: grpc.aio.Call) -> None:
+        """Keep the first status of the call, before a failed write can replace it.
+
+        A write into a call that the service has just ended makes gRPC replace the status of the service by an INTERNAL of
+        its own (grpc/grpc issue 36066). It calls back on every change, with the status at hand.
+        """
+        details = _at_hand(call.details())
+        if self._status is None and details != _FAILED_WRITE:
+            self._status = (_at_hand(call.code()).name, details, list(_at_hand(call.trailing_metadata())))
+
+    async def _final_error(self, error: grpc.aio.AioRpcError) -> RecondError | None:
+        """Return why the call ended, None if all went well; also where the status comes after the failed write."""
+        if error.details() != _FAILED_WRITE:
+            return _translated(error, self._target, self.request_id)
+        for _ in range(_STATUS_POLLS):
+            if self._status is not None:
+                ended_well = self._status[0] == "OK"
+                return None if ended_well else error_of_call(*self._status, self._target, self.request_id)
+            await asyncio.sleep(_STATUS_POLL_SECONDS)
+        return _translated(error, self._target, self.request_id)
 
 
 class Client:
@@ -383,6 +422,18 @@ async def _stream_data(
     else:
         for batch in batches:
             yield batch.to_wire()
+
+
+def _at_hand(coroutine: Coroutine[Any, Any, Value]) -> Value:
+    """Return the result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        value: Value = end.value
+        return value
+    coroutine.close()
+    msg = "the status of a call that has ended is not at hand"
+    raise RuntimeError(msg)
 
 
 def _translated(error: grpc.aio.AioRpcError, target: str, request_id: str = "") -> RecondError:
