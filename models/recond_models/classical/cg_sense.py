@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from recond_kernels import conjugate_gradients
-from recond_kernels.sense import SenseEncoding, sample
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import noise, sensitivities
-from recond_models.classical.scale import bright_pixels, normalise, restore
+from recond_models.classical import noise, parallel
+from recond_models.classical.scale import bright_pixels, restore
 from recond_models.registry import ModelInfo
 
 REGULARISATION = 40.0
@@ -50,13 +49,10 @@ class CgSense:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        layout = batch.layout
-        masks = batch.masks.to(self._device)
-        kspace, scales = normalise(sample(batch.kspace.to(self._device), masks, layout), layout)
-        encoding = SenseEncoding(sensitivities.estimate(batch, self.info, self._device), masks, layout)
-
+        problem = parallel.pose(batch, self.info, self._device)
+        encoding, kspace = problem.encoding, problem.kspace
         start = encoding.adjoint(kspace)
-        ratios = noise.deviations(kspace, masks, layout) / bright_pixels(start).clamp_min(1e-30)
+        ratios = noise.deviations(kspace, encoding.masks, encoding.layout) / bright_pixels(start).clamp_min(1e-30)
         weights = (REGULARISATION * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
 
         def regularised(images: Tensor) -> Tensor:
@@ -64,4 +60,4 @@ class CgSense:
 
         solution = conjugate_gradients.solve(regularised, start, tolerance=_TOLERANCE, max_iterations=_ITERATIONS)
         residuals = encoding.relative_residuals(solution.images, kspace)
-        return Reconstruction(restore(solution.images.abs(), scales), residuals.cpu())
+        return Reconstruction(restore(solution.images.abs(), problem.scales), residuals.cpu())

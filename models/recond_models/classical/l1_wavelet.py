@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recond_kernels.sense import SenseEncoding, sample
+from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import noise, sensitivities
-from recond_models.classical.scale import bright_pixels, normalise, restore
+from recond_models.classical import noise, parallel
+from recond_models.classical.scale import bright_pixels, restore
 from recond_models.registry import ModelInfo
 
 REGULARISATION = 0.2
@@ -50,27 +50,17 @@ class L1Wavelet:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        layout = batch.layout
-        kspace, scales = normalise(sample(batch.kspace, batch.masks, layout), layout)
-        maps = sensitivities.estimate(batch, self.info, self._device).cpu()
-        encoding = SenseEncoding(maps, batch.masks, layout)
+        problem = parallel.pose(batch, self.info, self._device)
+        kspace, maps, masks = problem.kspace.cpu(), problem.encoding.sensitivities.cpu(), batch.masks.cpu()
+        encoding = SenseEncoding(maps, masks, problem.encoding.layout)
         bright = bright_pixels(encoding.adjoint(kspace))
-        noisy = REGULARISATION * noise.deviations(kspace, batch.masks, layout)
+        noisy = REGULARISATION * noise.deviations(kspace, masks, encoding.layout)
         weights = torch.maximum(noisy, _SMALLEST_WEIGHT * bright).tolist()
-        images = torch.stack(
-            [
-                _reconstruct_frame(*frame)
-                for frame in zip(
-                    torch.split(kspace, list(layout.counts)),
-                    torch.split(maps, list(layout.counts)),
-                    batch.masks,
-                    weights,
-                    strict=True,
-                )
-            ]
-        )
+        coils = list(encoding.layout.counts)
+        frames = zip(torch.split(kspace, coils), torch.split(maps, coils), masks, weights, strict=True)
+        images = torch.stack([_reconstruct_frame(*frame) for frame in frames])
         residuals = encoding.relative_residuals(images, kspace)
-        return Reconstruction(restore(images.abs(), scales.cpu()), residuals)
+        return Reconstruction(restore(images.abs(), problem.scales.cpu()), residuals)
 
 
 def _reconstruct_frame(kspace: Tensor, maps: Tensor, mask: Tensor, weight: float) -> Tensor:
