@@ -2,7 +2,8 @@
 
 from recond_client import aio
 from recond_client.acquisitions import AcquisitionBatch, batches_of
-from recond_client.client import Client, ImageStream
+from recond_client.calls import ImageStream
+from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
 from recond_client.result import (
     Figures,

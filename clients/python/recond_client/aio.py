@@ -1,46 +1,69 @@
-"""The asyncio client, twin of `recond_client.Client`."""
+"""The asyncio client, twin of `recond_client.Client`.
+
+Calls run in threads: gRPC's own asyncio interface replaces the status of a call by INTERNAL when a write fails because the
+service has just ended it, and drops the responses that came before (grpc/grpc issue 36066). A service that refuses an
+upload half-way is everyday life here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Sequence,
-)
+import concurrent.futures
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Self, TypeVar
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import ArrayLike
 
-from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
-from recond.v1 import reconstruction_pb2 as pb
 from recond_client.acquisitions import AcquisitionBatch
-from recond_client.channel import Endpoint, Pem, error_of_call
+from recond_client.calls import Connection, ImageStream
+from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
-from recond_client.models import model_of
 from recond_client.progress import ProgressCallback, ProgressReporter
-from recond_client.responses import ResponseAssembler
-from recond_client.result import Image, Model, Result
+from recond_client.result import Image, Model, Progress, Result
 from recond_client.retry import Clock, RetryPolicy, Schedule
 from recond_client.spec import Options, Priority, file_request, stream_request
-from recond_client.upload import Source, Upload, upload_of
+from recond_client.upload import Source, stream_data, upload_of
 
-Response = TypeVar("Response")
-Value = TypeVar("Value")
+Answer = TypeVar("Answer")
 
-_FAILED_WRITE: Final = "Internal error from Core"
-_STATUS_POLLS: Final = 100
-_STATUS_POLL_SECONDS: Final = 0.01
+
+class _BatchesFromLoop:
+    """Hands the batches of an asynchronous iterable, which lives in the event loop, to the thread that sends them.
+
+    Parameters
+    ----------
+    batches
+        The iterable.
+    """
+
+    def __init__(self, batches: AsyncIterable[AcquisitionBatch]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._iterator = aiter(batches)
+        self._next: concurrent.futures.Future[AcquisitionBatch | None] | None = None
+        self._stopped = False
+
+    def __iter__(self) -> Generator[AcquisitionBatch]:
+        while True:
+            self._next = asyncio.run_coroutine_threadsafe(self._take(), self._loop)
+            if self._stopped:
+                self._next.cancel()
+            try:
+                batch = self._next.result()
+            except concurrent.futures.CancelledError:
+                return
+            if batch is None:
+                return
+            yield batch
+
+    async def _take(self) -> AcquisitionBatch | None:
+        return await anext(self._iterator, None)
+
+    def stop(self) -> None:
+        """Take nothing more, and stop waiting."""
+        self._stopped = True
+        if self._next is not None:
+            self._next.cancel()
 
 
 class AsyncImageStream:
@@ -51,70 +74,40 @@ class AsyncImageStream:
 
     Parameters
     ----------
-    stub
-        Where to call.
-    first
-        The message with the spec.
-    data
-        The messages behind it; none is taken before the service has admitted the request.
-    timeout
-        Seconds, None for no end.
-    images
-        Whether the images were asked for.
-    reporter
-        Told about what was sent and what came.
-    target
-        Name of the service in messages.
+    stream
+        The call.
+    batches
+        What hands the acquisitions to it, if that needs to be stopped.
     """
 
-    def __init__(
-        self,
-        stub: reconstruction_pb2_grpc.ReconstructionServiceStub,
-        first: pb.ReconstructRequest,
-        data: AsyncGenerator[pb.ReconstructRequest],
-        *,
-        timeout: float | None,
-        images: bool,
-        reporter: ProgressReporter,
-        target: str,
-    ) -> None:
-        self._assembler = ResponseAssembler(images=images)
-        self._reporter = reporter
-        self._target = target
-        self._may_send = asyncio.Event()
-        self._sender_error: BaseException | None = None
-        reporter.attach(self._assembler)
-        self._status: tuple[str, str | None, list[tuple[str, str | bytes]]] | None = None
-        self._call: Any = stub.Reconstruct(timeout=timeout)
-        self._call.add_done_callback(self._remember_status)
-        self._sender = asyncio.create_task(self._send(first, data))
-        self._images = self._receive()
-        self._taking = False
+    def __init__(self, stream: ImageStream, batches: _BatchesFromLoop | None = None) -> None:
+        self._stream = stream
+        self._batches = batches
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="recond-call")
 
     @property
     def request_id(self) -> str:
         """Names the request in the logs of the service; empty until it is admitted."""
-        return self._assembler.request_id
+        return self._stream.request_id
 
     @property
     def model(self) -> str:
         """Name of the model that runs; empty until that is decided."""
-        return self._assembler.model
+        return self._stream.model
 
     @property
     def delivered(self) -> bool:
         """Whether any image or file has arrived."""
-        return self._assembler.delivered
+        return self._stream.delivered
 
     def __aiter__(self) -> AsyncIterator[Image]:
         return self
 
     async def __anext__(self) -> Image:
-        self._taking = True
-        try:
-            return await anext(self._images)
-        finally:
-            self._taking = False
+        image = await asyncio.get_running_loop().run_in_executor(self._thread, next, self._stream, None)
+        if image is None:
+            raise StopAsyncIteration
+        return image
 
     async def result(self) -> Result:
         """Wait for the images that have not been taken yet, and return the whole.
@@ -124,17 +117,14 @@ class AsyncImageStream:
         RecondError
             If the call failed.
         """
-        async for _ in self:
-            pass
-        return self._assembler.result()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._stream.result)
 
     async def close(self) -> None:
         """Cancel the call if it still runs, and wait until nothing of it is left."""
-        self._call.cancel()
-        self._sender.cancel()
-        await asyncio.wait([self._sender])
-        if not self._taking:  # otherwise another task waits for the next image, and is told by the cancelled call
-            await self._images.aclose()
+        self._stream.close()
+        if self._batches is not None:
+            self._batches.stop()
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,72 +134,9 @@ class AsyncImageStream:
     ) -> None:
         await self.close()
 
-    async def _send(self, first: pb.ReconstructRequest, data: AsyncGenerator[pb.ReconstructRequest]) -> None:
-        try:
-            await self._call.write(first)
-            await self._may_send.wait()
-            async with contextlib.aclosing(data):
-                async for message in data:
-                    await self._call.write(message)
-                    self._reporter.sent(message)
-            await self._call.done_writing()
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # the call has ended; whoever reads the responses is told how
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits for the images
-            self._sender_error = error
-            self._call.cancel()
-
-    async def _receive(self) -> AsyncGenerator[Image]:
-        try:
-            while (response := await self._call.read()) is not grpc.aio.EOF:
-                image = self._assembler.feed(response)
-                if self._assembler.accepted:
-                    self._may_send.set()
-                self._reporter.report()
-                if image is not None:
-                    yield image
-        except grpc.aio.AioRpcError as error:
-            final = await self._final_error(error)
-            if final is not None:
-                raise final from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # gRPC reports a call that was cancelled on this side in the same way as a task that is being cancelled.
-            if self._sender_error is not None:
-                raise self._sender_error from None
-            raise error_of_call("CANCELLED", "on this side", None, self._target, self.request_id) from None
-        finally:
-            self._call.cancel()
-            self._sender.cancel()
-
-    def _remember_status(self, call: grpc.aio.Call) -> None:
-        """Keep the first status of the call, before a failed write can replace it.
-
-        A write into a call that the service has just ended makes gRPC replace the status of the service by an INTERNAL of
-        its own (grpc/grpc issue 36066). It calls back on every change, with the status at hand.
-        """
-        details = _at_hand(call.details())
-        if self._status is None and details != _FAILED_WRITE:
-            self._status = (_at_hand(call.code()).name, details, list(_at_hand(call.trailing_metadata())))
-
-    async def _final_error(self, error: grpc.aio.AioRpcError) -> RecondError | None:
-        """Return why the call ended, None if all went well; also where the status comes after the failed write."""
-        if error.details() != _FAILED_WRITE:
-            return _translated(error, self._target, self.request_id)
-        for _ in range(_STATUS_POLLS):
-            if self._status is not None:
-                ended_well = self._status[0] == "OK"
-                return None if ended_well else error_of_call(*self._status, self._target, self.request_id)
-            await asyncio.sleep(_STATUS_POLL_SECONDS)
-        return _translated(error, self._target, self.request_id)
-
 
 class Client:
-    """A connection to a reconstruction service for asyncio; belongs to the event loop in which it was made.
+    """A connection to a reconstruction service, for asyncio.
 
     Parameters
     ----------
@@ -243,24 +170,14 @@ class Client:
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        endpoint = Endpoint(target, ca, certificate, key, tls)
-        credentials = endpoint.credentials()
-        self._channel = (
-            grpc.aio.insecure_channel(target, endpoint.options())
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, endpoint.options())
-        )
-        self._target = target
+        self._connection = Connection(Endpoint(target, ca, certificate, key, tls))
         self._retry = retry or RetryPolicy()
         self._clock = clock or Clock()
         self._sleep = sleep
-        self._reconstruction = reconstruction_pb2_grpc.ReconstructionServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def close(self) -> None:
         """Close the connection; calls that still run fail."""
-        await self._channel.close()
+        await asyncio.to_thread(self._connection.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -294,18 +211,13 @@ class Client:
         upload = upload_of(source, kspace, mask, reference)
         options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
         first = file_request(options, upload)
-        reporter = ProgressReporter(on_progress, upload.size)
+        reporter = ProgressReporter(_in_loop(on_progress), upload.size)
         schedule = Schedule(self._retry, timeout, self._clock)
         while True:
-            async with AsyncImageStream(
-                self._reconstruction,
-                first,
-                _upload_data(upload),
-                timeout=schedule.remaining(),
-                images=images,
-                reporter=reporter,
-                target=self._target,
-            ) as stream:
+            call = self._connection.reconstruct(
+                first, upload.chunks(), timeout=schedule.remaining(), images=images, reporter=reporter
+            )
+            async with AsyncImageStream(call) as stream:
                 try:
                     return await stream.result()
                 except RecondError as error:
@@ -332,24 +244,24 @@ class Client:
     ) -> AsyncImageStream:
         """Reconstruct a scan while it is measured; as `recond_client.Client.stream`.
 
-        `batches` may be an asynchronous iterable; an ordinary one must not wait for long, because it runs in the event
-        loop. Call it in a running event loop, and use what it returns as an asynchronous context, or close it.
+        `batches` may be an asynchronous iterable, which is taken in the event loop; an ordinary one is taken by another
+        thread, and may wait. Call this in a running event loop, and use what it returns as an asynchronous context, or
+        close it.
         """
         options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
-        return AsyncImageStream(
-            self._reconstruction,
+        handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
+        call = self._connection.reconstruct(
             stream_request(options, expected_bytes),
-            _stream_data(header_xml, batches),
+            stream_data(header_xml, handed if handed is not None else batches),  # type: ignore[arg-type]
             timeout=timeout,
             images=images,
-            reporter=ProgressReporter(on_progress, expected_bytes),
-            target=self._target,
+            reporter=ProgressReporter(_in_loop(on_progress), expected_bytes),
         )
+        return AsyncImageStream(call, handed)
 
     async def models(self, *, timeout: float | None = 30.0) -> list[Model]:  # noqa: ASYNC109
         """Return the models of the service, in the order of their names."""
-        response = await self._unary(self._models.ListModels, model_pb2.ListModelsRequest(), timeout)
-        return [model_of(model) for model in response.models]
+        return await self._repeated(self._connection.models, timeout)
 
     async def model(self, name: str, version: str = "", *, timeout: float | None = 30.0) -> Model:  # noqa: ASYNC109
         """Return one model.
@@ -359,14 +271,11 @@ class Client:
         InputError
             If there is none of that name and version.
         """
-        request = model_pb2.GetModelRequest(name=name, version=version)
-        return model_of((await self._unary(self._models.GetModel, request, timeout)).model)
+        return await self._repeated(lambda left: self._connection.model(name, version, left), timeout)
 
     async def health(self, service: str = "", *, timeout: float | None = 10.0) -> str:  # noqa: ASYNC109
         """Return ``"SERVING"`` or ``"NOT_SERVING"``; as `recond_client.Client.health`."""
-        request = health_pb2.HealthCheckRequest(service=service)
-        response = await self._once(self._health.Check, request, timeout)
-        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+        return await asyncio.to_thread(self._connection.health, service, timeout)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
         """Wait until the service is up and has a worker; as `recond_client.Client.wait_until_ready`."""
@@ -378,24 +287,14 @@ class Client:
             except RetryLaterError:
                 pass
             await self._sleep(min(0.1, left))
-        msg = f"the service at {self._target} is not ready after {timeout:g} s"
+        msg = f"the service at {self._connection.target} is not ready after {timeout:g} s"
         raise RetryLaterError(msg, status="UNAVAILABLE", reason="NOT_READY")
 
-    async def _once(
-        self, method: Callable[..., Awaitable[Response]], request: object, seconds: float | None
-    ) -> Response:
-        try:
-            return await method(request, timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            raise _translated(error, self._target) from error
-
-    async def _unary(
-        self, method: Callable[..., Awaitable[Response]], request: object, seconds: float | None
-    ) -> Response:
+    async def _repeated(self, ask: Callable[[float | None], Answer], seconds: float | None) -> Answer:
         schedule = Schedule(self._retry, seconds, self._clock)
         while True:
             try:
-                return await self._once(method, request, schedule.remaining())
+                return await asyncio.to_thread(ask, schedule.remaining())
             except RecondError as error:
                 delay = schedule.delay_after(error, repeatable=True)
                 if delay is None:
@@ -403,39 +302,13 @@ class Client:
             await self._sleep(delay)
 
 
-async def _upload_data(upload: Upload) -> AsyncGenerator[pb.ReconstructRequest]:
-    """Yield the chunks of an upload, read in a thread: a disk may be slow."""
-    chunks = upload.chunks()
-    while (message := await asyncio.to_thread(next, chunks, None)) is not None:
-        yield message
+def _in_loop(callback: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback for any thread that runs another in this event loop, and waits until it has run."""
+    if callback is None:
+        return None
+    loop = asyncio.get_running_loop()
 
+    async def run(progress: Progress) -> None:
+        callback(progress)
 
-async def _stream_data(
-    header_xml: str | bytes, batches: AsyncIterable[AcquisitionBatch] | Iterable[AcquisitionBatch]
-) -> AsyncGenerator[pb.ReconstructRequest]:
-    """Yield the messages of an acquisition stream behind its spec."""
-    xml = header_xml.encode() if isinstance(header_xml, str) else header_xml
-    yield pb.ReconstructRequest(mrd_header=pb.MrdHeader(xml=xml))
-    if isinstance(batches, AsyncIterable):
-        async for batch in batches:
-            yield batch.to_wire()
-    else:
-        for batch in batches:
-            yield batch.to_wire()
-
-
-def _at_hand(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """Return the result of a coroutine that has nothing to wait for."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        value: Value = end.value
-        return value
-    coroutine.close()
-    msg = "the status of a call that has ended is not at hand"
-    raise RuntimeError(msg)
-
-
-def _translated(error: grpc.aio.AioRpcError, target: str, request_id: str = "") -> RecondError:
-    """Return the error of this package for gRPC's."""
-    return error_of_call(error.code().name, error.details(), error.trailing_metadata(), target, request_id)
+    return lambda progress: asyncio.run_coroutine_threadsafe(run(progress), loop).result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recond.v1 import reconstruction_pb2 as pb
+from recond_client.acquisitions import AcquisitionBatch
 from recond_client.errors import InputError
 
 CHUNK_BYTES: Final = 1 << 20
@@ -158,6 +159,22 @@ class Upload:
             if offset != part.content.size:
                 msg = f"{part.name or 'the source'} became shorter while it was sent: {offset} of {part.content.size} bytes"
                 raise InputError(msg, reason="SOURCE_CHANGED", field=f"parts[{number}]")
+
+
+def stream_data(header_xml: str | bytes, batches: Iterable[AcquisitionBatch]) -> Iterator[pb.ReconstructRequest]:
+    """Yield the messages of an acquisition stream behind its spec.
+
+    Parameters
+    ----------
+    header_xml
+        The ISMRMRD XML header.
+    batches
+        The acquisitions.
+    """
+    xml = header_xml.encode() if isinstance(header_xml, str) else header_xml
+    yield pb.ReconstructRequest(mrd_header=pb.MrdHeader(xml=xml))
+    for batch in batches:
+        yield batch.to_wire()
 
 
 def upload_of(
