@@ -113,6 +113,7 @@ def _data(file: h5py.File, name: str, limits: Limits) -> h5py.Dataset:
             and h5py.check_vlen_dtype(fields["data"][0]) == np.dtype("<f4")
             and h5py.check_vlen_dtype(fields["traj"][0]) == np.dtype("<f4")
             and _same_header(fields["head"][0])
+            and all(_is_sequence(dataset, name) for name in (b"traj", b"data"))
         )
     if not fits:
         raise InvalidInputError(
@@ -121,6 +122,16 @@ def _data(file: h5py.File, name: str, limits: Limits) -> h5py.Dataset:
             field=place,
         )
     return dataset
+
+
+def _is_sequence(dataset: h5py.Dataset, name: bytes) -> bool:
+    """Tell whether a member is stored as a sequence of variable length.
+
+    The library does not check the kind in a damaged datatype, and crashes on reading one that does not exist. It is in the first
+    byte of the class bit field, behind two bytes of the encoding and one of version and class (HDF5 file format, IV.A.2.d).
+    """
+    stored = dataset.id.get_type()
+    return int(stored.get_member_type(stored.get_member_index(name)).encode()[3]) == 0
 
 
 def _same_header(dtype: np.dtype[np.void]) -> bool:
