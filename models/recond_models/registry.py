@@ -190,9 +190,12 @@ def choose(sampling: Sampling) -> Choice:
     Choice
         Always a model that `check` accepts.
     """
-    if sampling.pattern == "full":
-        return Choice(_RSS.info, "no line is missing between the first and the last, so rss is exact")
     missing = _missing_for_sensitivities(sampling)
+    if sampling.pattern == "full":
+        if sampling.whitened and not missing:
+            reason = "no line is missing and the noise is white, so combining the coils by their sensitivities is best"
+            return Choice(_CG_SENSE.info, f"{reason}: rss would add a floor of noise")
+        return Choice(_RSS.info, "no line is missing between the first and the last, so rss is exact")
     if missing:
         return Choice(_RSS.info, f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing")
     acceleration = f"{sampling.acceleration:.1f}-fold"

@@ -31,6 +31,8 @@ class Sampling:
         Distance of the lines of a uniform pattern, 1 for a full one, 0 for the others.
     calibration
         (rows, columns) of the calibration data around the centre of k-space, (0, 0) if none.
+    whitened
+        The noise of the coils is white.
     """
 
     coils: int
@@ -40,9 +42,12 @@ class Sampling:
     pattern: Pattern
     spacing: int
     calibration: tuple[int, int]
+    whitened: bool = False
 
     @classmethod
-    def of(cls, mask: NDArray[np.bool_], calibration_extent: tuple[int, int], coils: int) -> Sampling:
+    def of(
+        cls, mask: NDArray[np.bool_], calibration_extent: tuple[int, int], coils: int, *, whitened: bool = False
+    ) -> Sampling:
         """Describe a mask.
 
         Parameters
@@ -53,6 +58,8 @@ class Sampling:
             (rows, columns) of the calibration data, whether part of the mask or measured beside it; (0, 0) if none.
         coils
             Number of receive coils.
+        whitened
+            The noise of the coils is white.
 
         Returns
         -------
@@ -79,7 +86,7 @@ class Sampling:
             pattern, spacing = _classify_lines(used_columns)
         acceleration = int(used_rows.sum()) * columns / measured
         extent = (int(calibration_extent[0]), int(calibration_extent[1]))
-        return cls(int(coils), rows, columns, acceleration, pattern, spacing, extent)
+        return cls(int(coils), rows, columns, acceleration, pattern, spacing, extent, whitened)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values."""
@@ -106,6 +113,7 @@ class Sampling:
                 pattern,
                 int(data["spacing"]),
                 (int(calibration_rows), int(calibration_columns)),
+                bool(data["whitened"]),
             )
         except KeyError as error:
             raise ValueError(f"the sampling lacks the field {error}") from error

@@ -232,7 +232,7 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
         return report
     coils, rows, columns = first.kspace.shape
     extent = first.calibration_extent if first.calibration is None else first.calibration.shape[1:]
-    sampling = Sampling.of(first.mask, (int(extent[0]), int(extent[1])), coils)
+    sampling = Sampling.of(first.mask, (int(extent[0]), int(extent[1])), coils, whitened=first.whitened)
     choice = choose(sampling)
     lines = np.flatnonzero(first.mask.any(axis=0))
     facts = FrameFacts(

@@ -72,6 +72,8 @@ def test_suitable_models():
     [
         (vary(pattern="full", spacing=1, acceleration=1), "rss", "exact"),
         (vary(pattern="full", spacing=1, coils=1, calibration=(0, 0)), "rss", "exact"),
+        (vary(pattern="full", spacing=1, acceleration=1, whitened=True), "cg-sense", "noise is white"),
+        (vary(pattern="full", spacing=1, coils=1, calibration=(0, 0), whitened=True), "rss", "exact"),
         (vary(coils=1), "rss", "single coil"),
         (vary(calibration=(0, 0)), "rss", "no calibration"),
         (vary(calibration=(256, 4)), "rss", "256 x 4"),

@@ -203,7 +203,8 @@ class Scan:
                 f"the limit is {self._request.limits.max_frame_bytes}",
                 reason="FRAME_TOO_LARGE",
             )
-        sampling = Sampling.of(frame.mask, (layout.calibration_rows, layout.calibration_columns), layout.coils)
+        calibration = (layout.calibration_rows, layout.calibration_columns)
+        sampling = Sampling.of(frame.mask, calibration, layout.coils, whitened=frame.whitened)
         with layout.store(frame) as block:
             body = {"number": number, "layout": layout.to_json(), "sampling": sampling.to_json()}
             self._channel.send("frame", body, [block.fd])
