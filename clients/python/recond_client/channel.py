@@ -15,9 +15,8 @@ from recond_client.errors import InputError, RecondError, ServiceError, error_fr
 _LOOPBACK: Final = ("127.", "localhost", "[::1]", "ipv4:127.", "ipv6:[::1]", "unix:")
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 16 << 20),
-    # Notices a peer that vanished without a word. Servers close connections that ask more often than every 5 minutes
-    # while they compute, unless they are set up to allow it; deadlines are the quicker guard.
-    ("grpc.keepalive_time_ms", 310_000),
+    # Notices a peer that vanished without a word. The service allows it; gRPC's default would be every 5 minutes at most.
+    ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),

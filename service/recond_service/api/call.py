@@ -242,7 +242,7 @@ class Call:
         sampling = Sampling.from_json(message.body["sampling"])
         model = self._model_for(sampling)
         if number == 0:
-            await self._announce(model, sampling)
+            await self._announce(model, sampling, int(message.body["expected"]))
         frame = FrameInput(layout, message.take_block(layout.size))
         job = FrameJob(
             model=model,
@@ -264,9 +264,9 @@ class Call:
             raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model") from error
         return self._model
 
-    async def _announce(self, model: registry.ModelInfo, sampling: Sampling) -> None:
-        reason = "asked for" if self._asked_for else registry.choose(sampling).reason
-        plan = pb.Plan(model=model.name, version=model.version, reason=reason, images=self._frames or 0)
+    async def _announce(self, model: registry.ModelInfo, sampling: Sampling, images: int) -> None:
+        reason = f"{model.name} was asked for" if self._asked_for else registry.choose(sampling).reason
+        plan = pb.Plan(model=model.name, version=model.version, reason=reason, images=images)
         await self._write(pb.ReconstructResponse(plan=plan))
 
     async def _reconstruct(self, number: int, job: FrameJob, scan: ScanProcess, ticket: Ticket) -> None:

@@ -68,6 +68,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients may look after us every 30 s
                 ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a replica
             ]
         )

@@ -29,6 +29,7 @@ from recond_service.types import (
     FindingList,
     Frame,
     InvalidInputError,
+    KspaceScan,
     LimitExceededError,
     OutputFormat,
     PartRole,
@@ -95,6 +96,7 @@ class Scan:
         self._input_ended = False
         self._frames_done = False
         self._frames_made = 0
+        self._expected_frames = 0  # how many there will be, 0 where only the last readout tells
         self._waiting: dict[int, Frame] = {}  # frames whose image is still to come, without their k-space
         self._part_fds: list[int] = []
         self._finished = False
@@ -131,6 +133,7 @@ class Scan:
         if self._request.parts:
             with self._stopwatch.stage("ingest"):
                 scan = read_scan(self._request, self._findings)
+            self._expected_frames = len(scan.indices) if isinstance(scan, KspaceScan) else 0
             scan = self._stopwatch.timing_reads(scan)
             self._sources.append((condition(scan, self._request, self._findings), self._release_parts))
             self._input_ended = True
@@ -206,7 +209,12 @@ class Scan:
         calibration = (layout.calibration_rows, layout.calibration_columns)
         sampling = Sampling.of(frame.mask, calibration, layout.coils, whitened=frame.whitened)
         with layout.store(frame) as block:
-            body = {"number": number, "layout": layout.to_json(), "sampling": sampling.to_json()}
+            body = {
+                "number": number,
+                "layout": layout.to_json(),
+                "sampling": sampling.to_json(),
+                "expected": self._expected_frames,
+            }
             self._channel.send("frame", body, [block.fd])
         self._frames_made += 1
         self._credit -= 1

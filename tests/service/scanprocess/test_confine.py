@@ -9,7 +9,9 @@ import pytest
 
 def confined(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = "import sys\nfrom recond_service.scanprocess.confine import *\n" + body
-    return subprocess.run([sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def landlock_works() -> bool:
