@@ -83,7 +83,7 @@ class PackedBatch:
         Returns
         -------
         PackedBatch
-            A copy of the data.
+            A copy of the k-space; of a single frame the k-space itself, which models do not change.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class PackedBatch:
         offsets = np.cumsum([0, *(tensor.shape[0] for tensor in tensors)], dtype=np.int64)
         blocks = [None] * len(tensors) if calibrations is None else calibrations
         return cls(
-            torch.cat(tensors),
+            tensors[0] if len(tensors) == 1 else torch.cat(tensors),
             torch.from_numpy(offsets),
             torch.stack([torch.as_tensor(mask) for mask in masks]),
             tuple(None if block is None else torch.as_tensor(block) for block in blocks),

@@ -241,8 +241,6 @@ class Call:
         layout = FrameLayout.from_json(message.body["layout"])
         sampling = Sampling.from_json(message.body["sampling"])
         model = self._model_for(sampling)
-        if number == 0:
-            await self._announce(model, sampling, int(message.body["expected"]))
         frame = FrameInput(layout, message.take_block(layout.size))
         job = FrameJob(
             model=model,
@@ -253,6 +251,8 @@ class Call:
             done=asyncio.get_running_loop().create_future(),
         )
         group.create_task(self._reconstruct(number, job, scan, ticket))
+        if number == 0:
+            await self._announce(model, sampling, int(message.body["expected"]))
 
     def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
         """Return the model that was asked for, or choose one by the first frame."""
@@ -272,12 +272,13 @@ class Call:
     async def _reconstruct(self, number: int, job: FrameJob, scan: ScanProcess, ticket: Ticket) -> None:
         layout = job.frame.layout
         ticket.hold(layout.size)
-        with job.frame.block:
+        try:
             self._rooms.scheduler.submit(job)
-            try:
-                outcome = await job.done
-            finally:
-                ticket.hold(-layout.size)
+            outcome = await job.done
+        finally:
+            ticket.hold(-layout.size)
+            # Giving the pages of a large block back takes milliseconds: not on the event loop.
+            asyncio.get_running_loop().run_in_executor(None, job.frame.block.close)
         self.stages["queue"] += outcome.queue_seconds
         self.stages["compute"] += outcome.compute_seconds
         self._residuals[number] = outcome.residual

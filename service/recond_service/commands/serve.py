@@ -16,8 +16,10 @@ import structlog
 from recond_service.api import Server
 from recond_service.config import Settings, SettingsError, load_settings, settings_options, split_address
 from recond_service.telemetry import configure_logging
+from recond_service.transport import keep_freed_memory
 from recond_service.types import RecondError
 
+_KEPT_BYTES = 64 << 20
 _USAGE, _UNAVAILABLE = 2, 4  # exit codes, as everywhere in the command line
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +40,7 @@ def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **fl
     if show_config:
         click.echo(json.dumps(settings.redacted(), indent=2))
         return
+    keep_freed_memory(_KEPT_BYTES)
     configure_logging(settings.log_level, settings.log_format)
     try:
         asyncio.run(_serve(settings, stop_with_stdin=stop_with_stdin))

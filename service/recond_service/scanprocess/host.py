@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,8 @@ from recond_service.types import (
 
 _START_SECONDS = 60.0
 _REAP_SECONDS = 10.0
+_SPARES = 2  # processes that wait, warm, for their request
+_SPARES_AFTER_SECONDS = 0.05  # forking takes a core for some milliseconds: the answer to the last request goes first
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +106,7 @@ class ScanProcessHost:
         self._control: AsyncChannel | None = None
         self._listener: asyncio.Task[None] | None = None
         self._processes: dict[int, ScanProcess] = {}
-        self._spare: ScanProcess | None = None
+        self._spares: deque[ScanProcess] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
 
@@ -133,7 +136,7 @@ class ScanProcessHost:
                 ) from error
             self._control = control
             self._listener = asyncio.create_task(self._listen(control, self._zygote), name="zygote")
-            self._in_background(self._fork_spare())
+            self._in_background(self._fork_spares())
 
     @property
     def pid(self) -> int | None:
@@ -141,7 +144,7 @@ class ScanProcessHost:
         return self._zygote.pid if self._zygote else None
 
     async def open(self) -> ScanProcess:
-        """Return a scan process that has served nobody: the spare one, if there is one.
+        """Return a scan process that has served nobody: a spare one, if there is one.
 
         Raises
         ------
@@ -149,14 +152,16 @@ class ScanProcessHost:
             If none can be started.
         """
         await self.start()
-        spare, self._spare = self._spare, None
-        if spare is None or spare.exit_status.done():
-            spare = await self._fork()
-        return spare
+        while self._spares:
+            spare = self._spares.popleft()
+            if not spare.exit_status.done():
+                return spare
+        return await self._fork()
 
-    async def _fork_spare(self) -> None:
-        if self._spare is None:
-            self._spare = await self._fork()
+    async def _fork_spares(self, after_seconds: float = 0.0) -> None:
+        await asyncio.sleep(after_seconds)
+        while len(self._spares) < _SPARES:
+            self._spares.append(await self._fork())
 
     async def _fork(self) -> ScanProcess:
         number = next(self._numbers)
@@ -188,11 +193,11 @@ class ScanProcessHost:
             _log.warning("scan-process-background", problem=str(task.exception()))
 
     def end(self, number: int) -> None:
-        """Have a process killed if it still runs; it is reaped by the zygote. Then there is time to fork a spare one."""
+        """Have a process killed if it still runs; it is reaped by the zygote. A little later there is time for spares."""
         if number in self._processes and self._control is not None:
             self._in_background(self._kill(number))
-        if self._spare is None:
-            self._in_background(self._fork_spare())
+        if len(self._spares) < _SPARES:
+            self._in_background(self._fork_spares(_SPARES_AFTER_SECONDS))
 
     async def _kill(self, number: int) -> None:
         if self._control is not None:

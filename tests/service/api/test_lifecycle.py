@@ -1,6 +1,7 @@
 """Start, overload, death of the service's processes, draining, TLS."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import grpc
+import h5py
 import numpy as np
 import pytest
 import trustme
@@ -67,6 +69,17 @@ def health_changes(address: str, name: str) -> tuple[grpc.Channel, list[int]]:
 
     threading.Thread(target=follow, daemon=True).start()
     return channel, seen
+
+
+def small_file_of_a_large_frame() -> bytes:
+    """A file of some kilobytes whose one frame has 128 MiB: it unpacks within all limits but the memory of the parser."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        shape = (1, 16, 1024, 1024)
+        file.create_dataset(
+            "kspace", shape, np.complex64, compression="gzip", fillvalue=np.complex64(1), chunks=(1, 1, 1024, 1024)
+        )
+    return buffer.getvalue()
 
 
 def wait_until(condition, seconds: float = 30) -> None:
@@ -132,7 +145,7 @@ def test_full_service_says_when_to_come_back_and_then_takes_the_request(tmp_path
 @pytest.mark.parametrize(
     ("options", "data", "reason"),
     [
-        (["--scan-memory-bytes", "1MiB"], fastmri_file(random_kspace(1, 16, 640, 640)), "SCAN_MEMORY"),
+        (["--scan-memory-bytes", "64MiB"], small_file_of_a_large_frame(), "SCAN_MEMORY"),
         (["--max-frame-bytes", "1MiB"], fastmri_file(random_kspace(1, 4, 256, 256)), "FRAME_TOO_LARGE"),
         (["--max-images", "3"], fastmri_file(random_kspace(4, 1, 16, 16)), "TOO_MANY_IMAGES"),
     ],

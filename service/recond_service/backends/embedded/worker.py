@@ -27,8 +27,11 @@ from recond_service.transport import (
     Message,
     SharedBlock,
     die_with_parent,
+    keep_freed_memory,
 )
 from recond_service.types import DefectError, RecondError
+
+_KEPT_BYTES = 1 << 30
 
 
 class Worker:
@@ -131,6 +134,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the front end drains
     channel, heartbeat_seconds, threads = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(threads)
+    keep_freed_memory(_KEPT_BYTES)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         Worker(BlockingChannel(socket.socket(fileno=channel)), heartbeat_seconds, device).serve()
