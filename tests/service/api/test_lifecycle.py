@@ -195,7 +195,7 @@ def test_no_process_outlives_a_killed_service(tmp_path):
     with running(tmp_path / "log") as service, stub_of(service) as stub:
         call = slow_call(stub)
         children = [service.worker, service.zygote, *service.zygote.children()]
-        assert len(children) == 3
+        assert len(children) >= 3
         service.process.kill()
         service.process.wait(10)
         wait_until(lambda: not any(child.is_running() for child in children))
