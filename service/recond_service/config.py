@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     scan_memory_bytes: PositiveBytes = Field(
         ByteSize(2 << 30), description="Address space of the process that parses one request, on top of its scan."
     )
-    scan_cpu_seconds: int = Field(600, ge=1, description="CPU time for parsing one request, seconds.")
+    scan_cpu_seconds: int = Field(120, ge=1, description="CPU time for parsing one request, seconds.")
     upload_idle_seconds: float = Field(
         30.0, gt=0, description="A client that is silent this long while uploading is cut off."
     )

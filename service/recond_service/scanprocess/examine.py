@@ -17,7 +17,7 @@ from recond_service.transport import BlockingChannel, ChannelClosedError, channe
 from recond_service.types import LimitExceededError, PartRole, RecondError, ScanRequest
 
 _MEMORY_BYTES = 4 << 30
-_CPU_SECONDS = 600
+_CPU_SECONDS = 120
 
 
 def examine_confined(request: ScanRequest) -> Report:
