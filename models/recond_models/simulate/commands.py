@@ -11,7 +11,7 @@ from recond_models.simulate import write_fastmri, write_ismrmrd
 from recond_models.simulate.head import HeadNotFoundError
 
 
-class _Matrix(click.ParamType[tuple[int, int]]):
+class _Matrix(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
     """One size for both sides, or ROWSxCOLUMNS."""
 
     name = "N|ROWSxCOLUMNS"

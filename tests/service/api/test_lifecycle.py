@@ -149,6 +149,7 @@ def test_full_service_says_when_to_come_back_and_then_takes_the_request(tmp_path
         (["--max-frame-bytes", "1MiB"], fastmri_file(random_kspace(1, 4, 256, 256)), "FRAME_TOO_LARGE"),
         (["--max-images", "3"], fastmri_file(random_kspace(4, 1, 16, 16)), "TOO_MANY_IMAGES"),
     ],
+    ids=["memory", "frame", "images"],
 )
 def test_limits_of_a_request_hold(tmp_path, options, data, reason):
     with running(tmp_path / "log", *options) as service, stub_of(service) as stub:
