@@ -26,7 +26,6 @@ from recond_service.types import (
 _START_SECONDS = 60.0
 _REAP_SECONDS = 10.0
 _SPARES = 2  # processes that wait, warm, for their request
-_SPARES_AFTER_SECONDS = 0.05  # forking takes a core for some milliseconds: the answer to the last request goes first
 
 _log = structlog.get_logger(__name__)
 
@@ -158,8 +157,7 @@ class ScanProcessHost:
                 return spare
         return await self._fork()
 
-    async def _fork_spares(self, after_seconds: float = 0.0) -> None:
-        await asyncio.sleep(after_seconds)
+    async def _fork_spares(self) -> None:
         while len(self._spares) < _SPARES:
             self._spares.append(await self._fork())
 
@@ -193,11 +191,11 @@ class ScanProcessHost:
             _log.warning("scan-process-background", problem=str(task.exception()))
 
     def end(self, number: int) -> None:
-        """Have a process killed if it still runs; it is reaped by the zygote. A little later there is time for spares."""
+        """Have a process killed if it still runs; it is reaped by the zygote. Then there is time for spares."""
         if number in self._processes and self._control is not None:
             self._in_background(self._kill(number))
         if len(self._spares) < _SPARES:
-            self._in_background(self._fork_spares(_SPARES_AFTER_SECONDS))
+            self._in_background(self._fork_spares())
 
     async def _kill(self, number: int) -> None:
         if self._control is not None:
