@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from recond_service.types import (
+    ConditioningOptions,
     Figures,
     Finding,
     FrameIndex,
@@ -52,6 +53,7 @@ def request_from_json(data: Json, paths: Iterable[str]) -> ScanRequest:
             UndersamplingKind(undersampling["kind"]), undersampling["acceleration"], undersampling["center_fraction"]
         ),
         limits=Limits(**data["limits"]),
+        conditioning=ConditioningOptions(**data["conditioning"]),
     )
 
 

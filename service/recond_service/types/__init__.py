@@ -25,10 +25,12 @@ from recond_service.types.header import (
     SequenceParameters,
 )
 from recond_service.types.request import (
+    ConditioningOptions,
     Limits,
     OutputFormat,
     Part,
     PartFormat,
+    PartialFourier,
     PartRole,
     Priority,
     ScanRequest,
@@ -51,6 +53,7 @@ __all__ = [
     "AcquisitionSource",
     "AcquisitionSystem",
     "CoilLabel",
+    "ConditioningOptions",
     "DeadlineExceededError",
     "DefectError",
     "Encoding",
@@ -76,6 +79,7 @@ __all__ = [
     "Part",
     "PartFormat",
     "PartRole",
+    "PartialFourier",
     "Priority",
     "RawScan",
     "RecondError",

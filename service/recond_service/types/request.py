@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+PartialFourier = Literal["zero-fill", "pocs"]
 
 
 class PartRole(enum.IntEnum):
@@ -71,6 +74,40 @@ class Undersampling:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditioningOptions:
+    """How k-space is prepared where there is a choice.
+
+    Parameters
+    ----------
+    partial_fourier
+        What to do with the part of k-space that a partial Fourier scan or an asymmetric echo leaves out: ``"zero-fill"``, or
+        ``"pocs"`` to complete it from its mirror image and the phase of its centre.
+    virtual_coils
+        Most virtual coils to compress the coils to; 0 for no such limit.
+    coil_energy
+        Part of the signal energy, more than 0 and at most 1, that the virtual coils have to keep; 0 for no such aim. With both,
+        the fewer coils of the two.
+
+    Raises
+    ------
+    ValueError
+        If a value is none of these.
+    """
+
+    partial_fourier: PartialFourier = "zero-fill"
+    virtual_coils: int = 0
+    coil_energy: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.partial_fourier not in get_args(PartialFourier):
+            raise ValueError(f"partial_fourier is {self.partial_fourier!r}; it can be zero-fill or pocs")
+        if self.virtual_coils < 0:
+            raise ValueError(f"virtual_coils is {self.virtual_coils}; it cannot be negative")
+        if not 0 <= self.coil_energy <= 1:
+            raise ValueError(f"coil_energy is {self.coil_energy}; it is a part between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A file or array that was uploaded.
 
@@ -134,9 +171,12 @@ class ScanRequest:
         How to undersample fully sampled data before reconstruction, or None.
     limits
         What the scan may claim.
+    conditioning
+        How k-space is prepared.
     """
 
     parts: tuple[Part, ...] = ()
     outputs: tuple[OutputFormat, ...] = ()
     undersampling: Undersampling | None = None
     limits: Limits = Limits()
+    conditioning: ConditioningOptions = ConditioningOptions()
