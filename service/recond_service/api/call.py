@@ -166,6 +166,7 @@ class Call:
             "request": request_to_json(spec.request),
             "memory_bytes": int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES),
             "cpu_seconds": settings.scan_cpu_seconds,
+            "file_bytes": max(spec.request.limits.max_scan_bytes, 2 * spec.request.limits.max_frame_bytes),
         }
 
     async def _feed_parts(self, scan: ScanProcess, spec: wire.Spec) -> None:

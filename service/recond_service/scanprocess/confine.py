@@ -38,7 +38,7 @@ def address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def limit_resources(address_space_bytes: int, cpu_seconds: int) -> None:
+def limit_resources(address_space_bytes: int, cpu_seconds: int, file_bytes: int = 4 << 30) -> None:
     """Bound memory, CPU time and descriptors of this process.
 
     Parameters
@@ -47,8 +47,11 @@ def limit_resources(address_space_bytes: int, cpu_seconds: int) -> None:
         Address space, see `address_space`.
     cpu_seconds
         CPU time; SIGXCPU ends the process after it.
+    file_bytes
+        Size of one block of shared memory, which does not count as address space while it is only written.
     """
     resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

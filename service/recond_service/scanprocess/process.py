@@ -126,7 +126,8 @@ class Scan:
     # --- input ---
 
     def _open(self, message: Message) -> None:
-        limit_resources(self._base_bytes + int(message.body["memory_bytes"]), int(message.body["cpu_seconds"]))
+        body = message.body
+        limit_resources(self._base_bytes + int(body["memory_bytes"]), int(body["cpu_seconds"]), int(body["file_bytes"]))
         self._part_fds, message.fds = message.fds, []
         self._request = request_from_json(message.body["request"], [f"/proc/self/fd/{fd}" for fd in self._part_fds])
         self._results = ResultWriter(self._request, self._findings)

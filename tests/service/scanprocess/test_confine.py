@@ -103,3 +103,17 @@ def test_cpu_time_is_bounded():
 
     result = confined("limit_resources(8 << 30, 1)\nwhile True: pass")
     assert result.returncode == -signal.SIGXCPU
+
+
+def test_blocks_of_shared_memory_are_bounded():
+    body = """
+import os
+limit_resources(8 << 30, 60, 1 << 20)
+fd = os.memfd_create("block", 0)
+os.write(fd, bytes(1 << 20))
+try:
+    os.pwrite(fd, b"x", 1 << 20)
+except OSError:
+    print("refused")
+"""
+    assert confined(body).stdout.strip() == "refused"
