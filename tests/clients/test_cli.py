@@ -94,7 +94,10 @@ def test_json(peer: Any, scan: Path) -> None:
 
 def test_options_reach_the_service(peer: Any, scan: Path) -> None:
     peer.scripts = [good]
-    options = "--model cg-sense --model-version 2 --undersample random:8:0.04 --heads a,b --priority stat --timeout 20"
+    options = (
+        "--model cg-sense --model-version 2 --undersample random:8:0.04 --heads a,b --priority stat --timeout 20 "
+        "--partial-fourier pocs --virtual-coils 8 --coil-energy 0.99"
+    )
     result = recond("reconstruct", scan, *options.split(), "--reference", scan, "--server", peer.target)
     assert result.exit_code == 0, result.output
     spec = peer.calls[0].received[0].spec
@@ -105,6 +108,9 @@ def test_options_reach_the_service(peer: Any, scan: Path) -> None:
         pb.PRIORITY_STAT,
     )
     assert spec.undersampling.acceleration == 8
+    assert spec.conditioning == pb.Conditioning(
+        partial_fourier=pb.PARTIAL_FOURIER_POCS, virtual_coils=8, coil_energy=0.99
+    )
     assert [part.role for part in spec.parts.parts] == [pb.PART_ROLE_KSPACE, pb.PART_ROLE_REFERENCE]
     assert spec.parts.parts[0].name == "scan.h5"
 
@@ -160,6 +166,9 @@ def test_progress_on_a_terminal(peer: Any, scan: Path) -> None:
         ["-o", "in/scan.h5"],
         ["--undersample", "poisson:3"],
         ["--priority", "urgent"],
+        ["--partial-fourier", "homodyne"],
+        ["--virtual-coils", "-1"],
+        ["--coil-energy", "1.5"],
         ["--timeout", "0"],
         ["--unheard-of"],
         ["--ca", "x.pem"],

@@ -41,6 +41,34 @@ def test_spec_of_a_stream() -> None:
     assert stream_request(Options(), 0).spec.WhichOneof("source") == "acquisition_stream"
 
 
+def test_conditioning_travels_only_where_it_is_asked_for() -> None:
+    assert not file_request(Options(), upload_of(b"data")).spec.HasField("conditioning")
+    for spec in (
+        file_request(Options(partial_fourier="pocs", virtual_coils=8, coil_energy=0.99), upload_of(b"data")).spec,
+        stream_request(Options(partial_fourier="pocs", virtual_coils=8, coil_energy=0.99), 0).spec,
+    ):
+        assert spec.conditioning == pb.Conditioning(
+            partial_fourier=pb.PARTIAL_FOURIER_POCS, virtual_coils=8, coil_energy=0.99
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"partial_fourier": "homodyne"}, "partial_fourier"),
+        ({"virtual_coils": -1}, "virtual_coils"),
+        ({"virtual_coils": 65536}, "virtual_coils"),
+        ({"coil_energy": -0.1}, "coil_energy"),
+        ({"coil_energy": 1.1}, "coil_energy"),
+        ({"coil_energy": float("nan")}, "coil_energy"),
+    ],
+)
+def test_bad_conditioning(options: dict, field: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Options(**options).to_wire()
+    assert caught.value.field == field
+
+
 def test_undersampling() -> None:
     found = parse_undersampling("equispaced-fraction:4:0.08")
     assert (found.kind, found.acceleration, found.center_fraction) == (

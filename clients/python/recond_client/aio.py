@@ -22,7 +22,7 @@ from recond_client.errors import RecondError, RetryLaterError
 from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Image, Model, Progress, Result
 from recond_client.retry import Clock, RetryPolicy, Schedule
-from recond_client.spec import Options, Priority, file_request, stream_request
+from recond_client.spec import Options, PartialFourier, Priority, file_request, stream_request
 from recond_client.upload import Source, stream_data, upload_of
 
 Answer = TypeVar("Answer")
@@ -201,6 +201,9 @@ class Client:
         heads: Sequence[str] = (),
         priority: Priority = "clinical",
         images: bool = True,
+        partial_fourier: PartialFourier = "zero-fill",
+        virtual_coils: int = 0,
+        coil_energy: float = 0.0,
         timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call, which the service sees
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -209,7 +212,18 @@ class Client:
         `on_progress` is called in the event loop.
         """
         upload = upload_of(source, kspace, mask, reference)
-        options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
+        options = Options(
+            model=model,
+            model_version=model_version,
+            undersample=undersample,
+            outputs=tuple(outputs),
+            heads=tuple(heads),
+            priority=priority,
+            images=images,
+            partial_fourier=partial_fourier,
+            virtual_coils=virtual_coils,
+            coil_energy=coil_energy,
+        )
         first = file_request(options, upload)
         reporter = ProgressReporter(_in_loop(on_progress), upload.size)
         schedule = Schedule(self._retry, timeout, self._clock)
@@ -238,6 +252,9 @@ class Client:
         heads: Sequence[str] = (),
         priority: Priority = "clinical",
         images: bool = True,
+        partial_fourier: PartialFourier = "zero-fill",
+        virtual_coils: int = 0,
+        coil_energy: float = 0.0,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -248,7 +265,18 @@ class Client:
         thread, and may wait. Call this in a running event loop, and use what it returns as an asynchronous context, or
         close it.
         """
-        options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
+        options = Options(
+            model=model,
+            model_version=model_version,
+            undersample=undersample,
+            outputs=tuple(outputs),
+            heads=tuple(heads),
+            priority=priority,
+            images=images,
+            partial_fourier=partial_fourier,
+            virtual_coils=virtual_coils,
+            coil_energy=coil_energy,
+        )
         handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
         call = self._connection.reconstruct(
             stream_request(options, expected_bytes),

@@ -16,7 +16,7 @@ from recond_client.errors import RecondError, RetryLaterError
 from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Model, Result
 from recond_client.retry import Clock, RetryPolicy, Schedule
-from recond_client.spec import Options, Priority, file_request, stream_request
+from recond_client.spec import Options, PartialFourier, Priority, file_request, stream_request
 from recond_client.upload import Source, stream_data, upload_of
 
 Answer = TypeVar("Answer")
@@ -93,6 +93,9 @@ class Client:
         heads: Sequence[str] = (),
         priority: Priority = "clinical",
         images: bool = True,
+        partial_fourier: PartialFourier = "zero-fill",
+        virtual_coils: int = 0,
+        coil_energy: float = 0.0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -124,6 +127,14 @@ class Client:
             ``"stat"``, ``"clinical"`` or ``"research"``.
         images
             False leaves the images out, when only files or figures are wanted.
+        partial_fourier
+            What becomes of the part of k-space that partial Fourier or an asymmetric echo left out: ``"zero-fill"``, or
+            ``"pocs"`` to complete it from its mirror image and the phase of the centre.
+        virtual_coils
+            Most virtual coils to compress the coils to, 0 for no such limit.
+        coil_energy
+            Part of the signal energy that the virtual coils have to keep, above 0 and at most 1; 0 for no such aim. With
+            both, the fewer coils of the two.
         timeout
             Seconds for everything, None for no end.
         on_progress
@@ -139,7 +150,18 @@ class Client:
             Ask the administrator.
         """
         upload = upload_of(source, kspace, mask, reference)
-        options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
+        options = Options(
+            model=model,
+            model_version=model_version,
+            undersample=undersample,
+            outputs=tuple(outputs),
+            heads=tuple(heads),
+            priority=priority,
+            images=images,
+            partial_fourier=partial_fourier,
+            virtual_coils=virtual_coils,
+            coil_energy=coil_energy,
+        )
         first = file_request(options, upload)
         reporter = ProgressReporter(on_progress, upload.size)
         schedule = Schedule(self._retry, timeout, self._clock)
@@ -167,6 +189,9 @@ class Client:
         heads: Sequence[str] = (),
         priority: Priority = "clinical",
         images: bool = True,
+        partial_fourier: PartialFourier = "zero-fill",
+        virtual_coils: int = 0,
+        coil_energy: float = 0.0,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -193,7 +218,18 @@ class Client:
         The images as they come, and the result at the end. Errors are raised while iterating, as in `reconstruct`; what
         `batches` raises is raised there too.
         """
-        options = Options(model, model_version, undersample, tuple(outputs), tuple(heads), priority, images)
+        options = Options(
+            model=model,
+            model_version=model_version,
+            undersample=undersample,
+            outputs=tuple(outputs),
+            heads=tuple(heads),
+            priority=priority,
+            images=images,
+            partial_fourier=partial_fourier,
+            virtual_coils=virtual_coils,
+            coil_energy=coil_energy,
+        )
         return self._connection.reconstruct(
             stream_request(options, expected_bytes),
             stream_data(header_xml, batches),

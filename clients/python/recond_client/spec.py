@@ -11,6 +11,7 @@ from recond_client.errors import InputError
 from recond_client.upload import Upload
 
 Priority = Literal["stat", "clinical", "research"]
+PartialFourier = Literal["zero-fill", "pocs"]
 
 OUTPUT_FORMATS: Final = {
     ".h5": pb.OUTPUT_FORMAT_FASTMRI_HDF5,
@@ -28,6 +29,11 @@ PRIORITIES: Final = {
     "stat": pb.PRIORITY_STAT,
     "clinical": pb.PRIORITY_CLINICAL,
     "research": pb.PRIORITY_RESEARCH,
+}
+MOST_COILS: Final = 65535
+PARTIAL_FOURIER: Final = {
+    "zero-fill": pb.PARTIAL_FOURIER_ZERO_FILL,
+    "pocs": pb.PARTIAL_FOURIER_POCS,
 }
 
 
@@ -49,6 +55,12 @@ class Options:
         How urgent the images are.
     images
         Whether to send the images themselves.
+    partial_fourier
+        ``"zero-fill"`` or ``"pocs"``: what becomes of the part of k-space that partial Fourier or an asymmetric echo left out.
+    virtual_coils
+        Most virtual coils to compress the coils to, 0 for no such limit.
+    coil_energy
+        Part of the signal energy that the virtual coils have to keep, up to 1; 0 for no such aim.
     """
 
     model: str = "auto"
@@ -58,6 +70,9 @@ class Options:
     heads: tuple[str, ...] = ()
     priority: Priority = "clinical"
     images: bool = True
+    partial_fourier: PartialFourier = "zero-fill"
+    virtual_coils: int = 0
+    coil_energy: float = 0.0
 
     def to_wire(self) -> pb.ReconstructSpec:
         """Return the spec, without its source.
@@ -70,6 +85,7 @@ class Options:
         if self.priority not in PRIORITIES:
             msg = f"no such priority: {self.priority!r}; choose from {', '.join(PRIORITIES)}"
             raise InputError(msg, reason="UNKNOWN_PRIORITY", field="priority")
+        conditioning = self._conditioning()
         return pb.ReconstructSpec(
             model=self.model,
             model_version=self.model_version,
@@ -78,7 +94,27 @@ class Options:
             heads=self.heads,
             priority=PRIORITIES[self.priority],
             omit_images=not self.images,
+            conditioning=conditioning if conditioning != _DEFAULT_CONDITIONING else None,
         )
+
+    def _conditioning(self) -> pb.Conditioning:
+        if self.partial_fourier not in PARTIAL_FOURIER:
+            msg = f"no such treatment of partial Fourier: {self.partial_fourier!r}; choose from {', '.join(PARTIAL_FOURIER)}"
+            raise InputError(msg, reason="UNKNOWN_PARTIAL_FOURIER", field="partial_fourier")
+        if not 0 <= self.virtual_coils <= MOST_COILS:
+            msg = f"{self.virtual_coils} virtual coils: give a number up to {MOST_COILS}, or 0 for no limit"
+            raise InputError(msg, reason="BAD_VIRTUAL_COILS", field="virtual_coils")
+        if not 0 <= self.coil_energy <= 1:
+            msg = f"coil energy {self.coil_energy:g}: give a part of the signal energy, above 0 and at most 1, or 0 for no aim"
+            raise InputError(msg, reason="BAD_COIL_ENERGY", field="coil_energy")
+        return pb.Conditioning(
+            partial_fourier=PARTIAL_FOURIER[self.partial_fourier],
+            virtual_coils=self.virtual_coils,
+            coil_energy=self.coil_energy,
+        )
+
+
+_DEFAULT_CONDITIONING: Final = pb.Conditioning(partial_fourier=pb.PARTIAL_FOURIER_ZERO_FILL)
 
 
 def file_request(options: Options, upload: Upload) -> pb.ReconstructRequest:

@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class PartialFourier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PARTIAL_FOURIER_UNSPECIFIED: _ClassVar[PartialFourier]
+    PARTIAL_FOURIER_ZERO_FILL: _ClassVar[PartialFourier]
+    PARTIAL_FOURIER_POCS: _ClassVar[PartialFourier]
+
 class PartRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PART_ROLE_UNSPECIFIED: _ClassVar[PartRole]
@@ -23,6 +29,7 @@ class PartFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PART_FORMAT_BART_CFL: _ClassVar[PartFormat]
     PART_FORMAT_BART_HDR: _ClassVar[PartFormat]
     PART_FORMAT_ARRAY: _ClassVar[PartFormat]
+    PART_FORMAT_MRD2: _ClassVar[PartFormat]
 
 class UndersamplingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +58,9 @@ class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SEVERITY_UNSPECIFIED: _ClassVar[Severity]
     SEVERITY_INFO: _ClassVar[Severity]
     SEVERITY_WARNING: _ClassVar[Severity]
+PARTIAL_FOURIER_UNSPECIFIED: PartialFourier
+PARTIAL_FOURIER_ZERO_FILL: PartialFourier
+PARTIAL_FOURIER_POCS: PartialFourier
 PART_ROLE_UNSPECIFIED: PartRole
 PART_ROLE_KSPACE: PartRole
 PART_ROLE_KSPACE_HEADER: PartRole
@@ -62,6 +72,7 @@ PART_FORMAT_FASTMRI_HDF5: PartFormat
 PART_FORMAT_BART_CFL: PartFormat
 PART_FORMAT_BART_HDR: PartFormat
 PART_FORMAT_ARRAY: PartFormat
+PART_FORMAT_MRD2: PartFormat
 UNDERSAMPLING_KIND_UNSPECIFIED: UndersamplingKind
 UNDERSAMPLING_KIND_RANDOM: UndersamplingKind
 UNDERSAMPLING_KIND_EQUISPACED: UndersamplingKind
@@ -106,7 +117,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
-    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images")
+    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +127,7 @@ class ReconstructSpec(_message.Message):
     HEADS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     OMIT_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     parts: Parts
@@ -125,7 +137,18 @@ class ReconstructSpec(_message.Message):
     heads: _containers.RepeatedScalarFieldContainer[str]
     priority: Priority
     omit_images: bool
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ...) -> None: ...
+    conditioning: Conditioning
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ...) -> None: ...
+
+class Conditioning(_message.Message):
+    __slots__ = ("partial_fourier", "virtual_coils", "coil_energy")
+    PARTIAL_FOURIER_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_COILS_FIELD_NUMBER: _ClassVar[int]
+    COIL_ENERGY_FIELD_NUMBER: _ClassVar[int]
+    partial_fourier: PartialFourier
+    virtual_coils: int
+    coil_energy: float
+    def __init__(self, partial_fourier: _Optional[_Union[PartialFourier, str]] = ..., virtual_coils: _Optional[int] = ..., coil_energy: _Optional[float] = ...) -> None: ...
 
 class Parts(_message.Message):
     __slots__ = ("parts",)

@@ -12,6 +12,7 @@ from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models.registry import ModelInfo
 from recond_service.types import (
+    ConditioningOptions,
     Figures,
     Finding,
     FrameIndex,
@@ -22,6 +23,7 @@ from recond_service.types import (
     OutputFormat,
     Part,
     PartFormat,
+    PartialFourier,
     PartRole,
     Priority,
     ScanRequest,
@@ -31,7 +33,13 @@ from recond_service.types import (
 
 _ARRAY_ITEM_BYTES = {PartRole.KSPACE: 8, PartRole.MASK: 1, PartRole.REFERENCE: 4}
 _MOST_PARTS = 8
+_MOST_COILS = 65535  # channels of an acquisition are counted in uint16
 _Kind = TypeVar("_Kind", bound=IntEnum)
+_PARTIAL_FOURIER: dict[int, PartialFourier] = {
+    pb.PARTIAL_FOURIER_UNSPECIFIED: "zero-fill",
+    pb.PARTIAL_FOURIER_ZERO_FILL: "zero-fill",
+    pb.PARTIAL_FOURIER_POCS: "pocs",
+}
 _CENTER_TIMES_ACCELERATION = 0.32  # fastMRI's pairs: 0.08 at 4-fold, 0.04 at 8-fold
 
 
@@ -109,6 +117,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
             outputs=tuple(dict.fromkeys(outputs)),
             undersampling=_read_undersampling(spec.undersampling) if spec.HasField("undersampling") else None,
             limits=limits,
+            conditioning=_read_conditioning(spec.conditioning),
         ),
         streamed=source == "acquisition_stream",
         size_bytes=expected,
@@ -185,6 +194,31 @@ def _read_undersampling(message: pb.Undersampling) -> Undersampling:
         )
     center = message.center_fraction or _CENTER_TIMES_ACCELERATION / message.acceleration
     return Undersampling(kind, message.acceleration, center)
+
+
+def _read_conditioning(message: pb.Conditioning) -> ConditioningOptions:
+    field = "spec.conditioning"
+    partial_fourier = _PARTIAL_FOURIER.get(message.partial_fourier)
+    if partial_fourier is None:
+        names = ", ".join(f"{pb.PartialFourier.Name(number)} ({number})" for number in _PARTIAL_FOURIER)
+        raise InvalidInputError(
+            f"this service knows no value {message.partial_fourier} here; use one of {names}",
+            reason="UNKNOWN_VALUE",
+            field=f"{field}.partial_fourier",
+        )
+    if message.virtual_coils > _MOST_COILS:
+        raise InvalidInputError(
+            f"{message.virtual_coils} virtual coils; ask for at most {_MOST_COILS}, or 0 for no limit",
+            reason="VIRTUAL_COILS",
+            field=f"{field}.virtual_coils",
+        )
+    if not 0 <= message.coil_energy <= 1:  # also what is not a number
+        raise InvalidInputError(
+            f"coil_energy {message.coil_energy} is no part of the signal energy: give more than 0 and at most 1, or 0 for no aim",
+            reason="COIL_ENERGY",
+            field=f"{field}.coil_energy",
+        )
+    return ConditioningOptions(partial_fourier, message.virtual_coils, message.coil_energy)
 
 
 def geometry_message(geometry: Geometry) -> pb.Geometry:

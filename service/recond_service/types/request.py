@@ -27,6 +27,7 @@ class PartFormat(enum.IntEnum):
     BART_CFL = 3
     BART_HDR = 4
     ARRAY = 5
+    MRD2 = 6
 
 
 class OutputFormat(enum.IntEnum):

@@ -1,5 +1,6 @@
 """What a client gets for bad requests, and that the next good one works."""
 
+import math
 import time
 
 import grpc
@@ -68,6 +69,12 @@ def test_wrong_order_or_size_is_refused_with_the_field(stub, requests, reason, f
     assert found.retry_after is None
 
 
+def conditioned(**values) -> pb.ReconstructSpec:
+    return pb.ReconstructSpec(
+        acquisition_stream=pb.AcquisitionStream(), model="rss", conditioning=pb.Conditioning(**values)
+    )
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "reason", "field"),
     [
@@ -123,6 +130,11 @@ def test_wrong_order_or_size_is_refused_with_the_field(stub, requests, reason, f
             "UNDERSAMPLING",
             "spec.undersampling.acceleration",
         ),
+        (conditioned(partial_fourier=9), INVALID, "UNKNOWN_VALUE", "spec.conditioning.partial_fourier"),
+        (conditioned(virtual_coils=65536), INVALID, "VIRTUAL_COILS", "spec.conditioning.virtual_coils"),
+        (conditioned(coil_energy=1.5), INVALID, "COIL_ENERGY", "spec.conditioning.coil_energy"),
+        (conditioned(coil_energy=-0.5), INVALID, "COIL_ENERGY", "spec.conditioning.coil_energy"),
+        (conditioned(coil_energy=math.nan), INVALID, "COIL_ENERGY", "spec.conditioning.coil_energy"),
     ],
 )
 def test_wrong_spec_is_refused_before_the_upload(stub, spec, code, reason, field):

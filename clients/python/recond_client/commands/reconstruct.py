@@ -11,7 +11,16 @@ from recond_client.cli import EXIT_FAILED
 from recond_client.commands.connection import Connection, connection_options
 from recond_client.commands.display import print_json, print_result, progress_bars, result_object
 from recond_client.errors import InputError
-from recond_client.spec import OUTPUT_FORMATS, PRIORITIES, UNDERSAMPLING_KINDS, Priority, parse_undersampling
+from recond_client.spec import (
+    MOST_COILS,
+    OUTPUT_FORMATS,
+    PARTIAL_FOURIER,
+    PRIORITIES,
+    UNDERSAMPLING_KINDS,
+    PartialFourier,
+    Priority,
+    parse_undersampling,
+)
 from recond_client.upload import upload_of
 
 
@@ -65,6 +74,27 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     help="Undersample fully sampled data first, and score against the full data. "
     f"KIND: {', '.join(UNDERSAMPLING_KINDS)}. For example equispaced:4:0.08.",
 )
+@click.option(
+    "--partial-fourier",
+    type=click.Choice(list(PARTIAL_FOURIER)),
+    default="zero-fill",
+    show_default=True,
+    help="What becomes of the part of k-space that partial Fourier or an asymmetric echo left out.",
+)
+@click.option(
+    "--virtual-coils",
+    metavar="COUNT",
+    type=click.IntRange(0, MOST_COILS),
+    default=0,
+    help="Compress the coils to at most this many. Default: as many as there are.",
+)
+@click.option(
+    "--coil-energy",
+    metavar="PART",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Compress the coils to as few as keep this part of the signal energy, for example 0.99.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
 @click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
@@ -80,6 +110,9 @@ def reconstruct(
     model: str,
     model_version: str,
     undersample: str | None,
+    partial_fourier: PartialFourier,
+    virtual_coils: int,
+    coil_energy: float,
     reference: Path | None,
     heads: str,
     priority: Priority,
@@ -92,7 +125,8 @@ def reconstruct(
 ) -> None:
     """Reconstruct the scan in INPUT and write the images.
 
-    INPUT is an ISMRMRD .h5 or .mrd, a fastMRI .h5, or one file of a BART .cfl/.hdr pair.
+    INPUT is an ISMRMRD .h5 or .mrd, an MRD version 2 stream (.mrd2, .bin), a fastMRI .h5, or one file of a BART
+    .cfl/.hdr pair.
     """
     targets = outputs or (Path(f"{source.name.removesuffix(source.suffix)}_recon.h5"),)
     for target in targets:
@@ -108,6 +142,9 @@ def reconstruct(
             outputs=tuple(dict.fromkeys(_ending(target) for target in targets)),
             heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
             priority=priority,
+            partial_fourier=partial_fourier,
+            virtual_coils=virtual_coils,
+            coil_energy=coil_energy,
             timeout=timeout,
             on_progress=show,
         )
