@@ -25,6 +25,7 @@ from recond_service.types import (
 )
 
 FIRST_IN_SLICE, LAST_IN_SLICE, NOISE, CALIBRATION, BOTH, REVERSE = (1 << (flag - 1) for flag in (7, 8, 19, 20, 21, 22))
+LAST_IN_REPETITION, LAST_IN_MEASUREMENT = 1 << 13, 1 << 24
 
 RECORD = np.dtype(
     [

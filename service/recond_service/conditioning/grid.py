@@ -53,23 +53,33 @@ class KspaceGrid:
         self._counts = np.zeros((columns, encoded_rows), np.uint16)
         self.lines = np.zeros(columns, np.int64)
 
-    @staticmethod
-    def bytes_for(coils: int, encoded_rows: int, columns: int) -> int:
-        """Return how much memory a grid takes, its transformed copies included."""
-        return (3 * 8 * coils + 2) * encoded_rows * columns
+    @property
+    def nbytes(self) -> int:
+        """Memory of the collected lines, bytes."""
+        return self._sums.nbytes
 
-    def add(self, readout: NDArray[np.complex64], placement: Placement, column: int) -> None:
-        """Add a readout (coils, samples) to a column."""
-        source = readout[:, ::-1] if placement.reverse else readout
+    def add(self, readouts: NDArray[np.complex64], placement: Placement, columns: NDArray[np.int64]) -> None:
+        """Add readouts that are placed alike.
+
+        Parameters
+        ----------
+        readouts
+            (count, coils, samples).
+        placement
+            Where their samples go.
+        columns
+            (count,) where each goes, all different.
+        """
+        source = readouts[:, :, ::-1] if placement.reverse else readouts
         rows = slice(placement.target_start, placement.target_stop)
-        used = source[:, placement.source_start : placement.source_stop]
-        if self.lines[column]:
+        used = source[:, :, placement.source_start : placement.source_stop]
+        if self.lines[columns].any():
             with np.errstate(over="ignore", invalid="ignore"):  # told by the peak when the grid is finished
-                self._sums[column, :, rows] += used
+                self._sums[columns, :, rows] += used
         else:
-            self._sums[column, :, rows] = used
-        self._counts[column, rows] += 1
-        self.lines[column] += 1
+            self._sums[columns, :, rows] = used
+        self._counts[columns, rows] += 1
+        self.lines[columns] += 1
 
     def fill_from(self, other: KspaceGrid) -> int:
         """Take over the columns that are empty here and filled in `other`; return how many."""
@@ -78,6 +88,13 @@ class KspaceGrid:
         self._counts[columns] = other._counts[columns]
         self.lines[columns] = other.lines[columns]
         return len(columns)
+
+    def averaged(self) -> NDArray[np.complex64]:
+        """Return the averages (columns, coils, encoded rows) and release the collected lines; zero where nothing was measured."""
+        values = self._sums
+        del self._sums
+        average(values, self._counts)
+        return values
 
     def finish(self, rows: int, whitening: Whitening | None, *, conjugate: bool) -> GridResult:
         """Average, whiten, remove the oversampling of the readout and release the collected lines.
@@ -97,10 +114,7 @@ class KspaceGrid:
         counts = self._counts if whole else self._counts[columns]
         coils, total = values.shape[1], len(self.lines)
         del self._sums
-        if counts.max(initial=0) > 1:
-            parts = values.view(np.float32).reshape(*values.shape, 2)
-            with np.errstate(invalid="ignore"):  # sums beyond float32 are told by the peak
-                parts /= np.maximum(counts, 1)[:, None, :, None].astype(np.float32)
+        average(values, counts)
         peak = peak_of(values)
         if not np.isfinite(peak):
             empty = np.zeros((coils, rows, total), np.complex64)
@@ -125,6 +139,14 @@ class KspaceGrid:
         mask = np.zeros((rows, total), np.bool_)
         mask[:, columns] = measured.T
         return GridResult(kspace, mask, exponent, finite=True)
+
+
+def average(values: NDArray[np.complex64], counts: NDArray[np.uint16]) -> None:
+    """Divide sums (lines, coils, samples) in place by how often each sample (lines, samples) was measured."""
+    if counts.max(initial=0) > 1:
+        parts = values.view(np.float32).reshape(*values.shape, 2)
+        with np.errstate(invalid="ignore"):  # sums beyond float32 are told by the peak
+            parts /= np.maximum(counts, 1)[:, None, :, None].astype(np.float32)
 
 
 def _remove_oversampling(

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_service.conditioning.preparation import prepare
 from recond_service.conditioning.sampling import calibration_extent, mask_from_zeros
 from recond_service.conditioning.scaling import bring_to_range, normalise, peak_of
-from recond_service.conditioning.undersampling import undersample
 from recond_service.types import FindingList, Frame, InvalidInputError, KspaceScan, ScanRequest, Window
 
 
@@ -71,9 +71,7 @@ def _frames(
         )
         if references is not None and scan.reference is not None:
             frame.reference, frame.reference_source = next(references), scan.reference.source
-        if request.undersampling is not None:
-            frame = undersample(frame, request.undersampling, scan.name)
-        yield frame
+        yield prepare(frame, request, findings, scan.name)
 
 
 def _clear(kspace: NDArray[np.complex64], mask: NDArray[np.bool_], scan: KspaceScan, findings: FindingList) -> None:

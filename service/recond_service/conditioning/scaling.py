@@ -33,11 +33,15 @@ def bring_to_range(kspace: NDArray[np.complex64], peak: float) -> int:
 
     Does nothing where `peak` is between 2**-40 and 2**40.
     """
+    exponent = range_exponent(peak)
+    multiply_by_power(kspace, exponent)
+    return exponent
+
+
+def range_exponent(peak: float) -> int:
+    """Return the exponent of `bring_to_range`: 0 where `peak` is between 2**-40 and 2**40."""
     exponent = math.frexp(peak)[1] if peak > 0 else 0
-    if abs(exponent) <= _SAFE_EXPONENT:
-        return 0
-    multiply_by_power(kspace, -exponent)
-    return -exponent
+    return 0 if abs(exponent) <= _SAFE_EXPONENT else -exponent
 
 
 def normalise(kspace: NDArray[np.complex64]) -> int:

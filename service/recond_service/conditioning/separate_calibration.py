@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.conditioning.encoding import EncodingPlan
+from recond_service.conditioning.encoding import EncodingPlan, Positions
 from recond_service.conditioning.grid import GridResult, KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
-from recond_service.conditioning.sampling import calibration_extent
+from recond_service.conditioning.runs import Key
+from recond_service.conditioning.sampling import calibration_extent, centre_block
 from recond_service.conditioning.scaling import multiply_by_power
+from recond_service.conditioning.volume import HybridVolume, VolumeGrid
 from recond_service.types import EncodingLimits, FindingList, Frame, LimitExceededError, Limits
 
-Key = tuple[int, int, int, int, int]
 _SAME_VIEW = 0.01
 _ENOUGH = 8  # columns from which coil sensitivities are estimated
 
@@ -23,8 +25,8 @@ _ENOUGH = 8  # columns from which coil sensitivities are estimated
 class CalibrationLines:
     """Keeps the lines of separate calibration scans until the frames that need them are complete.
 
-    Lines are numbered from their own minimum. A frame takes the calibration of its own counters, else the first of its slice: a
-    reference scan is usually made once, for all repetitions.
+    Lines are numbered from their own minimum, along both phase encodes. A frame takes the calibration of its own counters, else
+    the first of its slice: a reference scan is usually made once, for all repetitions.
 
     Parameters
     ----------
@@ -34,14 +36,19 @@ class CalibrationLines:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lines: dict[Key, list[tuple[int, Placement, NDArray[np.complex64]]]] = {}
+        self._lines: dict[Key, list[tuple[int, int, Placement, NDArray[np.complex64]]]] = {}
         self._plans: dict[Key, EncodingPlan] = {}
         self._bytes = 0
 
     def add(
-        self, key: Key, readout: NDArray[np.complex64], placement: Placement, step: int, plan: EncodingPlan
+        self,
+        key: Key,
+        readout: NDArray[np.complex64],
+        placement: Placement,
+        steps: tuple[int, int],
+        plan: EncodingPlan,
     ) -> None:
-        """Keep a copy of a readout (coils, samples) with its counter.
+        """Keep a copy of a readout (coils, samples) with its phase-encode counters.
 
         Raises
         ------
@@ -55,13 +62,13 @@ class CalibrationLines:
                 reason="SCAN_TOO_LARGE",
                 field="acquisitions",
             )
-        self._lines.setdefault(key, []).append((step, placement, readout.copy()))
+        self._lines.setdefault(key, []).append((*steps, placement, readout.copy()))
         self._plans[key] = plan
 
     def for_frame(
         self, key: Key, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
     ) -> GridResult | None:
-        """Return the calibration block of a frame, its k = 0 at the middle, or None if there is none that fits.
+        """Return the calibration block of a 2-D frame, its k = 0 at the middle, or None if there is none that fits.
 
         Parameters
         ----------
@@ -74,7 +81,47 @@ class CalibrationLines:
         findings
             Gets ``"calibration-view-differs"``.
         """
-        own = key if key in self._lines else next((other for other in self._lines if other[0] == key[0]), None)
+        found = self._find(key, imaging, findings)
+        if found is None:
+            return None
+        plan, lines = found
+        first, columns = _span(step for step, _, _, _ in lines)
+        grid = KspaceGrid(len(lines[0][3]), plan.encoded_rows, columns)
+        for step, _, placement, readout in lines:
+            grid.add(readout[None], placement, np.array([step - first]))
+        result = grid.finish(plan.rows, whitening, conjugate=conjugate)
+        rows, width = calibration_extent(result.mask)
+        if not result.finite or not rows:
+            return None
+        block = centre_block(result.kspace, (rows, width))
+        return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
+
+    def for_volume(
+        self, key: Key, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+    ) -> HybridVolume | None:
+        """Return the calibration of a 3-D scan at the readout positions of the images, or None if there is none that fits.
+
+        Parameters are those of `for_frame`.
+        """
+        found = self._find(key, imaging, findings)
+        if found is None or imaging.positions is None or found[0].positions is None:
+            return None
+        plan, lines = found
+        first_1, columns = _span(step for step, _, _, _ in lines)
+        first_2, partitions = _span(step for _, step, _, _ in lines)
+        grid = VolumeGrid(len(lines[0][3]), plan.encoded_rows, (columns, partitions))
+        for step_1, step_2, placement, readout in lines:
+            grid.add(readout[None], placement, np.array([(step_1 - first_1) * partitions + step_2 - first_2]))
+        positions = Positions(found[0].positions.first, found[0].positions.count, imaging.positions.images)
+        volume = grid.finish(plan.rows, positions, whitening, conjugate=conjugate)
+        return volume if volume.finite else None
+
+    def _find(
+        self, key: Key, imaging: EncodingPlan, findings: FindingList
+    ) -> tuple[EncodingPlan, list[tuple[int, int, Placement, NDArray[np.complex64]]]] | None:
+        same_counters = (other for other in self._lines if other[1:] == key[1:])
+        same_slice = (other for other in self._lines if other[1] == key[1])
+        own = key if key in self._lines else next(same_counters, next(same_slice, None))
         if own is None:
             return None
         plan = self._plans[own]
@@ -84,18 +131,7 @@ class CalibrationLines:
                 "The calibration scan has another field of view than the images: it is not used.",
             )
             return None
-        steps = [step for step, _, _ in self._lines[own]]
-        first, columns = min(steps), max(steps) - min(steps) + 1
-        grid = KspaceGrid(len(self._lines[own][0][2]), plan.encoded_rows, columns)
-        for step, placement, readout in self._lines[own]:
-            grid.add(readout, placement, step - first)
-        result = grid.finish(plan.rows, whitening, conjugate=conjugate)
-        rows, width = calibration_extent(result.mask)
-        if not result.finite or not rows:
-            return None
-        top, left = result.mask.shape[0] // 2 - rows // 2, columns // 2 - width // 2
-        block = np.ascontiguousarray(result.kspace[:, top : top + rows, left : left + width])
-        return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
+        return plan, self._lines[own]
 
 
 class EarlierCalibration:
@@ -121,21 +157,26 @@ class EarlierCalibration:
             return False
         columns = frame.calibration_extent[1] if frame.calibration is None else frame.calibration.shape[2]
         exponent = math.frexp(frame.scale)[1] - 1
+        enough = min(_ENOUGH, *frame.mask.shape)
         kept = self._blocks.get(frame.index.slice)
-        if kept is not None and columns < _ENOUGH:
+        if kept is not None and columns < enough:
             block = kept[0].copy()
             multiply_by_power(block, exponent - kept[1])
             frame.calibration = block
             return True
-        if kept is None and columns >= _ENOUGH and frame.calibration is None and not frame.mask.all():
-            rows, width = frame.calibration_extent
-            top, left = frame.mask.shape[0] // 2 - rows // 2, frame.mask.shape[1] // 2 - width // 2
-            self._blocks[frame.index.slice] = frame.kspace[:, top : top + rows, left : left + width].copy(), exponent
+        if kept is None and columns >= enough and frame.calibration is None and not frame.mask.all():
+            self._blocks[frame.index.slice] = centre_block(frame.kspace, frame.calibration_extent), exponent
         return False
+
+
+def _span(steps: Iterable[int]) -> tuple[int, int]:
+    """Return the smallest of some counters, and how many there are from it to the largest."""
+    values = list(steps)
+    return min(values), max(values) - min(values) + 1
 
 
 def _same_view(one: EncodingPlan, other: EncodingPlan) -> bool:
     """Tell whether two encodings have the same distance between lines and, without oversampling, between samples."""
-    return all(
+    return len(one.field_of_view) == len(other.field_of_view) and all(
         abs(a - b) <= _SAME_VIEW * max(a, b) for a, b in zip(one.field_of_view, other.field_of_view, strict=True)
     )

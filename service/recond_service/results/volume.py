@@ -43,7 +43,7 @@ class Volumes:
 
 
 def sort_images(images: Sequence[FinishedImage]) -> Volumes:
-    """Sort images by (contrast, phase, repetition, set), and within these by slice position.
+    """Sort images by (encoding, contrast, phase, repetition, set), and within these by slice position.
 
     Slices of an interleaved scan are numbered in the order of their excitation, so that the position along the slice normal
     decides; the slice counter does where an image has no geometry, or positions are equal.
@@ -71,6 +71,6 @@ def sort_images(images: Sequence[FinishedImage]) -> Volumes:
     return Volumes(tuple(ordered), len(next(iter(groups.values()))) if same else 0)
 
 
-def volume_key(index: FrameIndex) -> tuple[int, int, int, int]:
+def volume_key(index: FrameIndex) -> tuple[int, int, int, int, int]:
     """Return what tells volumes apart."""
-    return index.contrast, index.phase, index.repetition, index.set
+    return index.encoding, index.contrast, index.phase, index.repetition, index.set

@@ -59,7 +59,7 @@ def request_from_json(data: Json, paths: Iterable[str]) -> ScanRequest:
 
 def index_from_json(data: Json) -> FrameIndex:
     """Return the index whose `asdict` this is."""
-    return FrameIndex(**{name: int(data[name]) for name in ("slice", "contrast", "phase", "repetition", "set")})
+    return FrameIndex(**{name: int(value) for name, value in data.items()})
 
 
 def geometry_from_json(data: Json | None) -> Geometry | None:

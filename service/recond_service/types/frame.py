@@ -12,30 +12,36 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """Counters of a frame, as in the ISMRMRD encoding counters."""
+    """Counters of a frame, as in the ISMRMRD encoding counters, and the encoding that they belong to.
+
+    The readout positions of a 3-D scan count as slices, from the first along the readout direction; slabs follow one another.
+    """
 
     slice: int = 0
     contrast: int = 0
     phase: int = 0
     repetition: int = 0
     set: int = 0
+    encoding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Position and orientation of an image, patient coordinates LPS in mm.
 
-    `position` is where pixel ``(rows // 2, columns // 2)`` of the finished image has its centre: a centred DFT puts the centre of
-    the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross product of the other two.
+    Rows are the readout and columns the phase encode of a 2-D scan; of a 3-D scan, rows are the phase encode, columns the partition
+    and slices lie along the readout. `position` is where pixel ``(rows // 2, columns // 2)`` of the finished image has its centre:
+    a centred DFT puts the centre of the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross
+    product of the other two.
 
     Parameters
     ----------
     position
         Centre of the image, mm.
     row_direction
-        Unit vector along increasing row index (readout).
+        Unit vector along increasing row index.
     column_direction
-        Unit vector along increasing column index (phase encode).
+        Unit vector along increasing column index.
     slice_direction
         Unit vector of the slice normal.
     spacing
@@ -68,10 +74,10 @@ class Frame:
     index
         Counters.
     kspace
-        complex64 (coils, rows, columns), rows = readout, columns = phase encode, centred orthonormal DFT, zero where nothing was
-        measured, multiplied by `scale`.
+        complex64 (coils, rows, columns), centred orthonormal DFT, zero where nothing was measured, multiplied by `scale`. Rows =
+        readout, columns = phase encode; of a 3-D scan, one readout position: rows = phase encode, columns = partition.
     mask
-        bool (rows, columns), true where measured.
+        bool (rows, columns), true where measured, or completed by its mirror image (partial Fourier).
     calibration_extent
         (rows, columns) of the fully sampled block around the centre ``(rows // 2, columns // 2)`` of `kspace`; (0, 0) if none.
     calibration

@@ -10,6 +10,8 @@ import pytest
 from raw_builders import (
     BOTH,
     CALIBRATION,
+    LAST_IN_MEASUREMENT,
+    LAST_IN_REPETITION,
     LAST_IN_SLICE,
     Encoding,
     Phantom,
@@ -21,6 +23,7 @@ from raw_builders import (
     file_request,
     header_xml,
     noise_readouts,
+    rss_of,
     write_mrd,
 )
 
@@ -198,11 +201,24 @@ def test_calibration_of_another_encoding_and_another_view_is_not_used() -> None:
     assert "calibration-view-differs" in findings
 
 
-def test_images_of_two_encodings_are_refused() -> None:
-    conditioner, _ = conditioner_for(ENCODING, ENCODING)
+def test_images_of_two_encodings_of_one_size_are_images_of_their_own() -> None:
+    other = replace(ENCODING, matrix=(64, 24), view=(800.0, 200.0))
+    conditioner, findings = conditioner_for(ENCODING, other)
+    second = [replace(r, encoding=1) for r in cartesian(other.kspace(PHANTOM), other)]
+    frames = push(conditioner, cartesian(FULL, ENCODING) + second)
+    assert [frame.index for frame in frames] == [FrameIndex(), FrameIndex(encoding=1)]
+    images = [rss_of(frame.kspace) / frame.scale for frame in frames]
+    np.testing.assert_allclose(images[1], images[0], atol=1e-3)  # the field of view of one is cut from twice as much
+    assert "several-encodings" in findings
+
+
+def test_images_of_encodings_of_different_sizes_are_refused() -> None:
+    conditioner, _ = conditioner_for(ENCODING, replace(ENCODING, recon_matrix=(16, 20)))
     second = [replace(r, encoding=1) for r in cartesian(FULL, ENCODING)]
     with pytest.raises(UnsupportedDataError) as caught:
         push(conditioner, [*cartesian(FULL, ENCODING)[:3], *second])
+    assert caught.value.reason == "SEVERAL_ENCODINGS"
+    assert "16 x 20" in caught.value.message
     assert caught.value.field == "acquisitions[3].encoding_space_ref"
 
 
@@ -215,7 +231,7 @@ def test_readouts_that_are_not_imaging_are_dropped_and_counted(flag: int) -> Non
     np.testing.assert_allclose(frame.kspace / frame.scale, _removed(FULL), atol=1e-5)
 
 
-@pytest.mark.parametrize("flag", [1, 3, 4, 5, 6, 7, 9, 25, 53, 57, 64])
+@pytest.mark.parametrize("flag", [1, 3, 4, 5, 6, 7, 9, 53, 57, 64])
 def test_other_flags_do_not_matter(flag: int) -> None:
     conditioner, _ = conditioner_for()
     readouts = [replace(r, flags=r.flags | 1 << (flag - 1)) for r in cartesian(FULL, ENCODING)]
@@ -339,6 +355,29 @@ def test_a_stream_gives_the_frames_of_the_file_bit_for_bit(tmp_path: Path, batch
         np.testing.assert_array_equal(one.mask, other.mask)
     assert codes(findings) == codes(from_file_findings)
     assert "lines-after-completion" in findings
+
+
+@pytest.mark.parametrize(("flag", "left"), [(LAST_IN_REPETITION, [0]), (LAST_IN_MEASUREMENT, [])])
+def test_the_end_of_a_repetition_and_of_the_measurement_close_what_is_open(flag: int, left: list[int]) -> None:
+    conditioner, _ = conditioner_for()
+    lines = [replace(r, flags=0) for r in cartesian(FULL, ENCODING, range(0, 24, 2))]
+    begun = [[replace(r, counters={"repetition": n, "slice": s}) for r in lines] for n in (0, 1) for s in (0, 1)]
+    readouts = [*begun[0], *begun[2], *begun[3]]
+    readouts[-1] = replace(readouts[-1], flags=flag)
+    frames = push(conditioner, readouts)
+    assert [(frame.index.repetition, frame.index.slice) for frame in frames] == [
+        (n, 0) for n in (0, 1) if n not in left
+    ] + [(1, 1)]
+    assert [frame.index.repetition for frame in conditioner.finish()] == left
+
+
+def test_the_end_of_the_measurement_comes_once_for_each_announced_average() -> None:
+    conditioner, _ = conditioner_for(replace(ENCODING, averages=2))
+    lines = [replace(r, flags=0) for r in cartesian(FULL, ENCODING, range(0, 24, 2))]
+    for average, expected in ((0, 0), (1, 1)):
+        readouts = [replace(r, counters={"average": average}) for r in lines]
+        readouts[-1] = replace(readouts[-1], flags=LAST_IN_REPETITION)
+        assert len(push(conditioner, readouts)) == expected
 
 
 def test_the_last_flag_of_a_calibration_line_does_not_close_an_empty_slice() -> None:

@@ -300,11 +300,6 @@ def test_other_trajectories_are_refused_as_unsupported(tmp_path: Path, trajector
     assert error.status == "FAILED_PRECONDITION"
 
 
-def test_three_dimensions_are_refused_as_unsupported(tmp_path: Path) -> None:
-    path = write_mrd(tmp_path / "x.h5", header_xml(Encoding((16, 12), z=24)), cartesian(FULL, ENCODING))
-    refused(path, "ENCODING_3D", "xml.encoding.encodedSpace.matrixSize.z", UnsupportedDataError)
-
-
 def test_xml_that_is_no_text(scan: Path) -> None:
     with h5py.File(scan, "a") as file:
         del file["dataset/xml"]
