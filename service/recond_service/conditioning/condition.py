@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recond_service.conditioning.acquisitions import AcquisitionConditioner
+from recond_service.conditioning.acquisitions import AcquisitionConditioner, announced_channels
 from recond_service.conditioning.planes import condition_planes
+from recond_service.conditioning.runs import commonest_channels
 from recond_service.types import FindingList, Frame, KspaceScan, RawScan, ScanRequest
 
 
@@ -35,7 +36,8 @@ def condition(scan: RawScan | KspaceScan, request: ScanRequest, findings: Findin
     """
     if isinstance(scan, KspaceScan):
         return condition_planes(scan, request, findings)
-    conditioner = AcquisitionConditioner(scan.source.header, request, findings, scan.name)
+    channels = announced_channels(scan.source.header) or commonest_channels(scan.source)
+    conditioner = AcquisitionConditioner(scan.source.header, request, findings, scan.name, channels)
     return _frames(scan, conditioner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
 from recond_service.conditioning.scaling import peak_of
-from recond_service.types import AcquisitionBlock, InvalidInputError
+from recond_service.types import AcquisitionBlock, AcquisitionSource, InvalidInputError
 
 Key = tuple[int, int, int, int, int, int]
 """Counters that tell images apart: encoding, slice, contrast, phase, repetition, set."""
@@ -128,6 +129,18 @@ def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
     starts = [0, *(np.flatnonzero(cut) + 1).tolist(), len(block)]
     for start, stop in pairwise(starts):
         yield Run(Kind(int(kinds[start])), block, start, stop, first + start)
+
+
+def commonest_channels(source: AcquisitionSource) -> int:
+    """Return the number of channels that most imaging readouts have, the larger of two as common; 0 where that is not known."""
+    if source.heads is None:
+        return 0
+    counts: Counter[int] = Counter()
+    for headers in source.heads():
+        imaging = (_kinds(headers["flags"]) == Kind.IMAGING) & (headers["number_of_samples"] > 0)
+        values, times = np.unique(headers["active_channels"][imaging], return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    return max(counts, key=lambda channels: (counts[channels], channels), default=0)
 
 
 def _kinds(bits: NDArray[np.uint64]) -> NDArray[np.int64]:

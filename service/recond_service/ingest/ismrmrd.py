@@ -9,6 +9,7 @@ is its noise scan.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -26,6 +27,7 @@ from recond_service.ingest.hdf5 import (
     read_text,
 )
 from recond_service.ingest.header import read_header
+from recond_service.ingest.records import RecordReader, RecordTable
 from recond_service.types import (
     ACQUISITION_HEADER,
     AcquisitionBlock,
@@ -41,6 +43,7 @@ from recond_service.types import (
 _BLOCK_BYTES = 8 << 20
 _FIRST_BLOCK = 16
 _LARGEST_BLOCK = 256
+_HEADS_AT_ONCE = 1024
 _NOISE = np.uint64(1 << 18)
 
 
@@ -172,14 +175,60 @@ def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: Fi
 
     def blocks() -> Iterator[AcquisitionBlock]:
         with open_file(part.path, part.name) as again:
-            dataset = _data(again, name, limits)
+            dataset, place = _data(again, name, limits), f"{name}/data"
+            with h5py_errors(place):
+                table = RecordTable.of(dataset, place)
+            read = _blocks(dataset, place, limits) if table is None else _plain_blocks(part.path, table, limits)
             first = 0
-            for block in _blocks(dataset, f"{name}/data", limits):
+            for block in read:
                 check_encodings(block.headers, header, block.place, first)
                 first += len(block)
                 yield block
 
-    return AcquisitionSource(header, count, blocks, name)
+    def heads() -> Iterator[NDArray[np.void]]:
+        with open_file(part.path, part.name) as again:
+            dataset, place = _data(again, name, limits), f"{name}/data"
+            with h5py_errors(place):
+                table = RecordTable.of(dataset, place)
+            yield from _heads(dataset, place) if table is None else _plain_heads(part.path, table)
+
+    return AcquisitionSource(header, count, blocks, name, heads)
+
+
+def _heads(dataset: h5py.Dataset, place: str) -> Iterator[NDArray[np.void]]:
+    for start in range(0, len(dataset), _HEADS_AT_ONCE):
+        with h5py_errors(place):
+            stored = dataset.fields("head")[start : start + _HEADS_AT_ONCE]
+        headers = np.empty(len(stored), ACQUISITION_HEADER)
+        headers[...] = stored
+        yield headers
+
+
+def _plain_heads(path: str, table: RecordTable) -> Iterator[NDArray[np.void]]:
+    with Path(path).open("rb", buffering=0) as file:
+        reader = RecordReader(file.fileno(), table)
+        for first in range(0, len(table.addresses), _HEADS_AT_ONCE):
+            yield reader.heads(first, min(first + _HEADS_AT_ONCE, len(table.addresses)))[0]
+
+
+def _plain_blocks(path: str, table: RecordTable, limits: Limits) -> Iterator[AcquisitionBlock]:
+    """Read readouts in blocks of about 8 MiB, the first ones smaller, so that the first frame comes soon."""
+    total, step = 0, _FIRST_BLOCK
+    with Path(path).open("rb", buffering=0) as file:
+        reader = RecordReader(file.fileno(), table)
+        for first in range(0, len(table.addresses), _HEADS_AT_ONCE):
+            headers, references = reader.heads(first, min(first + _HEADS_AT_ONCE, len(table.addresses)))
+            lengths = readout_lengths(headers)
+            _check_lengths(headers, lengths, references["length"].astype(np.int64), table.place, first)
+            start = 0
+            while start < len(headers):
+                sizes = 8 * np.cumsum(lengths[start : start + step])
+                stop = start + max(1, int(np.searchsorted(sizes, _BLOCK_BYTES, side="right")))
+                total += 8 * int(lengths[start:stop].sum())
+                _check_total(total, table.place, limits)
+                samples = reader.samples(references[start:stop], first + start)
+                yield AcquisitionBlock(headers[start:stop], samples, offsets_of(lengths[start:stop]), table.place)
+                start, step = stop, min(4 * step, _LARGEST_BLOCK)
 
 
 def _blocks(dataset: h5py.Dataset, place: str, limits: Limits) -> Iterator[AcquisitionBlock]:
@@ -198,18 +247,22 @@ def _blocks(dataset: h5py.Dataset, place: str, limits: Limits) -> Iterator[Acqui
         stored = np.fromiter((len(row) for row in rows["data"]), np.int64, len(rows))
         _check_lengths(headers, lengths, stored, place, start)
         total += 8 * int(lengths.sum())
-        if total > limits.max_scan_bytes:
-            raise LimitExceededError(
-                f"{place} holds more than {limits.max_scan_bytes} bytes of samples, which is what this service takes.",
-                reason="SCAN_TOO_LARGE",
-                field=place,
-            )
+        _check_total(total, place, limits)
         samples: NDArray[np.complex64] = np.concatenate(list(rows["data"])).view(np.complex64)
         del rows
         yield AcquisitionBlock(headers, samples, offsets_of(lengths), place)
         start += len(headers)
         mean = max(1, 8 * int(lengths.sum()) // len(headers))
         step = max(1, min(4 * step, _BLOCK_BYTES // mean, _LARGEST_BLOCK))
+
+
+def _check_total(total: int, place: str, limits: Limits) -> None:
+    if total > limits.max_scan_bytes:
+        raise LimitExceededError(
+            f"{place} holds more than {limits.max_scan_bytes} bytes of samples, which is what this service takes.",
+            reason="SCAN_TOO_LARGE",
+            field=place,
+        )
 
 
 def _check_lengths(

@@ -102,12 +102,16 @@ class AcquisitionSource:
         Opens the source and gives its readouts in blocks of bounded size; closes it at the end, or when the iterator is closed.
     place
         How messages name it, such as ``"dataset"``.
+    heads
+        Gives all headers in order, in arrays of `ACQUISITION_HEADER`, without the samples; None where headers cannot be had
+        without them.
     """
 
     header: MrdHeader
     count: int
     blocks: Callable[[], Iterator[AcquisitionBlock]]
     place: str = ""
+    heads: Callable[[], Iterator[NDArray[np.void]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
