@@ -106,7 +106,8 @@ class Client:
         Parameters
         ----------
         source
-            Path of an ISMRMRD or fastMRI file or of either file of a BART pair; or bytes; or a seekable binary file object.
+            Path of an ISMRMRD, MRD version 2 or fastMRI file or of either file of a BART pair; or bytes; or a seekable binary
+            file object.
         kspace
             Instead of `source`: complex (slices, coils, rows, columns), or (coils, rows, columns) for one slice; centred,
             rows = readout.

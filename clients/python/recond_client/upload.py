@@ -216,8 +216,8 @@ def upload_of_source(source: Source, reference: Source | ArrayLike | None = None
     Parameters
     ----------
     source
-        Path of an ISMRMRD or fastMRI file, or of either file of a BART pair; or the bytes of a file; or a seekable binary
-        file object, which is read from where it stands.
+        Path of an ISMRMRD, MRD version 2 or fastMRI file, or of either file of a BART pair; or the bytes of a file; or a
+        seekable binary file object, which is read from where it stands.
     reference
         Images to score against: a file, bytes or file object as above, or an array, real (slices, rows, columns).
 

@@ -1,7 +1,7 @@
 """Ingest: from the bytes of strangers to scans whose samples are read when they are wanted.
 
-ISMRMRD and fastMRI HDF5, BART cfl/hdr, bare arrays, and acquisitions from the wire. Only `RecondError` leaves this room for bad
-data; `MemoryError` passes, since the process that this runs in is limited and knows what it means.
+ISMRMRD and fastMRI HDF5, MRD version 2 streams, BART cfl/hdr, bare arrays, and acquisitions from the wire. Only `RecondError`
+leaves this room for bad data; `MemoryError` passes, since the process that this runs in is limited and knows what it means.
 """
 
 from recond_service.ingest.acquisitions import decode_acquisitions

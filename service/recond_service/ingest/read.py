@@ -10,6 +10,7 @@ from recond_service.ingest.bart import read_bart
 from recond_service.ingest.fastmri import read_fastmri, reference_in
 from recond_service.ingest.hdf5 import has_child, has_signature, open_file
 from recond_service.ingest.ismrmrd import read_ismrmrd
+from recond_service.ingest.mrd2 import is_mrd2, read_mrd2
 from recond_service.types import (
     FindingList,
     InvalidInputError,
@@ -103,6 +104,8 @@ def _read(part: Part, request: ScanRequest, findings: FindingList) -> RawScan | 
     match _format_of(part):
         case PartFormat.ISMRMRD_HDF5:
             return read_ismrmrd(part, request.limits, findings)
+        case PartFormat.MRD2:
+            return read_mrd2(part, request.limits, findings)
         case PartFormat.FASTMRI_HDF5:
             return read_fastmri(part, request.limits, findings)
         case PartFormat.BART_CFL:
@@ -119,8 +122,10 @@ def _read(part: Part, request: ScanRequest, findings: FindingList) -> RawScan | 
 
 def _format_of(part: Part) -> PartFormat:
     """Return the format of a part: the declared one, or what its first bytes, its groups and its name tell."""
-    if part.format in {PartFormat.ARRAY, PartFormat.BART_CFL, PartFormat.BART_HDR}:
+    if part.format in {PartFormat.ARRAY, PartFormat.BART_CFL, PartFormat.BART_HDR, PartFormat.MRD2}:
         return part.format
+    if part.format == PartFormat.UNSPECIFIED and is_mrd2(part):
+        return PartFormat.MRD2
     with Path(part.path).open("rb") as file:
         is_hdf5 = has_signature(file)
     if not is_hdf5 and part.format == PartFormat.UNSPECIFIED and part.name.lower().endswith(".cfl"):
