@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import triton_kernels
+
 
 @dataclass(frozen=True, slots=True)
 class CoilLayout:
@@ -53,6 +55,11 @@ class CoilLayout:
         counts = torch.tensor(self.counts, device=device)
         return torch.repeat_interleave(torch.arange(self.batch, device=device), counts, output_size=self.total)
 
+    def segments(self) -> list[slice]:
+        """Return the place of each frame's coils along the packed axis."""
+        ends = list(itertools.accumulate(self.counts))
+        return [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
+
     def check(self, packed: Tensor) -> None:
         """Raise ValueError unless the first axis of `packed` has `total` entries."""
         if packed.shape[0] != self.total:
@@ -80,7 +87,7 @@ def sum_segments(packed: Tensor, layout: CoilLayout) -> Tensor:
     return torch.stack([segment.sum(dim=0) for segment in torch.split(packed, list(layout.counts))])
 
 
-def expand(images: Tensor, sensitivities: Tensor, layout: CoilLayout) -> Tensor:
+def expand(images: Tensor, sensitivities: Tensor, layout: CoilLayout, ramp: Tensor | None = None) -> Tensor:
     """Weight each frame's image by its coil sensitivities.
 
     Parameters
@@ -91,6 +98,9 @@ def expand(images: Tensor, sensitivities: Tensor, layout: CoilLayout) -> Tensor:
         Complex (coils of all frames, rows, columns).
     layout
         Coils of each frame.
+    ramp
+        Complex (rows, columns), multiplied in as well: with `recond_kernels.fourier.ramp` a plain DFT of the result is centred but
+        for the same factor in k-space.
 
     Returns
     -------
@@ -98,10 +108,13 @@ def expand(images: Tensor, sensitivities: Tensor, layout: CoilLayout) -> Tensor:
         Complex (coils of all frames, rows, columns).
     """
     layout.check(sensitivities)
-    return images[layout.owners(images.device)] * sensitivities
+    if triton_kernels.suit(images, sensitivities):
+        return triton_kernels.launches().expand(images, sensitivities, layout, ramp)
+    weighted = images if ramp is None else images * ramp
+    return weighted[layout.owners(images.device)] * sensitivities
 
 
-def reduce(coil_images: Tensor, sensitivities: Tensor, layout: CoilLayout) -> Tensor:
+def reduce(coil_images: Tensor, sensitivities: Tensor, layout: CoilLayout, ramp: Tensor | None = None) -> Tensor:
     """Combine coil images with the conjugate sensitivities: the adjoint of `expand`.
 
     Parameters
@@ -110,13 +123,19 @@ def reduce(coil_images: Tensor, sensitivities: Tensor, layout: CoilLayout) -> Te
         Complex (coils of all frames, rows, columns).
     layout
         Coils of each frame.
+    ramp
+        Complex (rows, columns); its conjugate is multiplied in.
 
     Returns
     -------
     Tensor
         Complex (batch, rows, columns).
     """
-    return sum_segments(sensitivities.conj() * coil_images, layout)
+    layout.check(coil_images)
+    if triton_kernels.suit(coil_images, sensitivities):
+        return triton_kernels.launches().reduce(coil_images, sensitivities, layout, ramp)
+    combined = sum_segments(sensitivities.conj() * coil_images, layout)
+    return combined if ramp is None else combined * ramp.conj()
 
 
 def root_sum_of_squares(coil_images: Tensor, layout: CoilLayout) -> Tensor:
@@ -132,7 +151,11 @@ def root_sum_of_squares(coil_images: Tensor, layout: CoilLayout) -> Tensor:
     Returns
     -------
     Tensor
-        Real (batch, rows, columns).
+        Real (batch, rows, columns). Factors of magnitude 1 do not matter, so the images may come from a DFT that is centred in
+        k-space only.
     """
-    squares = coil_images.real.square() + coil_images.imag.square()
-    return sum_segments(squares, layout).sqrt()
+    layout.check(coil_images)
+    if triton_kernels.suit(coil_images):
+        return triton_kernels.launches().root_sum_of_squares(coil_images, layout)
+    parts = torch.view_as_real(coil_images)
+    return sum_segments(parts.square().sum(dim=-1), layout).sqrt()

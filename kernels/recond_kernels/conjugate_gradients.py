@@ -92,8 +92,9 @@ def solve(
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
     """Return float64 (batch,): real part of the inner product of each frame, accumulated in double precision."""
-    products = left.real * right.real + left.imag * right.imag if left.is_complex() else left * right
-    return products.sum(dim=(-2, -1), dtype=torch.float64)
+    if left.is_complex():
+        left, right = torch.view_as_real(left), torch.view_as_real(right)
+    return (left * right).flatten(1).sum(dim=1, dtype=torch.float64)
 
 
 def _scale(factors: Tensor, images: Tensor) -> Tensor:

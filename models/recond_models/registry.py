@@ -132,7 +132,21 @@ _L1_WAVELET = _Entry(
     "recond_models.classical.l1_wavelet",
     "L1Wavelet",
 )
-_ENTRIES = (_RSS, _CG_SENSE, _L1_WAVELET)
+_TV = _Entry(
+    ModelInfo(
+        name="tv",
+        version="1",
+        description="Compressed sensing: SENSE with ESPIRiT maps and small total variation.",
+        kind="classical",
+        reference="Block et al. 2007, Magn Reson Med 57:1086-1098, doi:10.1002/mrm.21236; "
+        "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
+        needs_calibration=True,
+        fits_samples=True,
+    ),
+    "recond_models.classical.tv",
+    "TotalVariation",
+)
+_ENTRIES = (_RSS, _CG_SENSE, _L1_WAVELET, _TV)
 
 
 def available() -> tuple[ModelInfo, ...]:
@@ -207,7 +221,7 @@ def choose(sampling: Sampling) -> Choice:
 
 
 def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
-    """Make a model ready to run; imports torch, and sigpy where the model needs it.
+    """Make a model ready to run; imports torch.
 
     Parameters
     ----------

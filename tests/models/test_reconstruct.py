@@ -8,8 +8,8 @@ from recond_models import metrics, registry
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 
-NAMES = ["rss", "cg-sense", "l1-wavelet"]
-FITTING = ["cg-sense", "l1-wavelet"]
+NAMES = ["rss", "cg-sense", "l1-wavelet", "tv"]
+FITTING = ["cg-sense", "l1-wavelet", "tv"]
 
 
 def frames_of(calibration_lines=16, **settings):

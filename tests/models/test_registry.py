@@ -29,7 +29,7 @@ def test_looking_at_models_loads_no_torch(module):
 
 
 def test_find():
-    assert [info.name for info in registry.available()] == ["rss", "cg-sense", "l1-wavelet"]
+    assert [info.name for info in registry.available()] == ["rss", "cg-sense", "l1-wavelet", "tv"]
     for info in registry.available():
         assert registry.find(info.name) is info
         assert registry.find(info.name, info.version) is info

@@ -8,7 +8,8 @@ from torch import Tensor
 from recond_kernels import conjugate_gradients
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
-from recond_models.classical.scale import bright_pixels, restore
+from recond_models.classical.parallel import ParallelImaging
+from recond_models.classical.scale import bright_pixels
 from recond_models.registry import ModelInfo
 
 REGULARISATION = 40.0
@@ -50,14 +51,18 @@ class CgSense:
             A frame has a single coil, or no or too few calibration data.
         """
         problem = parallel.pose(batch, self.info, self._device)
-        encoding, kspace = problem.encoding, problem.kspace
-        start = encoding.adjoint(kspace)
-        ratios = noise.deviations(kspace, encoding.masks, encoding.layout) / bright_pixels(start).clamp_min(1e-30)
-        weights = (REGULARISATION * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
+        return parallel.solve(problem, lambda part: iterate(part, tolerance=_TOLERANCE, max_iterations=_ITERATIONS))
 
-        def regularised(images: Tensor) -> Tensor:
-            return encoding.normal(images) + weights * images
 
-        solution = conjugate_gradients.solve(regularised, start, tolerance=_TOLERANCE, max_iterations=_ITERATIONS)
-        residuals = encoding.relative_residuals(solution.images, kspace)
-        return Reconstruction(restore(solution.images.abs(), problem.scales), residuals.cpu())
+def iterate(problem: ParallelImaging, *, tolerance: float, max_iterations: int) -> Tensor:
+    """Return complex64 images (batch, rows, columns) that solve the normal equations to a relative residual of `tolerance`."""
+    encoding = problem.encoding
+    start = encoding.adjoint(problem.kspace)
+    bright = bright_pixels(start).clamp_min(torch.finfo(torch.float32).tiny)
+    ratios = noise.deviations(problem.kspace, encoding.masks, encoding.layout) / bright
+    weights = (REGULARISATION * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
+
+    def regularised(images: Tensor) -> Tensor:
+        return encoding.normal(images).add_(weights * images)
+
+    return conjugate_gradients.solve(regularised, start, tolerance=tolerance, max_iterations=max_iterations).images

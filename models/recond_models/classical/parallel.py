@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from recond_kernels import espirit
 from recond_kernels.coils import CoilLayout
-from recond_kernels.sense import SenseEncoding, sample
-from recond_models.batch import PackedBatch
+from recond_kernels.consistency import sample
+from recond_kernels.sense import SenseEncoding
+from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical.compression import compress
-from recond_models.classical.scale import normalise
+from recond_models.classical.scale import normalise, restore
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
 CROP = 0.95
@@ -39,6 +41,27 @@ class ParallelImaging:
     encoding: SenseEncoding
     kspace: Tensor
     scales: Tensor
+
+    @property
+    def support(self) -> Tensor:
+        """Bool (batch, rows, columns): the pixels that A sees."""
+        coils = torch.split(self.encoding.sensitivities, list(self.encoding.layout.counts))
+        return torch.stack([(frame != 0).any(dim=0) for frame in coils])
+
+    def parts(self) -> list[ParallelImaging]:
+        """Return the problems to solve one after another.
+
+        On a CPU every frame is one: its arrays stay in the cache, frames that need few iterations do not wait for others, and an
+        image does not depend on its batch to the last bit. On a GPU all frames are solved together.
+        """
+        if self.kspace.is_cuda or self.encoding.layout.batch == 1:
+            return [self]
+        encoding, result = self.encoding, []
+        for frame, (place, count) in enumerate(zip(encoding.layout.segments(), encoding.layout.counts, strict=True)):
+            one = slice(frame, frame + 1)
+            part = SenseEncoding(encoding.sensitivities[place], encoding.masks[one], CoilLayout((count,)))
+            result.append(ParallelImaging(part, self.kspace[place], self.scales[one]))
+        return result
 
 
 def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelImaging:
@@ -80,6 +103,29 @@ def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelI
         maps.append(_sensitivities(block, shape))
     virtual = CoilLayout(tuple(frame.shape[0] for frame in samples))
     return ParallelImaging(SenseEncoding(torch.cat(maps), masks, virtual), torch.cat(samples), scales)
+
+
+def solve(problem: ParallelImaging, method: Callable[[ParallelImaging], Tensor]) -> Reconstruction:
+    """Solve the parts of a problem.
+
+    Parameters
+    ----------
+    problem
+        From `pose`.
+    method
+        Returns the complex64 images (batch, rows, columns) of a part.
+
+    Returns
+    -------
+    Reconstruction
+        Magnitudes and residuals of the whole batch.
+    """
+    images, residuals = [], []
+    for part in problem.parts():
+        solved = method(part)
+        images.append(restore(solved.abs(), part.scales))
+        residuals.append(part.encoding.relative_residuals(solved, part.kspace).cpu())
+    return Reconstruction(torch.cat(images), torch.cat(residuals))
 
 
 def _required(number: int, calibration: Tensor | None, coils: int, info: ModelInfo) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from recond_kernels.coils import root_sum_of_squares
-from recond_kernels.fourier import ifft2c
-from recond_kernels.sense import sample
+from recond_kernels.consistency import sample
+from recond_kernels.fourier import ramp
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical.scale import normalise, restore
 from recond_models.registry import ModelInfo
@@ -33,4 +33,8 @@ class RootSumOfSquares:
         layout = batch.layout
         masked = sample(batch.kspace.to(self._device), batch.masks.to(self._device), layout)
         kspace, scales = normalise(masked, layout)
-        return Reconstruction(restore(root_sum_of_squares(ifft2c(kspace), layout), scales))
+        # The factors that centre the transform in the image have magnitude 1: only those in k-space are needed.
+        rows, columns = kspace.shape[1:]
+        kspace *= ramp(rows, columns, kspace.dtype, kspace.device, conjugate=True)
+        coil_images = torch.fft.ifft2(kspace, norm="ortho")
+        return Reconstruction(restore(root_sum_of_squares(coil_images, layout), scales))
