@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench proto clean
+.PHONY: help setup demo test lint format bench soak proto interop-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
@@ -17,6 +17,8 @@ help:
 	@echo "make lint    style, types, import contract, wire contract"
 	@echo "make format  put the style right"
 	@echo "make bench   overhead and memory of the service"
+	@echo "make soak    memory of the service over 2,000 reconstructions"
+	@echo "make interop-venv  pulserver, a virtual scanner that tests compare with, in an environment of its own"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
 	@echo "make clean   remove all that these made"
@@ -31,6 +33,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # The head that is simulated: only the data files of this package are read, so its dependencies stay away.
 $(VENV)/.head: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nilearn
+	touch $@
+
+# A third-party scanner for tests/interop, apart from ours because it pins other things; torch and the like are shared with ours.
+interop-venv: $(VENV)-pulserver/.ready
+
+$(VENV)-pulserver/.ready: $(VENV)/.ready tests/interop/pulserver.txt
+	$(BIN)/python -m venv $(VENV)-pulserver
+	$(VENV)-pulserver/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/interop/pulserver.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(VENV)-pulserver/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
 	touch $@
 
 demo: $(VENV)/.head
@@ -53,8 +65,11 @@ format: $(VENV)/.ready
 bench: $(VENV)/.head
 	$(BIN)/pytest bench --benchmark-only $(ARGS)
 
+soak: $(VENV)/.ready
+	PYTHONPATH=tests/support $(BIN)/python bench/soak.py --json $(OUT)/soak.json $(ARGS)
+
 proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(VENV)-pulserver $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks

@@ -1,0 +1,201 @@
+"""Memory of one service over thousands of reconstructions of mixed files: formats, sizes, models, and bad ones.
+
+Prints a table and writes it as JSON. Ends with 1 if front end or worker has grown by more than 1 % between the end of the warm-up
+and the end, by resident or by unshared memory, or if descriptors or processes have grown in number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ismrmrd
+import numpy as np
+import psutil
+from recond_testing import Service, fastmri_file, random_kspace, running
+
+import recond_client
+from recond_client import Client, RecondError, batches_of
+from recond_models.simulate import write_ismrmrd
+from recond_models.simulate.scan import ScanSettings, simulate
+
+LARGEST_GROWTH = 0.01
+SETTLE_SECONDS = 60.0
+Case = Callable[[Client], object]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A process at one time; memory in bytes."""
+
+    requests: int
+    name: str
+    rss: int
+    uss: int
+    descriptors: int
+    threads: int
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Requests by name, good and bad."""
+    fully = fastmri_file(random_kspace(4, 8, 96, 80))
+    half = fastmri_file(
+        random_kspace(2, 4, 64, 64), mask=np.isin(np.arange(64) % 2, 0) | (abs(np.arange(64) - 32) < 10)
+    )
+    large = fastmri_file(random_kspace(3, 16, 256, 200))
+    raw = folder / "raw.h5"
+    settings = ScanSettings(phantom="shepp-logan", coils=6, slices=3, rows=96, columns=64, acceleration=2, noise=0.01)
+    write_ismrmrd.write(simulate(settings), raw)
+    stream = folder / "phantom.mrd2"
+    options = ["-m", "64", "-c", "4", "-s", "2", "-r", "3", "-o", str(stream)]
+    subprocess.run([sys.executable, "-m", "mrd.tools.phantom", *options], check=True)
+    bart = folder / "scan"
+    random_kspace(8, 64, 96).tofile(bart.with_suffix(".cfl"))
+    bart.with_suffix(".hdr").write_text("# Dimensions\n96 64 1 8 1 1 1 1 1 1 1 1 1 1 1 1\n")
+    with contextlib.closing(ismrmrd.Dataset(str(raw), "dataset", create_if_needed=False)) as dataset:
+        xml = dataset.read_xml_header()
+        acquisitions = [dataset.read_acquisition(number) for number in range(dataset.number_of_acquisitions())]
+    rng = np.random.default_rng(1)
+    array = random_kspace(2, 4, 48, 56)
+
+    def streamed(client: Client) -> object:
+        with client.stream(xml, batches_of(acquisitions), model="rss") as images:
+            return images.result()
+
+    def given_up(client: Client) -> object:
+        return client.reconstruct(large, model="l1-wavelet", timeout=0.05)
+
+    return {
+        "fastmri rss": lambda client: client.reconstruct(fully, model="rss", outputs=(".h5", ".png")),
+        "fastmri undersampled": lambda client: client.reconstruct(fully, model="rss", undersample="equispaced:4:0.08"),
+        "fastmri cg-sense": lambda client: client.reconstruct(half, model="cg-sense"),
+        "fastmri l1-wavelet": lambda client: client.reconstruct(half, model="l1-wavelet"),
+        "fastmri large": lambda client: client.reconstruct(large, model="rss"),
+        "ismrmrd": lambda client: client.reconstruct(raw, outputs=(".nii.gz", ".mrd")),
+        "ismrmrd stream": streamed,
+        "mrd2": lambda client: client.reconstruct(stream, model="rss", outputs=(".mrd",)),
+        "bart": lambda client: client.reconstruct(bart.with_suffix(".cfl"), model="rss"),
+        "array": lambda client: client.reconstruct(kspace=array, mask=np.ones(56), model="rss"),
+        "bad: noise": lambda client: client.reconstruct(rng.bytes(50_000)),
+        "bad: cut HDF5": lambda client: client.reconstruct(fully[: len(fully) // 2]),
+        "bad: cut MRD 2": lambda client: client.reconstruct(stream.read_bytes()[:-9]),
+        "bad: model": lambda client: client.reconstruct(fully, model="unheard-of"),
+        "bad: deadline": given_up,
+        "bad: file object ends": lambda client: client.reconstruct(io.BytesIO(b"\x89HDF\r\n\x1a\n")),
+    }
+
+
+def settled(service: Service) -> None:
+    """Wait until nothing is under way."""
+    end = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < end:
+        state = service.metrics()
+        if state["recond_requests_in_flight"] == 0 and state["recond_bytes_in_flight"] == 0:
+            time.sleep(0.5)
+            return
+        time.sleep(0.1)
+    raise TimeoutError("the service does not come to rest")
+
+
+def measured(service: Service, requests: int) -> Iterator[Sample]:
+    """Look at the processes of a service at rest."""
+    settled(service)
+    front_end = psutil.Process(service.process.pid)
+    for name, process in (("front end", front_end), ("worker", service.worker), ("zygote", service.zygote)):
+        memory = process.memory_full_info()
+        yield Sample(requests, name, memory.rss, memory.uss, process.num_fds(), process.num_threads())
+    children = len(front_end.children(recursive=True))
+    yield Sample(requests, "processes", 0, 0, children, 0)
+
+
+def run(client: Client, case: Case) -> str:
+    """Make one request; return what became of it."""
+    try:
+        case(client)
+    except RecondError as error:
+        return error.reason
+    return "OK"
+
+
+def growth(samples: list[Sample], name: str, field: str, warm_up: int) -> float:
+    """Return how much a process has grown since the warm-up, as a fraction."""
+    values = [getattr(sample, field) for sample in samples if sample.name == name and sample.requests >= warm_up]
+    return values[-1] / values[0] - 1 if values[0] else 0.0
+
+
+def show(sample: Sample) -> None:
+    """Print a line of the table."""
+    if sample.name != "processes":
+        print(
+            f"{sample.requests:6d}  {sample.name:10s} {sample.rss / 1e6:8.1f} {sample.uss / 1e6:8.1f} "
+            f"{sample.descriptors:6d} {sample.threads:6d}",
+            flush=True,
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--warm-up", type=int, default=300)
+    parser.add_argument("--every", type=int, default=100)
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--json", type=Path, default=Path("out/soak.json"))
+    options = parser.parse_args()
+
+    samples: list[Sample] = []
+    outcomes: Counter[str] = Counter()
+    print(f"{'after':>6s}  {'process':10s} {'RSS/MB':>8s} {'USS/MB':>8s} {'files':>6s} {'threads':>6s}")
+    with tempfile.TemporaryDirectory() as name, running(Path(name) / "log", "--log-level", "info") as service:
+        requests = list(cases(Path(name)).items())
+        retry = recond_client.RetryPolicy(attempts=1)
+        started = time.monotonic()
+        with (
+            Client(service.address, retry=retry) as client,
+            concurrent.futures.ThreadPoolExecutor(options.at_once) as threads,
+        ):
+            client.wait_until_ready()
+            done = 0
+            while done < options.requests:
+                batch = [requests[number % len(requests)] for number in range(done, done + options.every)]
+                found = threads.map(lambda request: f"{request[0]}: {run(client, request[1])}", batch)
+                outcomes.update(found)
+                done += len(batch)
+                for sample in measured(service, done):
+                    samples.append(sample)
+                    show(sample)
+        seconds = time.monotonic() - started
+
+    grown = {
+        f"{process}, {field}": growth(samples, process, field, options.warm_up)
+        for process in ("front end", "worker", "zygote")
+        for field in ("rss", "uss", "descriptors")
+    }
+    grown["processes"] = growth(samples, "processes", "descriptors", options.warm_up)
+    print(f"\n{options.requests} requests in {seconds:.0f} s; growth since request {options.warm_up}:")
+    for key, value in grown.items():
+        print(f"  {key:24s} {value:+.2%}")
+    for key, count in sorted(outcomes.items()):
+        print(f"  {count:5d} x {key}")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    report = {"seconds": seconds, "growth": grown, "outcomes": outcomes, "samples": [asdict(each) for each in samples]}
+    options.json.write_text(json.dumps(report, indent=1))
+    limits = {key: LARGEST_GROWTH if "descriptors" not in key and key != "processes" else 0.0 for key in grown}
+    over = [key for key, value in grown.items() if value > limits[key] and not key.startswith("zygote")]
+    if over:
+        print(f"grown too much: {', '.join(over)}")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
