@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -93,8 +94,11 @@ class FrameFacts:
         Coils are noise-whitened.
     reference
         Where a reference comes from, or empty.
-    partial_fourier
-        Fraction of k-space along the phase encode that lies between the first and the last line.
+    three_dimensional
+        Frames are readout positions of a 3-D scan: rows = phase encode, columns = partition.
+    row_coverage, partial_fourier
+        Fraction of k-space along rows and along columns that lies between the first and the last measured sample: less than 1 for
+        asymmetric echoes and partial Fourier.
     located
         Images have position and orientation.
     """
@@ -115,6 +119,8 @@ class FrameFacts:
     separate_calibration: bool
     whitened: bool
     reference: str
+    three_dimensional: bool
+    row_coverage: float
     partial_fourier: float
     located: bool
 
@@ -234,7 +240,6 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
     extent = first.calibration_extent if first.calibration is None else first.calibration.shape[1:]
     sampling = Sampling.of(first.mask, (int(extent[0]), int(extent[1])), coils, whitened=first.whitened)
     choice = choose(sampling)
-    lines = np.flatnonzero(first.mask.any(axis=0))
     facts = FrameFacts(
         images=images,
         slices=len(counters["slice"]),
@@ -252,10 +257,23 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
         separate_calibration=first.calibration is not None,
         whitened=first.whitened,
         reference=first.reference_source,
-        partial_fourier=float(lines[-1] - lines[0] + 1) / columns,
+        three_dimensional=_is_three_dimensional(scan, findings),
+        row_coverage=_coverage(np.asarray(first.mask.any(axis=1))),
+        partial_fourier=_coverage(np.asarray(first.mask.any(axis=0))),
         located=first.geometry is not None,
     )
     return replace(report, frames=facts, model=choice.info.name, model_reason=choice.reason)
+
+
+def _is_three_dimensional(scan: RawScan | KspaceScan, findings: FindingList) -> bool:
+    if isinstance(scan, KspaceScan) or "partitions-not-encoded" in findings:
+        return False
+    return scan.source.header.encodings[0].encoded.matrix[2] > 1
+
+
+def _coverage(measured: NDArray[np.bool_]) -> float:
+    where = np.flatnonzero(measured)
+    return float(where[-1] - where[0] + 1) / len(measured) if where.size else 0.0
 
 
 def render(report: Report, console: Console) -> None:
@@ -337,10 +355,26 @@ def _frame_lines(frames: FrameFacts) -> list[tuple[str, str]]:
             "images",
             f"{frames.images} of {frames.image_shape[0]} x {frames.image_shape[1]}{f' ({counts})' if counts else ''}",
         ),
-        ("k-space", f"{frames.coils} coils, {frames.rows} x {frames.columns}"),
+        ("k-space", f"{frames.coils} coils, {_axes(frames)}"),
         ("sampling", f"{frames.pattern}, acceleration {frames.acceleration:.2f}, calibration {calibration}"),
-        ("partial Fourier", f"{frames.partial_fourier:.0%} of the phase encode"),
+        ("partial Fourier", _partial_fourier(frames)),
         ("noise", "coils whitened" if frames.whitened else "no noise scan used"),
         ("geometry", "position and orientation known" if frames.located else "none"),
         ("reference", frames.reference or "none"),
     ]
+
+
+def _axes(frames: FrameFacts) -> str:
+    size = f"{frames.rows} x {frames.columns}"
+    return (
+        f"{size} (phase encode x partition) at each readout position of a 3-D scan"
+        if frames.three_dimensional
+        else size
+    )
+
+
+def _partial_fourier(frames: FrameFacts) -> str:
+    if frames.three_dimensional:
+        return f"{frames.row_coverage:.0%} of the phase encode, {frames.partial_fourier:.0%} of the partitions"
+    echo = f", {frames.row_coverage:.0%} of the readout" if frames.row_coverage < 1 else ""
+    return f"{frames.partial_fourier:.0%} of the phase encode{echo}"

@@ -126,3 +126,26 @@ def test_a_scan_of_zeros_is_described(tmp_path: Path) -> None:
     report = examine(file_request(path))
     assert report.refused is None
     assert "slice-empty" in {finding.code for finding in report.findings}
+
+
+def test_a_three_dimensional_scan_is_described(tmp_path: Path) -> None:
+    limits = "<minimum>0</minimum><maximum>7</maximum><center>4</center>"
+    xml = header_xml(ENCODING).replace("<z>1</z></matrixSize>", "<z>8</z></matrixSize>")
+    xml = xml.replace(
+        "</kspace_encoding_step_1>",
+        f"</kspace_encoding_step_1><kspace_encoding_step_2>{limits}</kspace_encoding_step_2>",
+    )
+    readouts = []
+    for partition in range(2, 8):
+        readouts += cartesian(FULL, ENCODING, range(16, 64), counters={"kspace_encode_step_2": partition})
+    report = examine(file_request(write_mrd(tmp_path / "volume.h5", xml, readouts)))
+    assert report.refused is None
+    assert report.frames is not None
+    assert report.frames.three_dimensional
+    assert (report.frames.images, report.frames.rows, report.frames.columns) == (32, 64, 8)
+    assert report.frames.image_shape == (64, 8)
+    console = Console(record=True, width=200)
+    render(report, console)
+    text = console.export_text()
+    assert "64 x 8 (phase encode x partition)" in text
+    assert "75% of the phase encode, 75% of the partitions" in text
