@@ -64,6 +64,17 @@ class _Matrix(click.ParamType):  # type: ignore[type-arg] # generic from click 8
 @click.option(
     "--partial-fourier", type=float, default=1.0, show_default=True, help="Fraction of the lines that is measured."
 )
+@click.option("--volume", is_flag=True, help="3-D encoding: slices are partitions.")
+@click.option(
+    "--partial-fourier-partitions",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="The same, of the partitions of a volume.",
+)
+@click.option("--contrasts", type=int, default=1, show_default=True, help="Echoes, each with 0.7 times the signal.")
+@click.option("--repetitions", type=int, default=1, show_default=True)
+@click.option("--averages", type=int, default=1, show_default=True)
 @click.option("--interleaved", is_flag=True, help="Measure every second slice first (ISMRMRD only).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same file.")
 def simulate(
@@ -80,6 +91,11 @@ def simulate(
     noise: float,
     oversampling: int,
     partial_fourier: float,
+    volume: bool,
+    partial_fourier_partitions: float,
+    contrasts: int,
+    repetitions: int,
+    averages: int,
     interleaved: bool,
     seed: int,
 ) -> None:
@@ -102,6 +118,11 @@ def simulate(
             partial_fourier=partial_fourier,
             phantom=phantom,
             seed=seed,
+            volume=volume,
+            partial_fourier_partitions=partial_fourier_partitions,
+            contrasts=contrasts,
+            repetitions=repetitions,
+            averages=averages,
         )
         scan = scans.simulate(settings)
     except ValueError as error:

@@ -26,6 +26,7 @@ NOISE_BANDWIDTH = 0.793
 """Noise bandwidth of the receiver relative to the sampling rate of the noise readouts."""
 
 _AXES = (-2, -1)
+_DECAY = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ class ScanSettings:
         Readout oversampling, 1 or 2.
     partial_fourier
         Fraction of the phase-encode lines, from the last one downwards, that are measured: more than 0.5, at most 1.
+    volume
+        3-D encoding: the slices are partitions, and touch each other.
+    partial_fourier_partitions
+        As `partial_fourier`, of the partitions of a volume.
+    contrasts
+        Echoes; each has 0.7 times the signal of the one before.
+    repetitions, averages
+        The same again, with other noise.
     phantom
         What is in the scanner.
     field_of_view
@@ -79,6 +88,11 @@ class ScanSettings:
     phantom: Phantom = "head"
     field_of_view: float = 240.0
     seed: int = 0
+    volume: bool = False
+    partial_fourier_partitions: float = 1.0
+    contrasts: int = 1
+    repetitions: int = 1
+    averages: int = 1
 
     def __post_init__(self) -> None:
         rules = (
@@ -91,6 +105,11 @@ class ScanSettings:
             (math.isfinite(self.noise) and self.noise >= 0, "noise", "0 or more"),
             (self.oversampling in {1, 2}, "oversampling", "1 or 2"),
             (0.5 < self.partial_fourier <= 1, "partial_fourier", "more than 0.5 and at most 1"),
+            (0.5 < self.partial_fourier_partitions <= 1, "partial_fourier_partitions", "more than 0.5 and at most 1"),
+            (self.slices > 1 or not self.volume, "slices", "more than 1 in a volume"),
+            (1 <= self.contrasts <= 64, "contrasts", "from 1 to 64"),
+            (1 <= self.repetitions <= 1024, "repetitions", "from 1 to 1024"),
+            (1 <= self.averages <= 64, "averages", "from 1 to 64"),
             (math.isfinite(self.field_of_view) and self.field_of_view > 0, "field_of_view", "positive"),
             (self.seed >= 0, "seed", "0 or more"),
         )
@@ -105,18 +124,25 @@ class ScanSettings:
 class SimulatedScan:
     """A scan and its truth. Slices are in the order of their positions along the slice direction.
 
+    Measurements are repetitions x contrasts x averages, the last one fastest, each of all slices. True images are those of
+    contrasts x repetitions, again of all slices each. In a volume, measured slices are partitions, and the true images are readout
+    positions: their rows and columns are phase encode and partition, and there are as many of them as the readout has pixels.
+
     Parameters
     ----------
     settings
         What was asked for.
     kspace
-        complex64 (slices, coils, oversampling * rows, columns), zero in the lines that were not measured; centred orthonormal DFT.
+        complex64 (measurements * slices, coils, oversampling * rows, columns), zero in the lines that were not measured; centred
+        orthonormal DFT.
     lines
         bool (columns,), true where measured.
+    partitions
+        bool (slices,), the measured partitions of a volume; all slices of a 2-D scan.
     calibration
         bool (columns,), the measured lines of the calibration block.
     truth
-        float32 (slices, rows, columns): root sum of squares of the coil images without noise and with every line measured.
+        float32 (images, rows, columns): root sum of squares of the coil images without noise and with every line measured.
     whitened_truth
         The same after the coils were whitened with `noise_samples` (see `whitening`): what a reconstruction that whitens returns.
         Equal to `truth` if there is no noise.
@@ -135,6 +161,7 @@ class SimulatedScan:
     settings: ScanSettings
     kspace: NDArray[np.complex64]
     lines: NDArray[np.bool_]
+    partitions: NDArray[np.bool_]
     calibration: NDArray[np.bool_]
     truth: NDArray[np.float32]
     whitened_truth: NDArray[np.float32]
@@ -188,15 +215,23 @@ def simulate(settings: ScanSettings) -> SimulatedScan:
     if settings.noise:
         mixed = np.tensordot(whitening(noise_samples), clean, axes=(1, 1)).swapaxes(0, 1)
         whitened_truth = np.sqrt(np.sum(np.abs(mixed) ** 2, axis=1))
-    for samples in kspace:
+    if settings.volume:
+        kspace = _along_slices(kspace)
+    partitions = np.arange(settings.slices) >= unmeasured(settings.slices, settings.partial_fourier_partitions)
+    factors = np.repeat(_DECAY ** np.arange(settings.contrasts), settings.averages)
+    measured = np.concatenate([factor * kspace for factor in np.tile(factors, settings.repetitions)])
+    for samples in measured:
         np.add(samples, receive.draw_noise(covariance, samples.shape[1:], generator), out=samples)
+    if settings.volume:
+        measured *= np.tile(partitions, len(measured) // settings.slices)[:, None, None, None]
     return SimulatedScan(
         settings=settings,
-        kspace=np.where(lines, kspace, 0).astype(np.complex64),
+        kspace=np.where(lines, measured, 0).astype(np.complex64),
         lines=lines,
+        partitions=partitions if settings.volume else np.ones(settings.slices, np.bool_),
         calibration=calibration,
-        truth=truth.astype(np.float32),
-        whitened_truth=whitened_truth.astype(np.float32),
+        truth=_true_images(truth, settings),
+        whitened_truth=_true_images(whitened_truth, settings),
         noise_samples=noise_samples,
         noise_covariance=covariance,
         positions=positions,
@@ -205,6 +240,24 @@ def simulate(settings: ScanSettings) -> SimulatedScan:
         slice_direction=(0.0, 0.0, -1.0),
         slice_spacing=spacing,
     )
+
+
+def unmeasured(length: int, fraction: float) -> int:
+    """Return how many of `length` phase encodes partial Fourier leaves out, at the beginning."""
+    return length - math.ceil(fraction * length)
+
+
+def _true_images(truth: NDArray[np.float64], settings: ScanSettings) -> NDArray[np.float32]:
+    """Return the true images of all contrasts and repetitions, in the order of the reconstruction."""
+    images = truth.transpose(1, 2, 0) if settings.volume else truth
+    factors = np.repeat(_DECAY ** np.arange(settings.contrasts), settings.repetitions)
+    return np.concatenate([factor * images for factor in factors]).astype(np.float32)
+
+
+def _along_slices(kspace: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Return the k-space of a volume (partitions, coils, rows, columns) from those of its slices."""
+    shifted = np.fft.fft(np.fft.ifftshift(kspace, axes=0), axis=0, norm="ortho")
+    return np.asarray(np.fft.fftshift(shifted, axes=0), np.complex128)
 
 
 def whitening(noise_samples: NDArray[np.complex64]) -> NDArray[np.complex128]:
@@ -249,7 +302,7 @@ def _choose_lines(settings: ScanSettings) -> tuple[NDArray[np.bool_], NDArray[np
     else:
         fraction = settings.calibration_lines / columns
         lines = masks.mask_for("random", columns, settings.acceleration, fraction, f"simulated-{settings.seed}")
-    first = columns - math.ceil(settings.partial_fourier * columns)
+    first = unmeasured(columns, settings.partial_fourier)
     block[:first] = False
     lines = lines | block
     lines[:first] = False

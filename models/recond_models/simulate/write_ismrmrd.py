@@ -43,6 +43,7 @@ def write(scan: SimulatedScan, path: Path, *, interleaved: bool = False, group: 
         The file cannot be written.
     """
     order = np.arange(scan.settings.slices)
+    interleaved = interleaved and not scan.settings.volume
     if interleaved:
         order = np.concatenate([order[::2], order[1::2]])
     noise_headers, noise_data = _noise_readouts(scan)
@@ -78,20 +79,38 @@ def _noise_readouts(scan: SimulatedScan) -> tuple[Headers, list[NDArray[Any]]]:
 
 
 def _imaging_readouts(scan: SimulatedScan, order: NDArray[np.int64]) -> tuple[Headers, list[NDArray[Any]]]:
-    """Return headers and data (coils, samples) of the measured lines, slices in the given order."""
+    """Return headers and data (coils, samples) of the measured lines, slices or partitions in the given order."""
+    settings = scan.settings
+    order = order[scan.partitions[order]]
     columns = np.flatnonzero(scan.lines)
     first_column, _, _ = header.encoding_limits(scan)
-    heads = _headers(scan, order.size * columns.size)
+    shape = (settings.repetitions, settings.contrasts, settings.averages, order.size, columns.size)
+    heads = _headers(scan, int(np.prod(shape)))
     heads["sample_time_us"] = READOUT_DWELL_US
-    by_slice = heads.reshape(order.size, columns.size)
-    by_slice["idx"]["kspace_encode_step_1"] = columns - first_column
-    by_slice["idx"]["slice"] = np.arange(order.size)[:, None]
-    by_slice["position"] = scan.positions[order][:, None, :]
-    by_slice["flags"][:, scan.calibration[columns]] |= _bit(constants.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
-    by_slice["flags"][:, 0] |= _bit(constants.ACQ_FIRST_IN_SLICE) | _bit(constants.ACQ_FIRST_IN_ENCODE_STEP1)
-    by_slice["flags"][:, -1] |= _bit(constants.ACQ_LAST_IN_SLICE) | _bit(constants.ACQ_LAST_IN_ENCODE_STEP1)
-    by_slice["flags"][-1, -1] |= _bit(constants.ACQ_LAST_IN_MEASUREMENT)
-    return heads, [scan.kspace[position, :, :, column] for position in order for column in columns]
+    table = heads.reshape(shape)
+    counters = np.indices(shape)
+    table["idx"]["kspace_encode_step_1"] = columns[counters[4]] - first_column
+    for name, axis in (("repetition", 0), ("contrast", 1), ("average", 2)):
+        table["idx"][name] = counters[axis]
+    table["flags"][..., scan.calibration[columns]] |= _bit(constants.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
+    if settings.volume:
+        table["idx"]["kspace_encode_step_2"] = order[counters[3]] - order.min()
+        table["position"] = scan.positions[settings.slices // 2]
+        table["flags"][:, :, :, 0, 0] |= _bit(constants.ACQ_FIRST_IN_SLICE)
+        table["flags"][:, :, :, -1, -1] |= _bit(constants.ACQ_LAST_IN_SLICE)
+    else:
+        table["idx"]["slice"] = counters[3]
+        table["position"] = scan.positions[order[counters[3]]]
+        table["flags"][..., 0] |= _bit(constants.ACQ_FIRST_IN_SLICE)
+        table["flags"][..., -1] |= _bit(constants.ACQ_LAST_IN_SLICE)
+    table["flags"][..., 0] |= _bit(constants.ACQ_FIRST_IN_ENCODE_STEP1)
+    table["flags"][..., -1] |= _bit(constants.ACQ_LAST_IN_ENCODE_STEP1)
+    table["flags"][:, -1, -1, -1, -1] |= _bit(constants.ACQ_LAST_IN_REPETITION)
+    heads["flags"][-1] |= _bit(constants.ACQ_LAST_IN_MEASUREMENT)
+    kspace = scan.kspace.reshape(-1, settings.slices, *scan.kspace.shape[1:])
+    return heads, [
+        kspace[number, place, :, :, column] for number in range(len(kspace)) for place in order for column in columns
+    ]
 
 
 def _headers(scan: SimulatedScan, count: int) -> Headers:

@@ -157,7 +157,8 @@ class FrameCollector:
         for other in last:
             state = self._open[other]
             state.last_averages.add(average)
-            if len(state.last_averages) >= state.plan.averages:
+            # Where averages are the inner loop, only the last one carries the flag.
+            if len(state.last_averages) >= state.plan.averages or average == state.plan.last_average > 0:
                 closed.append(other)
         own = self._open.get(key)
         # Averages that the header does not announce show only when a line comes again: then the flags or the end decide.

@@ -67,8 +67,10 @@ class EncodingPlan:
         does not say.
     field_of_view
         Of readout without oversampling, phase encode and, for a 3-D encoding, partition, mm; 0 where the header does not say.
-    averages
-        Number of averages that the header announces, and whether it does.
+    averages, last_average
+        Number of averages that the header announces, and the counter of the last one.
+    averages_announced
+        Whether it does.
     embedded_calibration
         Calibration-only readouts lie on the grid of the image.
     """
@@ -86,6 +88,7 @@ class EncodingPlan:
     spacing: tuple[float, float, float]
     field_of_view: tuple[float, ...]
     averages: int
+    last_average: int
     averages_announced: bool
     embedded_calibration: bool
 
@@ -236,6 +239,7 @@ def plan_encoding(
         averages=encoding.limits.average.maximum - encoding.limits.average.minimum + 1
         if encoding.limits.average
         else 1,
+        last_average=encoding.limits.average.maximum if encoding.limits.average else 0,
         averages_announced=encoding.limits.average is not None,
         embedded_calibration=encoding.parallel is None
         or encoding.parallel.calibration_mode not in {"separate", "external"},

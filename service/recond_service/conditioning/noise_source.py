@@ -134,9 +134,10 @@ def check_whitened(
     if "noise-check" in findings:
         return
     rows, columns = mask.shape
+    high, wide = max(1, rows // _EDGE), max(1, columns // _EDGE)
     corners = np.zeros(mask.shape, np.bool_)
-    for row in (slice(None, rows // _EDGE), slice(rows - rows // _EDGE, None)):
-        for column in (slice(None, columns // _EDGE), slice(columns - columns // _EDGE, None)):
+    for row in (slice(None, high), slice(rows - high, None)):
+        for column in (slice(None, wide), slice(columns - wide, None)):
             corners[row, column] = True
     values = kspace[:, corners & mask] * np.float32(math.sqrt(averages))
     if values.size < _ENOUGH:

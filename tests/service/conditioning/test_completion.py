@@ -380,6 +380,15 @@ def test_the_end_of_the_measurement_comes_once_for_each_announced_average() -> N
         assert len(push(conditioner, readouts)) == expected
 
 
+def test_the_flag_of_the_last_average_alone_closes_averages_that_are_the_inner_loop() -> None:
+    conditioner, _ = conditioner_for(replace(ENCODING, averages=2))
+    lines = [replace(r, flags=0) for r in cartesian(FULL, ENCODING, range(0, 24, 2))]
+    readouts = [replace(r, counters={"average": average}) for r in lines for average in (0, 1)]
+    readouts[-1] = replace(readouts[-1], flags=LAST_IN_SLICE)
+    (frame,) = push(conditioner, readouts)
+    np.testing.assert_allclose(frame.kspace / frame.scale, np.where(frame.mask, _removed(FULL), 0), atol=1e-5)
+
+
 def test_the_last_flag_of_a_calibration_line_does_not_close_an_empty_slice() -> None:
     conditioner, _ = conditioner_for()
     calibration = [replace(r, flags=CALIBRATION | LAST_IN_SLICE) for r in cartesian(FULL, ENCODING, range(8, 16))]
