@@ -8,6 +8,7 @@ object, the coil sensitivities are its eigenvector of eigenvalue 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from recond_kernels.fourier import ifft2c
 
-_CHUNK_BYTES = 64 << 20
-_NORMALISE_EVERY = 5
+# Small enough for the cache of a CPU, where the matrices of a chunk are read a dozen times.
+_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES_GPU = 512 << 20
+_NORMALISE_AT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def estimate(
     *,
     kernel_width: int = 6,
     threshold: float = 0.02,
-    iterations: int = 40,
+    squarings: int = 6,
 ) -> EspiritMaps:
     """Estimate coil sensitivities on the grid of an image.
 
@@ -56,8 +59,8 @@ def estimate(
         Width of the patches; reduced to half the shorter side of the calibration data if these are small.
     threshold
         Singular values of the patches below this fraction of the largest are noise.
-    iterations
-        Power iterations per pixel.
+    squarings
+        How often the matrix of every pixel is squared: n are as good as ``2**n`` power iterations.
 
     Returns
     -------
@@ -83,17 +86,59 @@ def estimate(
     virtual_coil = torch.linalg.eigh(covariance).eigenvectors[:, -1].to(torch.complex64)
 
     row_waves, column_waves = (_waves(size, width, calibration.device) for size in shape)
-    # (coils, coils, row lags, column lags) -> (coils, coils, rows, column lags); columns follow in chunks of rows.
-    partial = torch.einsum("cdab,xa->cdxb", lags, row_waves)
+    # (rows, column lags, coils * coils); columns follow in chunks of rows.
+    partial = torch.einsum("cdab,xa->xbcd", lags, row_waves).reshape(shape[0], 2 * width - 1, coils * coils)
     chunk = max(1, _CHUNK_BYTES // (coils * coils * shape[1] * 8))
+    if calibration.is_cuda:
+        chunk = max(chunk, _CHUNK_BYTES_GPU // (coils * coils * shape[1] * 8))
     maps = torch.empty((coils, *shape), dtype=torch.complex64, device=calibration.device)
     eigenvalues = torch.empty(shape, dtype=torch.float32, device=calibration.device)
     for first in range(0, shape[0], chunk):
         part = slice(first, first + chunk)
-        matrices = torch.einsum("cdxb,yb->cdxy", partial[:, :, part], column_waves)
-        maps[:, part], eigenvalues[part] = _dominant(matrices, start[:, part], iterations)
+        matrices = torch.matmul(column_waves, partial[part]).reshape(-1, coils, coils)
+        vectors, values = _dominant(matrices, start[:, part].flatten(1).T, squarings)
+        maps[:, part] = vectors.T.reshape(coils, -1, shape[1])
+        eigenvalues[part] = values.reshape(-1, shape[1])
     phase = torch.sgn(torch.einsum("c,cxy->xy", virtual_coil.conj(), maps))
     return EspiritMaps(maps * torch.where(phase == 0, 1, phase).conj(), eigenvalues)
+
+
+def estimate_batch(calibrations: Sequence[Tensor], shape: tuple[int, int], *, crop: float) -> Tensor:
+    """Estimate the coil sensitivities of the frames of a batch.
+
+    Frame by frame: the pixels of one frame are thousands of small eigenvalue problems, enough for any device, and a frame's maps do
+    not depend on the others.
+
+    Parameters
+    ----------
+    calibrations
+        For each frame complex64 (coils, calibration rows, calibration columns), as for `estimate`; numbers of coils may differ.
+    shape
+        (rows, columns) of the maps.
+    crop
+        Pixels of a smaller eigenvalue are background.
+
+    Returns
+    -------
+    Tensor
+        complex64 (coils of all frames, rows, columns): root sum of squares 1 in the object and 0 outside; 0 everywhere for a frame
+        whose calibration data are zero.
+
+    Raises
+    ------
+    ValueError
+        There is no frame, or its calibration data are too few or too many for `estimate`.
+    """
+    if not calibrations:
+        raise ValueError("there is no frame to estimate coil sensitivities for")
+    maps = []
+    for calibration in calibrations:
+        if bool(calibration.abs().amax() > 0):
+            result = estimate(calibration, shape)
+            maps.append(torch.where(result.eigenvalues > crop, result.sensitivities, 0))
+        else:
+            maps.append(calibration.new_zeros((calibration.shape[0], *shape)))
+    return torch.cat(maps)
 
 
 def _projection_lags(calibration: Tensor, width: int, threshold: float) -> Tensor:
@@ -131,21 +176,22 @@ def _low_resolution(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
     return images.div(images.abs().max())
 
 
-def _dominant(matrices: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Return the eigenvectors (coils, ...) and eigenvalues (...) of largest magnitude of (coils, coils, ...) by power iteration."""
+def _dominant(matrices: Tensor, start: Tensor, squarings: int) -> tuple[Tensor, Tensor]:
+    """Return the eigenvectors (pixels, coils) and eigenvalues (pixels,) of largest magnitude of (pixels, coils, coils)."""
+    powers = matrices
+    for count in range(1, squarings + 1):
+        powers = torch.bmm(powers, powers)
+        # Eigenvalues are 1 at most, so nothing grows; what shrinks is brought back in time.
+        if count % _NORMALISE_AT == 0:
+            traces = powers.diagonal(dim1=1, dim2=2).real.sum(dim=1)
+            powers /= traces.clamp_min(torch.finfo(traces.dtype).tiny)[:, None, None]
     # The coil images are nearly the answer. The small constant keeps pixels without signal from starting at zero.
-    vectors = start + 1e-6
-    vectors = vectors / _magnitudes(vectors)
-    norms = torch.ones_like(vectors[0].real)
-    for count in range(1, iterations + 1):
-        vectors = torch.einsum("cdxy,dxy->cxy", matrices, vectors)
-        # Eigenvalues are 1 at most, so nothing grows; what shrinks is brought back in time, and before the last product.
-        if count % _NORMALISE_EVERY == 0 or count >= iterations - 1:
-            norms = _magnitudes(vectors)
-            vectors = vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny)
-    return vectors, norms
+    vectors, _ = _normalised(torch.bmm(powers, (start + 1e-6)[..., None]))
+    vectors, values = _normalised(torch.bmm(matrices, vectors))
+    return vectors[..., 0], values[:, 0, 0]
 
 
-def _magnitudes(vectors: Tensor) -> Tensor:
-    """Return real (...): the norms of complex (coils, ...) over the coils."""
-    return (vectors.real.square() + vectors.imag.square()).sum(dim=0).sqrt()
+def _normalised(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return vectors (pixels, coils, 1) of norm 1 and their norms (pixels, 1, 1) before; zero stays zero."""
+    norms = (vectors.real.square() + vectors.imag.square()).sum(dim=1, keepdim=True).sqrt()
+    return vectors / norms.clamp_min(torch.finfo(norms.dtype).tiny), norms

@@ -75,6 +75,19 @@ def test_rows_in_chunks_give_the_same_maps(monkeypatch):
     torch.testing.assert_close(chunked.sensitivities, whole.sensitivities, atol=1e-3, rtol=0)
 
 
+def test_batch_of_frames_with_different_coils():
+    blocks = [block_of(known_case(coils=coils)[2], 24, 20) for coils in (3, 6)]
+    zeros = torch.zeros(2, 20, 20, dtype=torch.complex64)
+    maps = espirit.estimate_batch([blocks[0], zeros, blocks[1]], (ROWS, COLUMNS), crop=0.95)
+    assert maps.shape == (11, ROWS, COLUMNS)
+    assert not maps[3:5].any()
+    for place, block in ((slice(0, 3), blocks[0]), (slice(5, 11), blocks[1])):
+        alone = espirit.estimate(block, (ROWS, COLUMNS))
+        assert torch.equal(maps[place], torch.where(alone.eigenvalues > 0.95, alone.sensitivities, 0))
+    with pytest.raises(ValueError, match="no frame"):
+        espirit.estimate_batch([], (ROWS, COLUMNS), crop=0.95)
+
+
 def test_data_without_use():
     zeros = torch.zeros(4, 24, 24, dtype=torch.complex64)
     with pytest.raises(ValueError, match="zero everywhere"):

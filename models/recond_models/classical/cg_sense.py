@@ -41,7 +41,6 @@ class CgSense:
         self.info = info
         self._device = torch.device(device)
 
-    @torch.inference_mode()
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
         """Return images and residuals of a batch.
 
@@ -50,8 +49,12 @@ class CgSense:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        problem = parallel.pose(batch, self.info, self._device)
-        return parallel.solve(problem, lambda part: iterate(part, tolerance=_TOLERANCE, max_iterations=_ITERATIONS))
+        return parallel.reconstruct(
+            batch,
+            self.info,
+            self._device,
+            lambda problem: iterate(problem, tolerance=_TOLERANCE, max_iterations=_ITERATIONS),
+        )
 
 
 def iterate(problem: ParallelImaging, *, tolerance: float, max_iterations: int) -> Tensor:

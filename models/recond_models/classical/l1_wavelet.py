@@ -37,7 +37,6 @@ class L1Wavelet:
         self.info = info
         self._device = torch.device(device)
 
-    @torch.inference_mode()
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
         """Return images and residuals of a batch.
 
@@ -46,8 +45,7 @@ class L1Wavelet:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        problem = parallel.pose(batch, self.info, self._device)
-        return parallel.solve(problem, _iterate)
+        return parallel.reconstruct(batch, self.info, self._device, _iterate)
 
 
 def _iterate(problem: ParallelImaging) -> Tensor:

@@ -13,6 +13,7 @@ from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
 from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.classical import frames
 from recond_models.classical.compression import compress
 from recond_models.classical.scale import normalise, restore
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
@@ -48,21 +49,6 @@ class ParallelImaging:
         coils = torch.split(self.encoding.sensitivities, list(self.encoding.layout.counts))
         return torch.stack([(frame != 0).any(dim=0) for frame in coils])
 
-    def parts(self) -> list[ParallelImaging]:
-        """Return the problems to solve one after another.
-
-        On a CPU every frame is one: its arrays stay in the cache, frames that need few iterations do not wait for others, and an
-        image does not depend on its batch to the last bit. On a GPU all frames are solved together.
-        """
-        if self.kspace.is_cuda or self.encoding.layout.batch == 1:
-            return [self]
-        encoding, result = self.encoding, []
-        for frame, (place, count) in enumerate(zip(encoding.layout.segments(), encoding.layout.counts, strict=True)):
-            one = slice(frame, frame + 1)
-            part = SenseEncoding(encoding.sensitivities[place], encoding.masks[one], CoilLayout((count,)))
-            result.append(ParallelImaging(part, self.kspace[place], self.scales[one]))
-        return result
-
 
 def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelImaging:
     """Normalise the samples of every frame, compress its coils and estimate its sensitivities.
@@ -89,43 +75,65 @@ def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelI
         A frame has no calibration data, too few, or a single coil.
     """
     layout = batch.layout
-    blocks = [
-        _required(number, calibration, coils, info)
-        for number, (calibration, coils) in enumerate(zip(batch.calibrations, layout.counts, strict=True))
-    ]
+    blocks = _calibrations(batch, info)
     shape = (int(batch.kspace.shape[1]), int(batch.kspace.shape[2]))
     masks = batch.masks.to(device)
     measured, scales = normalise(sample(batch.kspace.to(device), masks, layout), layout)
-    samples, maps = [], []
+    samples, virtual_blocks = [], []
     for frame, calibration in zip(torch.split(measured, list(layout.counts)), blocks, strict=True):
         compressed, block = compress(frame, _middle(calibration.to(device), shape))
         samples.append(compressed)
-        maps.append(_sensitivities(block, shape))
+        virtual_blocks.append(block)
+    maps = espirit.estimate_batch(virtual_blocks, shape, crop=CROP)
     virtual = CoilLayout(tuple(frame.shape[0] for frame in samples))
-    return ParallelImaging(SenseEncoding(torch.cat(maps), masks, virtual), torch.cat(samples), scales)
+    return ParallelImaging(SenseEncoding(maps, masks, virtual), torch.cat(samples), scales)
 
 
-def solve(problem: ParallelImaging, method: Callable[[ParallelImaging], Tensor]) -> Reconstruction:
-    """Solve the parts of a problem.
+def reconstruct(
+    batch: PackedBatch, info: ModelInfo, device: torch.device, method: Callable[[ParallelImaging], Tensor]
+) -> Reconstruction:
+    """Pose and solve the inverse problems of a batch: on a CPU every frame by itself, on a GPU all together.
 
     Parameters
     ----------
-    problem
-        From `pose`.
+    batch
+        Frames with calibration data.
+    info
+        The model that asks, for the message of the error.
+    device
+        Where to compute.
     method
-        Returns the complex64 images (batch, rows, columns) of a part.
+        Returns the complex64 images (batch, rows, columns) of a problem.
 
     Returns
     -------
     Reconstruction
-        Magnitudes and residuals of the whole batch.
+        Magnitudes and residuals.
+
+    Raises
+    ------
+    UnsuitableModelError
+        A frame has no calibration data, too few, or a single coil.
     """
-    images, residuals = [], []
-    for part in problem.parts():
-        solved = method(part)
-        images.append(restore(solved.abs(), part.scales))
-        residuals.append(part.encoding.relative_residuals(solved, part.kspace).cpu())
-    return Reconstruction(torch.cat(images), torch.cat(residuals))
+    _calibrations(batch, info)
+
+    def work(part: PackedBatch) -> Reconstruction:
+        problem = pose(part, info, device)
+        images = method(problem)
+        residuals = problem.encoding.relative_residuals(images, problem.kspace)
+        return Reconstruction(restore(images.abs(), problem.scales), residuals.cpu())
+
+    done = frames.each(work, frames.split(batch) if device.type == "cpu" else [batch])
+    residuals = [part.residuals for part in done if part.residuals is not None]
+    return Reconstruction(torch.cat([part.images for part in done]), torch.cat(residuals))
+
+
+def _calibrations(batch: PackedBatch, info: ModelInfo) -> list[Tensor]:
+    """Return the calibration data of every frame; raise UnsuitableModelError for the first that has not enough."""
+    return [
+        _required(number, calibration, coils, info)
+        for number, (calibration, coils) in enumerate(zip(batch.calibrations, batch.layout.counts, strict=True))
+    ]
 
 
 def _required(number: int, calibration: Tensor | None, coils: int, info: ModelInfo) -> Tensor:
@@ -146,11 +154,3 @@ def _middle(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
         wanted = min(_LARGEST_BLOCK, size, block.shape[axis])
         block = block.narrow(axis, block.shape[axis] // 2 - wanted // 2, wanted)
     return block
-
-
-def _sensitivities(block: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return complex64 (coils, rows, columns), cropped; zero for calibration data of zeros."""
-    if not bool(block.abs().max() > 0):
-        return torch.zeros((block.shape[0], *shape), dtype=torch.complex64, device=block.device)
-    result = espirit.estimate(block, shape)
-    return torch.where(result.eigenvalues > CROP, result.sensitivities, 0)
