@@ -32,6 +32,7 @@ from recond_models.simulate.scan import ScanSettings, simulate
 
 LARGEST_GROWTH = 0.01
 SETTLE_SECONDS = 60.0
+IDLE_SECONDS = 6.0  # after this long without work, processes have given back what they do not need
 Case = Callable[[Client], object]
 
 
@@ -102,14 +103,14 @@ def settled(service: Service) -> None:
     while time.monotonic() < end:
         state = service.metrics()
         if state["recond_requests_in_flight"] == 0 and state["recond_bytes_in_flight"] == 0:
-            time.sleep(0.5)
+            time.sleep(IDLE_SECONDS)
             return
         time.sleep(0.1)
     raise TimeoutError("the service does not come to rest")
 
 
 def measured(service: Service, requests: int) -> Iterator[Sample]:
-    """Look at the processes of a service at rest."""
+    """Look at the processes of a service at rest, which give freed memory back by then."""
     settled(service)
     front_end = psutil.Process(service.process.pid)
     for name, process in (("front end", front_end), ("worker", service.worker), ("zygote", service.zygote)):
@@ -148,7 +149,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--warm-up", type=int, default=300)
-    parser.add_argument("--every", type=int, default=100)
+    parser.add_argument(
+        "--every", type=int, default=100, help="requests between two looks, each after some idle seconds"
+    )
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--json", type=Path, default=Path("out/soak.json"))
     options = parser.parse_args()

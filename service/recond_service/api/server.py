@@ -21,11 +21,13 @@ from recond_service.config import Settings, SettingsError, split_address
 from recond_service.scanprocess import ScanProcessHost
 from recond_service.scheduling import Admission, Scheduler
 from recond_service.telemetry import Metrics, MetricsServer
+from recond_service.transport import FreedMemory
 from recond_service.types import UnavailableError
 
 _log = structlog.get_logger(__name__)
 
 _MOST_MESSAGE_BYTES = 4 << 20
+_LOOK_SECONDS = 1.0
 _RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
 _MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
@@ -56,6 +58,7 @@ class Server:
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
         self._no_worker: asyncio.TimerHandle | None = None
+        self._idling: asyncio.Task[None] | None = None
         self._metrics_server: MetricsServer | None = None
         self.metrics.bytes_in_flight.set_function(lambda: self.admission.bytes_held)
         self.metrics.queue_frames.set_function(lambda: self.scheduler.waiting)
@@ -98,6 +101,7 @@ class Server:
         self._publish_health(serving=False)
         await self._health.set(_MODELS, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
+        self._idling = asyncio.create_task(self._give_back_memory())
         await self.scan_processes.start()
         await self.backend.start()
         try:
@@ -108,6 +112,15 @@ class Server:
                 f"no worker came up within {self._settings.worker_start_seconds:g} s; see the log above",
                 reason="NO_WORKER",
             ) from None
+
+    async def _give_back_memory(self) -> None:
+        """Give freed memory back whenever there is no request for a while."""
+        memory = FreedMemory()
+        seen = 0
+        while True:
+            memory.look(working=self.admission.requests > 0 or self.admission.admitted != seen)
+            seen = self.admission.admitted
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _listen(self) -> None:
         settings = self._settings
@@ -178,6 +191,8 @@ class Server:
         await self.scan_processes.close()
         if self._no_worker is not None:
             self._no_worker.cancel()
+        if self._idling is not None:
+            self._idling.cancel()
         if self._metrics_server is not None:
             self._metrics_server.close()
 

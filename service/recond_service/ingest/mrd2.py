@@ -11,6 +11,7 @@ passed over without being read.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -44,6 +45,7 @@ _FORMAT_VERSION = 1
 _LARGEST_SCHEMA = 1 << 20
 _BLOCK_BYTES = 8 << 20
 _LARGEST_BLOCK = 256
+_HEADS_AT_ONCE = 1024
 _LARGEST_COUNTER = 65535
 
 _VERSIONS = {
@@ -95,6 +97,7 @@ class _Opened(NamedTuple):
     reader: Reader
     header: Plan
     readouts: Plan
+    heads: Plan
     tags: Plan
 
 
@@ -136,7 +139,18 @@ def read_mrd2(part: Part, limits: Limits, findings: FindingList) -> RawScan:
             again.header.skip(again.reader)
             yield from _blocks(again, header, limits, place)
 
-    return RawScan(AcquisitionSource(header, count, blocks, place), None, part.name)
+    def heads() -> Iterator[NDArray[np.void]]:
+        with _open(part, place) as again:
+            again.header.skip(again.reader)
+            packed = (
+                _packed(values.get("head", values), values["data"], values["trajectory"], again.reader)
+                for tag, values in stream_of(again.reader, again.heads)
+                if tag == "Acquisition"
+            )
+            while some := b"".join(itertools.islice(packed, _HEADS_AT_ONCE)):
+                yield np.frombuffer(some, ACQUISITION_HEADER)
+
+    return RawScan(AcquisitionSource(header, count, blocks, place, heads), None, part.name)
 
 
 @contextmanager
@@ -161,10 +175,12 @@ def _open(part: Part, place: str) -> Iterator[_Opened]:
         sequence = {step["name"]: step["type"] for step in schema["protocol"]["sequence"]}
         types = Schema(schema["types"])
         items = sequence["data"]["stream"]["items"]
+        readout = {**_HEAD, "head": _HEAD, "trajectory": {}}
         yield _Opened(
             reader,
             types.plan(sequence["header"], WANTED),
-            types.plan(items, {"Acquisition": {**_HEAD, "head": _HEAD, "data": None, "trajectory": {}}}),
+            types.plan(items, {"Acquisition": {**readout, "data": None}}),
+            types.plan(items, {"Acquisition": {**readout, "data": {}}}),
             types.plan(items, {}),
         )
 

@@ -45,6 +45,15 @@ class Admission:
         Most bytes of uploads and frames, all requests together.
     backlog_seconds
         Returns the predicted time until a slot is free, for the retry hint.
+
+    Attributes
+    ----------
+    bytes_held
+        Bytes in flight.
+    admitted
+        Requests that were ever let in.
+    draining
+        No more are let in.
     """
 
     def __init__(self, max_requests: int, max_bytes: int, backlog_seconds: Callable[[], float]) -> None:
@@ -54,6 +63,7 @@ class Admission:
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
         self.bytes_held = 0
+        self.admitted = 0
         self.draining = False
 
     @property
@@ -96,6 +106,7 @@ class Admission:
             )
         ticket = Ticket(self)
         self._tickets.add(ticket)
+        self.admitted += 1
         ticket.hold(size)
         return ticket
 

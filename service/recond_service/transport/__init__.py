@@ -4,7 +4,7 @@ Nothing here unpickles: what comes from the process that parses untrusted bytes 
 which have no name that could be left behind when a process dies.
 """
 
-from recond_service.transport.allocation import keep_freed_memory
+from recond_service.transport.allocation import FreedMemory, keep_freed_memory
 from recond_service.transport.channel import AsyncChannel, BlockingChannel, ChannelClosedError, Message, channel_pair
 from recond_service.transport.frames import FrameLayout
 from recond_service.transport.lifetime import die_with_parent
@@ -15,6 +15,7 @@ __all__ = [
     "BlockingChannel",
     "ChannelClosedError",
     "FrameLayout",
+    "FreedMemory",
     "Message",
     "SharedBlock",
     "channel_pair",

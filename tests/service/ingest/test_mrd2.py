@@ -140,6 +140,8 @@ def test_every_field_arrives_in_its_place(path):
     items = [mrd.StreamItem.Acquisition(each) for each in (made, bare)]
     scan = read_scan(request_for(path, stream(items, header())), FindingList())
     (block,) = scan.source.blocks()
+    assert scan.source.heads is not None
+    np.testing.assert_array_equal(np.concatenate(list(scan.source.heads())), block.headers)
     full, empty = block.headers
     expected = {
         "flags": (1 << 63) | (1 << 18),

@@ -24,6 +24,7 @@ from recond_service.transport import (
     BlockingChannel,
     ChannelClosedError,
     FrameLayout,
+    FreedMemory,
     Message,
     SharedBlock,
     die_with_parent,
@@ -52,6 +53,8 @@ class Worker:
         self._heartbeat_seconds = heartbeat_seconds
         self._device = device
         self._models: dict[tuple[str, str], registry.Reconstructor] = {}
+        self._memory = FreedMemory()
+        self._begun = self._ended = 0
 
     def serve(self) -> None:
         """Serve until the supervisor closes the channel."""
@@ -60,13 +63,20 @@ class Worker:
         self._channel.send("ready", {"device": self._device, "torch_threads": torch.get_num_threads()})
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         while True:
-            self._run(self._channel.receive())
+            message = self._channel.receive()
+            self._begun += 1
+            self._run(message)
+            self._ended += 1
 
     def _beat(self) -> None:
+        seen = 0
         try:
             while True:
                 time.sleep(self._heartbeat_seconds)
                 self._channel.send("beat")
+                begun, ended = self._begun, self._ended
+                self._memory.look(working=begun != ended or ended != seen)
+                seen = ended
         except ChannelClosedError:
             return  # the main thread sees the same, and ends the process
 
