@@ -29,8 +29,8 @@ class AcquisitionConditioner:
 
     A 2-D frame is complete when the last readout of its slice was flagged for every announced average, or when every line that the
     limits announce has come as often as there are averages. The frames of a 3-D scan are complete together, when all lines have
-    come. LAST_IN_REPETITION closes all that is open of a repetition, LAST_IN_MEASUREMENT everything. What never is complete leaves
-    with `finish`.
+    come. LAST_IN_REPETITION closes what is open of a repetition with the same lines, LAST_IN_MEASUREMENT everything. What never is
+    complete leaves with `finish`.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class AcquisitionConditioner:
         key = run.key
         lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
-        for chosen in self._pieces(run, lines):
+        for chosen in self._pieces(run, plan, lines):
             if self._frames.is_finished(key):
                 self._findings.warn(
                     "lines-after-completion", "Readouts of slices that were already complete are not used.", len(chosen)
@@ -208,11 +208,11 @@ class AcquisitionConditioner:
             for closed in self._frames.closed_by(run, int(chosen[-1])):
                 yield from self._frames.close(closed)
 
-    def _pieces(self, run: Run, lines: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the run in pieces of which each can be added at once: whole where no line comes twice, else one by one."""
+    def _pieces(self, run: Run, plan: EncodingPlan, lines: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the run in pieces of which each can be added at once: whole where no line comes too often, else one by one."""
         numbers = np.arange(len(run))
         inside = lines[lines >= 0]
-        if len(np.unique(inside)) == len(inside) and not self._frames.is_filled(run.key, inside):
+        if len(np.unique(inside)) == len(inside) and self._frames.takes_all(run.key, plan, inside):
             return [numbers]
         return [numbers[number : number + 1] for number in range(len(run))]
 

@@ -137,10 +137,13 @@ class FrameCollector:
         state.unfinished_lines -= int(done.sum())
         state.partial_readouts |= placement.target_stop - placement.target_start < plan.encoded_rows - 1
 
-    def is_filled(self, key: Key, lines: NDArray[np.int64]) -> bool:
-        """Tell whether one of the lines of a frame has come already."""
+    def takes_all(self, key: Key, plan: EncodingPlan, lines: NDArray[np.int64]) -> bool:
+        """Tell whether none of `lines`, all different, comes more often than there are averages.
+
+        The frame is then complete with the last of them at the earliest.
+        """
         state = self._open.get(key)
-        return state is not None and bool(state.grid.lines[lines].any())
+        return state is None or bool((state.grid.lines[lines] < plan.averages).all())
 
     def closed_by(self, run: Run, number: int) -> list[Key]:
         """Return the frames that readout `number` of a run completes: by its flags, or because all their lines are there."""
@@ -152,7 +155,7 @@ class FrameCollector:
         if bits & flags.LAST_IN_MEASUREMENT:
             last = self.open_keys
         elif bits & flags.LAST_IN_REPETITION:
-            last = [other for other in self._open if other[4] == key[4] and other[0] == key[0]]
+            last = self._sampled_alike(key)
         closed = []
         for other in last:
             state = self._open[other]
@@ -170,6 +173,21 @@ class FrameCollector:
         ):
             closed.append(key)
         return closed
+
+    def _sampled_alike(self, key: Key) -> list[Key]:
+        """Return the open frames of the repetition of a frame that have the lines that it has.
+
+        Some files carry LAST_IN_REPETITION once, others on the last line of every slice: slices of which lines are still to come
+        are then told by what they lack.
+        """
+        own = self._open.get(key)
+        return [
+            other
+            for other, state in self._open.items()
+            if own is not None
+            and (other[0], other[4]) == (key[0], key[4])
+            and np.array_equal(state.grid.lines, own.grid.lines)
+        ]
 
     def add_separate(self, run: Run, plan: EncodingPlan, placement: Placement) -> None:
         """Keep calibration readouts that do not lie on the grid of the images."""

@@ -371,6 +371,17 @@ def test_the_end_of_a_repetition_and_of_the_measurement_close_what_is_open(flag:
     assert [frame.index.repetition for frame in conditioner.finish()] == left
 
 
+def test_the_end_of_the_repetition_on_every_slice_cuts_no_slice_short() -> None:
+    conditioner, findings = conditioner_for()
+    lines = [replace(r, flags=0) for r in cartesian(FULL, ENCODING, range(0, 24, 2))]
+    readouts = [replace(r, counters={"slice": number}) for r in lines for number in (0, 1, 2)]
+    readouts[-3:] = [replace(r, flags=LAST_IN_REPETITION) for r in readouts[-3:]]
+    frames = push(conditioner, readouts)
+    assert [frame.index.slice for frame in frames] == [0, 1, 2]
+    assert all(frame.mask[0].sum() == 12 for frame in frames)
+    assert "lines-after-completion" not in findings
+
+
 def test_the_end_of_the_measurement_comes_once_for_each_announced_average() -> None:
     conditioner, _ = conditioner_for(replace(ENCODING, averages=2))
     lines = [replace(r, flags=0) for r in cartesian(FULL, ENCODING, range(0, 24, 2))]
