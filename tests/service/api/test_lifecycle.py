@@ -48,9 +48,9 @@ def stub_of(service, credentials=None):
         yield pb_grpc.ReconstructionServiceStub(channel)
 
 
-def slow_call(stub, **spec):
+def slow_call(stub, kspace=KSPACE, **spec):
     """Start a call that computes for some seconds, and return it once it computes."""
-    call = stub.Reconstruct(requests_for(fastmri_file(KSPACE), model="l1-wavelet", **spec), timeout=120)
+    call = stub.Reconstruct(requests_for(fastmri_file(kspace), model="l1-wavelet", **spec), timeout=120)
     answer = []
     while not any(response.WhichOneof("message") == "plan" for response in answer):
         answer.append(next(call))
@@ -179,7 +179,7 @@ def test_drain_ends(tmp_path, way):
     options = ["--drain-seconds", "0.5"] if way == "grace period" else ["--drain-seconds", "100"]
     with running(tmp_path / "log", *options) as service, stub_of(service) as stub:
         children = [service.worker, service.zygote, *service.zygote.children()]
-        call = slow_call(stub)
+        call = slow_call(stub, np.repeat(KSPACE, 12, axis=0))
         children += service.zygote.children()
         service.process.terminate()
         if way == "second signal":
