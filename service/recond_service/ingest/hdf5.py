@@ -73,7 +73,8 @@ def open_file(path: str, name: str) -> Iterator[h5py.File]:
     with Path(path).open("rb", buffering=0) as file:
         if not has_signature(file):
             raise InvalidInputError(
-                f"{label} is not an HDF5 file: send an ISMRMRD or fastMRI .h5 file, an MRD 2 stream, a BART .cfl with its .hdr, or an array.",
+                f"{label} is not an HDF5 file: send an ISMRMRD or fastMRI .h5 file, an MRD 2 stream, a BART .cfl with its .hdr, "
+                "or an array.",
                 reason="NOT_HDF5",
                 field=name,
             )
