@@ -65,6 +65,11 @@ def _code_folders() -> set[Path]:
     return {folder for folder in folders if folder.is_dir() and folder != Path("/")}
 
 
+def landlock_version() -> int:
+    """Return the version of the kernel's Landlock interface; less than 1 where there is none."""
+    return int(_libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG))
+
+
 def forbid_files_and_network(*readable: str) -> bool:
     """Take away every file but installed code, and TCP, by Landlock; shared memory that is passed in stays usable.
 
@@ -81,7 +86,7 @@ def forbid_files_and_network(*readable: str) -> bool:
     -----
     Landlock is described in ``Documentation/userspace-api/landlock.rst`` of the Linux kernel.
     """
-    abi = _libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG)
+    abi = landlock_version()
     if abi < 1:
         return False
     ruleset = _Ruleset((1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1, _NET_RIGHTS if abi >= 4 else 0)

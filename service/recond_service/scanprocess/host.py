@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from recond_service.scanprocess.confine import landlock_version
 from recond_service.scanprocess.death import LOST, cause_of_death
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
 from recond_service.types import (
@@ -133,6 +134,10 @@ class ScanProcessHost:
                     "the process that starts parsers did not come up; see the log of the service",
                     reason="NO_SCAN_PROCESS",
                 ) from error
+            if landlock_version() < 1:
+                _log.warning(
+                    "no-landlock", effect="only the readers' own checks keep a scan from naming files of this machine"
+                )
             self._control = control
             self._listener = asyncio.create_task(self._listen(control, self._zygote), name="zygote")
             self._in_background(self._fork_spares())
