@@ -47,7 +47,7 @@ def solve(
     right_hand_side
         Complex or real (batch, rows, columns); b.
     tolerance
-        Stop at ``||M x - b|| <= tolerance * ||b||``.
+        Stop at ``||M x - b|| <= tolerance * ||b||``. With 0 all updates are made, and a GPU is never waited for.
     max_iterations
         Most updates of a system.
 
@@ -72,7 +72,7 @@ def solve(
     iterations = torch.zeros(energy.shape, dtype=torch.int64, device=energy.device)
     for _ in range(max_iterations):
         active = energy > goal
-        if not bool(active.any()):
+        if tolerance > 0 and not bool(active.any()):
             break
         product = operator(direction)
         curvature = _dot(direction, product)

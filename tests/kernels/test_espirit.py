@@ -82,10 +82,24 @@ def test_batch_of_frames_with_different_coils():
     assert maps.shape == (11, ROWS, COLUMNS)
     assert not maps[3:5].any()
     for place, block in ((slice(0, 3), blocks[0]), (slice(5, 11), blocks[1])):
-        alone = espirit.estimate(block, (ROWS, COLUMNS))
-        assert torch.equal(maps[place], torch.where(alone.eigenvalues > 0.95, alone.sensitivities, 0))
+        assert torch.equal(maps[place], espirit.estimate_batch([block], (ROWS, COLUMNS), crop=0.95))
     with pytest.raises(ValueError, match="no frame"):
         espirit.estimate_batch([], (ROWS, COLUMNS), crop=0.95)
+
+
+@pytest.mark.parametrize("shape", [(160, 144), (151, 193)])
+def test_maps_of_a_batch_are_interpolated_without_loss(shape):
+    block = block_of(known_case()[2], 24, 24)
+    exact = espirit.estimate(block, shape)
+    maps = espirit.estimate_batch([block], shape, crop=0.95)
+    seen = (maps != 0).any(dim=0)
+    sure = (exact.eigenvalues - 0.95).abs() > 0.02
+    assert torch.equal(seen & sure, (exact.eigenvalues > 0.95) & sure)
+    # The same phase too, not only the same direction.
+    overlap = (maps * exact.sensitivities.conj()).sum(dim=0).real[seen]
+    assert overlap.min() > 0.995
+    assert overlap.quantile(0.01) > 0.9999
+    torch.testing.assert_close(maps.abs().square().sum(dim=0)[seen], torch.ones(int(seen.sum())))
 
 
 def test_data_without_use():
