@@ -31,6 +31,9 @@ class PackedBatch:
     calibrations
         For each frame complex64 (coils, calibration rows, calibration columns), fully sampled k-space centred at ``n // 2``, or
         None. Its scale may differ from that of `kspace`.
+    crops
+        For each frame (rows, columns) of the middle of the image that will be shown, or None for all of it: models that normalise
+        an image by its own statistics need to know. Empty if that is None for every frame.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class PackedBatch:
     coil_offsets: Tensor
     masks: Tensor
     calibrations: tuple[Tensor | None, ...]
+    crops: tuple[tuple[int, int] | None, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.kspace, "kspace", torch.complex64, 3)
@@ -61,6 +65,12 @@ class PackedBatch:
             _require(calibration, f"calibrations[{number}]", torch.complex64, 3)
             if calibration.shape[0] != coils:
                 raise ValueError(f"calibrations[{number}] has {calibration.shape[0]} coils, its frame has {coils}")
+        if len(self.crops) not in {0, layout.batch}:
+            raise ValueError(f"there are {len(self.crops)} crops for {layout.batch} frames; give one a frame, or none")
+        whole = (int(self.kspace.shape[1]), int(self.kspace.shape[2]))
+        for number, crop in enumerate(self.crops):
+            if crop is not None and not (0 < crop[0] <= whole[0] and 0 < crop[1] <= whole[1]):
+                raise ValueError(f"crops[{number}] is {crop}; it must lie within the image of {whole}")
 
     @classmethod
     def pack(
@@ -68,6 +78,7 @@ class PackedBatch:
         kspaces: Sequence[Array],
         masks: Sequence[Array],
         calibrations: Sequence[Array | None] | None = None,
+        crops: Sequence[tuple[int, int] | None] = (),
     ) -> PackedBatch:
         """Pack frames.
 
@@ -79,6 +90,8 @@ class PackedBatch:
             For each frame bool (rows, columns).
         calibrations
             For each frame complex64 (coils, calibration rows, calibration columns) or None; None if there are none at all.
+        crops
+            For each frame (rows, columns) of the middle that will be shown, or None; empty if there are none at all.
 
         Returns
         -------
@@ -103,6 +116,7 @@ class PackedBatch:
             torch.from_numpy(offsets),
             torch.stack([torch.as_tensor(mask) for mask in masks]),
             tuple(None if block is None else torch.as_tensor(block) for block in blocks),
+            tuple(crops),
         )
 
     @property
@@ -112,6 +126,22 @@ class PackedBatch:
 
     def __len__(self) -> int:
         return len(self.calibrations)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a model noticed on a frame and that the reader of its image should know.
+
+    Parameters
+    ----------
+    code
+        Short name for programs, lower case with hyphens, such as ``"zero-coil"``.
+    message
+        A sentence for people: what it is, and what it means for the image.
+    """
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -124,10 +154,13 @@ class Reconstruction:
         float32 (batch, rows, columns) on the CPU: magnitudes in the units of the k-space, whatever its scale.
     residuals
         float64 (batch,): ``||A x - y|| / ||y||`` over the measured samples; None for models that do not fit the samples.
+    notes
+        For each frame what the model noticed on it; empty if there is nothing on any frame.
     """
 
     images: Tensor
     residuals: Tensor | None = None
+    notes: tuple[tuple[Note, ...], ...] = ()
 
 
 def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:

@@ -28,6 +28,7 @@ def split(batch: PackedBatch) -> list[PackedBatch]:
             torch.tensor([0, end - start]),
             batch.masks[number : number + 1],
             batch.calibrations[number : number + 1],
+            batch.crops[number : number + 1],
         )
         for number, (start, end) in enumerate(itertools.pairwise(offsets))
     ]

@@ -1,0 +1,1 @@
+"""Reconstruction networks. `recond_models.networks.families` builds them from what their manifests say."""
