@@ -196,9 +196,11 @@ def _projection_lags(calibration: Tensor, width: int, threshold: float) -> Tenso
     coils = calibration.shape[0]
     patches = calibration.unfold(1, width, 1).unfold(2, width, 1)
     patches = patches.permute(1, 2, 0, 3, 4).reshape(-1, coils * width * width).to(torch.complex128)
-    gram = patches.T @ patches.conj()
-    values, vectors = torch.linalg.eigh(gram)
-    kept = vectors[:, values > threshold**2 * values[-1]]
+    # The eigenvectors of the smaller of the two Gram matrices lead to the same subspace.
+    few = patches.shape[0] < patches.shape[1]
+    values, vectors = torch.linalg.eigh(patches.conj() @ patches.T if few else patches.T @ patches.conj())
+    strong = values > threshold**2 * values[-1]
+    kept = (patches.T @ vectors[:, strong]) / values[strong].sqrt() if few else vectors[:, strong]
     projector = (kept @ kept.mH).reshape(coils, width, width, coils, width, width).to(torch.complex64)
     lags: Tensor = projector.new_zeros(coils, coils, 2 * width - 1, 2 * width - 1)
     for row in range(width):
