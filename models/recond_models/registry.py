@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from recond_models.store.catalogue import StoredModel, stored_models
+from recond_models.store.contract import Contract
 
 if TYPE_CHECKING:
     from recond_models.batch import PackedBatch, Reconstruction
     from recond_models.sampling import Sampling
+    from recond_models.store.catalogue import Origin
+    from recond_models.store.manifest import Manifest
 
 MINIMUM_CALIBRATION = 8
 """Fewest calibration rows and columns from which coil sensitivities are estimated: room for kernels of 4 and their shifts."""
+
+
+PREFERRED: Final = "unrolled-brain"
+"""The network that `choose` picks within its contract, if it comes with this installation."""
 
 
 class UnknownModelError(LookupError):
@@ -44,6 +53,16 @@ class ModelInfo:
         It fits the measured samples, so that a data-consistency residual says something about its images.
     weights_sha256
         Hexadecimal SHA-256 of the weights, empty for classical models.
+    origin
+        Part of the program, a network that comes with it, or one that was added on this machine.
+    family
+        Family of the network, empty for classical models.
+    precision
+        Type that it computes in.
+    licence, source
+        Of the weights; empty for classical models, and where that was not stated.
+    contract
+        What data a network was made for, None for classical models.
     """
 
     name: str
@@ -54,6 +73,12 @@ class ModelInfo:
     needs_calibration: bool
     fits_samples: bool
     weights_sha256: str = ""
+    origin: Literal["built-in", "shipped", "added"] = "built-in"
+    family: str = ""
+    precision: str = "float32"
+    licence: str = ""
+    source: str = ""
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +91,16 @@ class Choice:
         The model.
     reason
         Why, in one sentence.
+    passed_over
+        Why the network that comes with recond was not picked, in one sentence; empty if it was, or if there is none or no need.
+    assumed
+        What was taken for granted about the data because they do not tell, in one sentence; empty if nothing was.
     """
 
     info: ModelInfo
     reason: str
+    passed_over: str = ""
+    assumed: str = ""
 
 
 class Reconstructor(Protocol):
@@ -89,6 +120,26 @@ class _Entry:
     info: ModelInfo
     module: str
     class_name: str
+
+    def load(self, device: str) -> Reconstructor:
+        """Make the model."""
+        factory = getattr(importlib.import_module(self.module), self.class_name)
+        model: Reconstructor = factory(self.info, device)
+        return model
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredEntry:
+    """A trained model on disk."""
+
+    info: ModelInfo
+    stored: StoredModel
+
+    def load(self, device: str) -> Reconstructor:
+        """Read, verify and warm the model."""
+        loader = importlib.import_module("recond_models.store.load")
+        model: Reconstructor = loader.load(self.stored, self.info, device)
+        return model
 
 
 _RSS = _Entry(
@@ -146,12 +197,17 @@ _TV = _Entry(
     "recond_models.classical.tv",
     "TotalVariation",
 )
-_ENTRIES = (_RSS, _CG_SENSE, _L1_WAVELET, _TV)
+_CLASSICAL = (_RSS, _CG_SENSE, _L1_WAVELET, _TV)
+
+RESERVED_NAMES: Final = frozenset({"auto", *(entry.info.name for entry in _CLASSICAL)})
+"""Names that no trained model can have."""
+
+_read: tuple[tuple[StoredModel, ...], tuple[_StoredEntry, ...]] = ((), ())
 
 
 def available() -> tuple[ModelInfo, ...]:
-    """Return all models, newest version first within a name."""
-    return tuple(entry.info for entry in _ENTRIES)
+    """Return all models: classical ones, networks that come with recond, networks that were added on this machine."""
+    return tuple(entry.info for entry in _entries())
 
 
 def find(name: str, version: str = "") -> ModelInfo:
@@ -181,6 +237,8 @@ def check(info: ModelInfo, sampling: Sampling) -> None:
         Something is missing; the message says what, and what to do.
     """
     missing = _missing_for_sensitivities(sampling)
+    if info.contract is not None and info.needs_calibration:
+        missing = missing or info.contract.lacks_calibration(sampling)
     if info.needs_calibration and missing:
         raise UnsuitableModelError(
             f"{info.name} needs coil sensitivities, but {missing}: acquire calibration lines around the centre of k-space with two "
@@ -188,12 +246,17 @@ def check(info: ModelInfo, sampling: Sampling) -> None:
         )
 
 
+def outside_contract(info: ModelInfo, sampling: Sampling) -> str:
+    """Return in what data leave the contract of a model, as one sentence; empty if they do not, or if it has none."""
+    problems = info.contract.problems(sampling) if info.contract is not None else []
+    return f"{info.name} was not made for these data: {'; '.join(problems)}" if problems else ""
+
+
 def choose(sampling: Sampling) -> Choice:
     """Pick a model.
 
-    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and faster. Between
-    `l1-wavelet` and `tv` a measured head decides: both predict samples that were held out equally well, wavelets a little better
-    when more is missing. That `tv` is better on simulated heads says little, for these are smoother than people.
+    Undersampled data go to the network that comes with recond, if they are within its contract; all other data go to a classical
+    model. Networks that were added are never picked: they have to be named.
 
     Parameters
     ----------
@@ -204,6 +267,30 @@ def choose(sampling: Sampling) -> Choice:
     -------
     Choice
         Always a model that `check` accepts.
+    """
+    choice = _choose_classical(sampling)
+    network = _preferred()
+    if network is None or network.contract is None or sampling.pattern == "full":
+        return choice
+    try:
+        check(network, sampling)
+    except UnsuitableModelError as error:
+        return replace(choice, passed_over=str(error))
+    outside = outside_contract(network, sampling)
+    if outside:
+        return replace(choice, passed_over=outside)
+    reason = f"{sampling.acceleration:.1f}-fold {sampling.pattern} undersampling of {sampling.coils} coils is what it was made for"
+    anatomy = network.contract.anatomy
+    assumed = f"the data do not say what they show, and {network.name} was trained on {anatomy}: name a model for anything else"
+    return Choice(network, reason, assumed=assumed if anatomy else "")
+
+
+def _choose_classical(sampling: Sampling) -> Choice:
+    """Pick a classical model.
+
+    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and faster. Between
+    `l1-wavelet` and `tv` a measured head decides: both predict samples that were held out equally well, wavelets a little better
+    when more is missing. That `tv` is better on simulated heads says little, for these are smoother than people.
     """
     missing = _missing_for_sensitivities(sampling)
     if sampling.pattern == "full":
@@ -240,19 +327,63 @@ def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
     ------
     UnknownModelError
         There is no such model.
+    StoreError
+        Its weights are not what they were when it was added, or make other images here.
     """
-    entry = _find(name, version)
-    factory = getattr(importlib.import_module(entry.module), entry.class_name)
-    model: Reconstructor = factory(entry.info, device)
-    return model
+    return _find(name, version).load(device)
 
 
-def _find(name: str, version: str) -> _Entry:
+def info_of(manifest: Manifest, origin: Origin) -> ModelInfo:
+    """Return the entry of a trained model."""
+    return ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        description=manifest.description,
+        kind="network",
+        reference=manifest.reference,
+        needs_calibration=manifest.contract.requires_calibration,
+        fits_samples=manifest.fits_samples,
+        weights_sha256=manifest.weights_sha256,
+        origin=origin,
+        family=manifest.family,
+        precision=manifest.precision,
+        licence=manifest.licence,
+        source=manifest.source,
+        contract=manifest.contract,
+    )
+
+
+def _entries() -> tuple[_Entry | _StoredEntry, ...]:
+    """Return all models there are now."""
+    global _read  # noqa: PLW0603 - a cache
+    stored = stored_models()
+    if _read[0] is not stored:
+        _read = (
+            stored,
+            tuple(
+                _StoredEntry(info_of(model.manifest, model.origin), model)
+                for model in stored
+                if model.manifest.name not in RESERVED_NAMES
+            ),
+        )
+    return (*_CLASSICAL, *_read[1])
+
+
+def _preferred() -> ModelInfo | None:
+    """Return the network that `choose` may pick, if it is there."""
+    for info in available():
+        if info.name == PREFERRED and info.origin == "shipped":
+            return info
+    return None
+
+
+def _find(name: str, version: str) -> _Entry | _StoredEntry:
     """Return the first entry of that name and version."""
-    for entry in _ENTRIES:
+    entries = _entries()
+    for entry in entries:
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
-    names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in _ENTRIES)
+    names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in entries)
     wanted = f"{name!r} in version {version!r}" if version else repr(name)
     raise UnknownModelError(f"there is no model {wanted}; there are {names}")
 

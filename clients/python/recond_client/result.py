@@ -141,6 +141,35 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelContract:
+    """What data a network was made for; None and empty where that was not stated. Others are reconstructed with a warning.
+
+    Parameters
+    ----------
+    patterns
+        Of ``"full"``, ``"uniform"``, ``"irregular"``, ``"two-dimensional"``.
+    acceleration, coils, rows, columns
+        (least, most): grid points per measured point, receive coils, readout and phase encode of k-space.
+    calibration
+        Fewest (rows, columns) of calibration data around the centre of k-space.
+    requires_calibration
+        It cannot compute without them.
+    anatomy, contrast
+        What the training data showed.
+    """
+
+    patterns: tuple[str, ...] = ()
+    acceleration: tuple[float, float] | None = None
+    coils: tuple[float, float] | None = None
+    rows: tuple[float, float] | None = None
+    columns: tuple[float, float] | None = None
+    calibration: tuple[int, int] = (0, 0)
+    requires_calibration: bool = False
+    anatomy: str = ""
+    contrast: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model of the service.
 
@@ -159,7 +188,17 @@ class Model:
     reference
         Where the method comes from.
     ready
-        Whether a worker has it loaded.
+        Whether a worker is up to run it.
+    origin
+        ``"built-in"``, ``"shipped"`` with recond, or ``"added"`` on the machine of the service.
+    family
+        Family of the network; empty for classical models.
+    precision
+        Type that it computes in.
+    licence, source
+        Of the weights; empty where that was not stated.
+    contract
+        What data a network was made for; None for classical models.
     """
 
     name: str
@@ -170,6 +209,12 @@ class Model:
     needs_calibration: bool = False
     reference: str = ""
     ready: bool = False
+    origin: str = ""
+    family: str = ""
+    precision: str = ""
+    licence: str = ""
+    source: str = ""
+    contract: ModelContract | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/model.proto\x12\trecond.v1\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.recond.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\"\x9e\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x05 \x01(\t\x12\x19\n\x11needs_calibration\x18\x06 \x01(\x08\x12\x11\n\treference\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x08\x32\x9e\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.recond.v1.ListModelsRequest\x1a\x1d.recond.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.recond.v1.GetModelRequest\x1a\x1b.recond.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/model.proto\x12\trecond.v1\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.recond.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\"\x9e\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x05 \x01(\t\x12\x19\n\x11needs_calibration\x18\x06 \x01(\x08\x12\x11\n\treference\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x08\x12\x0e\n\x06origin\x18\t \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\x0f\n\x07licence\x18\x0c \x01(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12*\n\x08\x63ontract\x18\x0e \x01(\x0b\x32\x18.recond.v1.ModelContract\"\xa5\x02\n\rModelContract\x12\x10\n\x08patterns\x18\x01 \x03(\t\x12&\n\x0c\x61\x63\x63\x65leration\x18\x02 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1f\n\x05\x63oils\x18\x03 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1e\n\x04rows\x18\x04 \x01(\x0b\x32\x10.recond.v1.Range\x12!\n\x07\x63olumns\x18\x05 \x01(\x0b\x32\x10.recond.v1.Range\x12\x18\n\x10\x63\x61libration_rows\x18\x06 \x01(\r\x12\x1b\n\x13\x63\x61libration_columns\x18\x07 \x01(\r\x12\x1c\n\x14requires_calibration\x18\x08 \x01(\x08\x12\x0f\n\x07\x61natomy\x18\t \x01(\t\x12\x10\n\x08\x63ontrast\x18\n \x01(\t\"$\n\x05Range\x12\r\n\x05least\x18\x01 \x01(\x01\x12\x0c\n\x04most\x18\x02 \x01(\x01\x32\x9e\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.recond.v1.ListModelsRequest\x1a\x1d.recond.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.recond.v1.GetModelRequest\x1a\x1b.recond.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=163
   _globals['_GETMODELRESPONSE']._serialized_end=214
   _globals['_MODEL']._serialized_start=217
-  _globals['_MODEL']._serialized_end=375
-  _globals['_MODELSERVICE']._serialized_start=378
-  _globals['_MODELSERVICE']._serialized_end=536
+  _globals['_MODEL']._serialized_end=503
+  _globals['_MODELCONTRACT']._serialized_start=506
+  _globals['_MODELCONTRACT']._serialized_end=799
+  _globals['_RANGE']._serialized_start=801
+  _globals['_RANGE']._serialized_end=837
+  _globals['_MODELSERVICE']._serialized_start=840
+  _globals['_MODELSERVICE']._serialized_end=998
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready")
+    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready", "origin", "family", "precision", "licence", "source", "contract")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,12 @@ class Model(_message.Message):
     NEEDS_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    LICENCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -48,4 +54,42 @@ class Model(_message.Message):
     needs_calibration: bool
     reference: str
     ready: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ...) -> None: ...
+    origin: str
+    family: str
+    precision: str
+    licence: str
+    source: str
+    contract: ModelContract
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ...) -> None: ...
+
+class ModelContract(_message.Message):
+    __slots__ = ("patterns", "acceleration", "coils", "rows", "columns", "calibration_rows", "calibration_columns", "requires_calibration", "anatomy", "contrast")
+    PATTERNS_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATION_FIELD_NUMBER: _ClassVar[int]
+    COILS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    ANATOMY_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    patterns: _containers.RepeatedScalarFieldContainer[str]
+    acceleration: Range
+    coils: Range
+    rows: Range
+    columns: Range
+    calibration_rows: int
+    calibration_columns: int
+    requires_calibration: bool
+    anatomy: str
+    contrast: str
+    def __init__(self, patterns: _Optional[_Iterable[str]] = ..., acceleration: _Optional[_Union[Range, _Mapping]] = ..., coils: _Optional[_Union[Range, _Mapping]] = ..., rows: _Optional[_Union[Range, _Mapping]] = ..., columns: _Optional[_Union[Range, _Mapping]] = ..., calibration_rows: _Optional[int] = ..., calibration_columns: _Optional[int] = ..., requires_calibration: bool = ..., anatomy: _Optional[str] = ..., contrast: _Optional[str] = ...) -> None: ...
+
+class Range(_message.Message):
+    __slots__ = ("least", "most")
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    least: float
+    most: float
+    def __init__(self, least: _Optional[float] = ..., most: _Optional[float] = ...) -> None: ...

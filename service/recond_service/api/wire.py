@@ -11,6 +11,7 @@ from typing import TypeVar
 from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models.registry import ModelInfo
+from recond_models.store.contract import Contract, Range
 from recond_service.types import (
     ConditioningOptions,
     Figures,
@@ -273,4 +274,29 @@ def model_message(info: ModelInfo, *, ready: bool) -> model_pb2.Model:
         needs_calibration=info.needs_calibration,
         reference=info.reference,
         ready=ready,
+        origin=info.origin,
+        family=info.family,
+        precision=info.precision,
+        licence=info.licence,
+        source=info.source,
+        contract=None if info.contract is None else _contract_message(info.contract),
     )
+
+
+def _contract_message(contract: Contract) -> model_pb2.ModelContract:
+    return model_pb2.ModelContract(
+        patterns=contract.patterns,
+        acceleration=_range_message(contract.acceleration),
+        coils=_range_message(contract.coils),
+        rows=_range_message(contract.rows),
+        columns=_range_message(contract.columns),
+        calibration_rows=contract.calibration[0],
+        calibration_columns=contract.calibration[1],
+        requires_calibration=contract.requires_calibration,
+        anatomy=contract.anatomy,
+        contrast=contract.contrast,
+    )
+
+
+def _range_message(limits: Range | None) -> model_pb2.Range | None:
+    return None if limits is None else model_pb2.Range(least=limits[0], most=limits[1])

@@ -141,12 +141,13 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
 
 def print_models(models: Sequence[Model]) -> None:
     """Print a table of models."""
-    table = Table("name", "version", "kind", "ready", "calibration", "description", box=box.SIMPLE_HEAD)
+    table = Table("name", "version", "kind", "origin", "ready", "calibration", "description", box=box.SIMPLE_HEAD)
     for model in models:
         table.add_row(
             Text(model.name, style="bold"),
             model.version,
             model.kind,
+            model.origin or "-",
             "yes" if model.ready else "no",
             "needed" if model.needs_calibration else "-",
             Text(model.description),
@@ -157,7 +158,24 @@ def print_models(models: Sequence[Model]) -> None:
 def print_model(model: Model) -> None:
     """Print all about one model."""
     table = Table(show_header=False, box=None)
-    for name, value in asdict(model).items():
-        shown = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-        table.add_row(Text(name.replace("_", " "), style="dim"), Text(shown or "-"))
+    facts = asdict(model)
+    contract = facts.pop("contract")
+    for name, value in facts.items():
+        table.add_row(Text(name.replace("_", " "), style="dim"), Text(_shown(value)))
+    if contract is not None:
+        table.add_section()
+        for name, value in contract.items():
+            table.add_row(Text(f"made for: {name.replace('_', ' ')}", style="dim"), Text(_shown(value)))
     Console().print(table)
+
+
+def _shown(value: object) -> str:
+    """Return a fact about a model for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple) and value and isinstance(value[0], float):
+        return f"{value[0]:g} to {value[1]:g}"
+    if isinstance(value, tuple):
+        numbers = all(isinstance(part, int) for part in value)
+        return ((" x " if numbers else ", ").join(str(part) for part in value) if any(value) else "") or "-"
+    return "-" if value is None or value == "" else str(value)

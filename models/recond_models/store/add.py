@@ -1,0 +1,193 @@
+"""Adds a file of weights to the models of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from recond_models import registry
+from recond_models.store import folders
+from recond_models.store.architecture import Recognised, named, recognise
+from recond_models.store.catalogue import stored_models
+from recond_models.store.contract import Contract
+from recond_models.store.errors import NameTakenError
+from recond_models.store.manifest import check_name, check_version
+from recond_models.store.package import Description, Packaged, write_model
+from recond_models.store.weights import WeightFile, read_weights
+
+_REFERENCES: Final = {
+    "varnet": "Sriram et al. 2020, MICCAI, arXiv:2004.06688",
+    "unet": "Zbontar et al. 2018, arXiv:1811.08839; Ronneberger et al. 2015, MICCAI, arXiv:1505.04597",
+}
+_METHODS: Final = {
+    "varnet": "End-to-end variational network",
+    "unet": "U-Net on the zero-filled root sum of squares",
+}
+_ENDINGS: Final = re.compile(r"([-_.]?(state[-_]dict|weights|checkpoint))+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be added, and what is known about it.
+
+    Parameters
+    ----------
+    path
+        File of weights.
+    name
+        Name of the model; empty for one after the file.
+    version
+        Its version.
+    sha256
+        Hexadecimal SHA-256 that the file must have; empty for any.
+    replace
+        Replace a model that was added under that name.
+    contract
+        What data it was trained on.
+    licence
+        Licence of the weights.
+    """
+
+    path: Path
+    name: str = ""
+    version: str = "1"
+    sha256: str = ""
+    replace: bool = False
+    contract: Contract = field(default_factory=Contract)
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A model that was added.
+
+    Parameters
+    ----------
+    packaged
+        What was written.
+    recognised
+        What was found in the file.
+    """
+
+    packaged: Packaged
+    recognised: Recognised
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``recond models add --json`` prints."""
+        manifest = self.packaged.manifest
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "architecture": manifest.architecture,
+            "parameters": manifest.parameters,
+            "weights_sha256": manifest.weights_sha256,
+            "precision": manifest.precision,
+            "contract": manifest.contract.to_json(),
+            "source": manifest.source,
+            "prefix": self.recognised.prefix,
+            "left_out": list(self.recognised.left_out),
+            "folder": str(self.packaged.folder),
+            "golden_seconds": round(self.packaged.seconds, 4),
+        }
+
+
+def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> Added:  # noqa: ARG005 - documents the call
+    """Read, recognise, try out and store a model.
+
+    Parameters
+    ----------
+    wish
+        What is to be added.
+    report
+        Called with what begins: a few words.
+
+    Returns
+    -------
+    Added
+        The model; services that run on this machine see it at once.
+
+    Raises
+    ------
+    StoreError
+        One of its subclasses says why the model is refused; nothing was changed then.
+    """
+    name = wish.name or name_for(wish.path)
+    check_name(name)
+    check_version(wish.version)
+    check_free(name, replace=wish.replace)
+    report(f"reading {wish.path.name}")
+    file = read_weights(wish.path, wish.sha256)
+    recognised = recognise(file.tensors)
+    report(f"trying out {named(recognised.architecture)}")
+    family = str(recognised.architecture["family"])
+    anatomy = f", trained on {wish.contract.anatomy}" if wish.contract.anatomy else ""
+    described = Description(
+        name=name,
+        version=wish.version,
+        description=f"{_METHODS.get(family, family)}{anatomy}, added from {wish.path.name}.",
+        reference=_REFERENCES.get(family, ""),
+        licence=wish.licence,
+        source=f"{wish.path.name}, SHA-256 {file.sha256}",
+        card=_card(name, wish, file, recognised),
+    )
+    packaged = write_model(
+        folders.models_folder(),
+        described,
+        recognised.architecture,
+        recognised.tensors,
+        wish.contract,
+        replace=wish.replace,
+    )
+    return Added(packaged, recognised)
+
+
+def name_for(path: Path) -> str:
+    """Return a name after a file, such as ``"knee-leaderboard"`` after ``knee_leaderboard_state_dict.pt``."""
+    stem = _ENDINGS.sub("", path.stem.lower()) or path.stem.lower()
+    return re.sub(r"[^a-z0-9.]+", "-", stem).strip("-.")
+
+
+def check_free(name: str, *, replace: bool) -> None:
+    """Refuse a name that is taken.
+
+    Parameters
+    ----------
+    name
+        The name.
+    replace
+        One that was added may be replaced; one that comes with recond never.
+
+    Raises
+    ------
+    NameTakenError
+        If it is.
+    """
+    shipped = {model.manifest.name for model in stored_models() if model.origin == "shipped"}
+    if name in shipped | registry.RESERVED_NAMES:
+        raise NameTakenError(f"{name} comes with recond and cannot be replaced: give another name with --as")
+    # A folder with a broken manifest takes its name as well.
+    if not replace and (folders.models_folder() / name).exists():
+        raise NameTakenError(
+            f"there is a model {name} already: give another name with --as, or replace it with --force"
+        )
+
+
+def _card(name: str, wish: Wish, file: WeightFile, recognised: Recognised) -> str:
+    """Return the text of the model card."""
+    contract = wish.contract
+    lines = [
+        f"# {name}",
+        "",
+        f"- Network: {named(recognised.architecture)}",
+        f"- File: `{wish.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`",
+        f"- Licence of the weights: {wish.licence or 'not stated'}",
+        f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
+        f"- Acceleration: {'{:g} to {:g}'.format(*contract.acceleration) if contract.acceleration else 'not stated'}",
+        "",
+        "Added on this machine. recond knows its arithmetic, not its training: compare its images with those of a classical",
+        "model before trusting them.",
+    ]
+    return "\n".join(lines) + "\n"

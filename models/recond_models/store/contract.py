@@ -1,0 +1,154 @@
+"""What data a trained model was made for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
+
+from recond_models.sampling import Pattern, Sampling
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What data a trained model was made for; None and empty where that was not stated.
+
+    Parameters
+    ----------
+    patterns
+        Kinds of sampling, as `Sampling.pattern`.
+    acceleration
+        (least, most) grid points per measured point.
+    coils
+        (fewest, most) receive coils.
+    rows, columns
+        (smallest, largest) k-space: readout, phase encode.
+    calibration
+        Fewest (rows, columns) of calibration data around the centre of k-space.
+    requires_calibration
+        It cannot compute without `calibration`, because it estimates coil sensitivities from it, which also takes two coils.
+    anatomy, contrast
+        What the training data showed, in words; a sampling does not tell these, so nothing checks them.
+
+    Raises
+    ------
+    ValueError
+        A pattern is unknown, or a range is empty or not positive.
+    """
+
+    patterns: tuple[Pattern, ...] = ()
+    acceleration: Range | None = None
+    coils: Range | None = None
+    rows: Range | None = None
+    columns: Range | None = None
+    calibration: tuple[int, int] = (0, 0)
+    requires_calibration: bool = False
+    anatomy: str = ""
+    contrast: str = ""
+
+    def __post_init__(self) -> None:
+        for pattern in self.patterns:
+            if pattern not in get_args(Pattern):
+                raise ValueError(
+                    f"unknown sampling pattern {pattern!r}, expected some of {', '.join(get_args(Pattern))}"
+                )
+        for name in ("acceleration", "coils", "rows", "columns"):
+            limits = getattr(self, name)
+            if limits is not None and not (0 < limits[0] <= limits[1] < float("inf")):
+                raise ValueError(f"{name} is {limits}; it must be (least, most), both finite and more than 0")
+        if min(self.calibration) < 0:
+            raise ValueError(f"calibration is {self.calibration}; it cannot be negative")
+
+    def problems(self, sampling: Sampling) -> list[str]:
+        """Return in what the data leave the contract.
+
+        Parameters
+        ----------
+        sampling
+            How the data were sampled.
+
+        Returns
+        -------
+        list of str
+            One clause each, without a full stop; empty for data that the model was made for.
+        """
+        found = []
+        if self.patterns and sampling.pattern not in self.patterns:
+            found.append(f"the sampling is {sampling.pattern}, it is made for {_listed(self.patterns)}")
+        for what, value, limits in (
+            ("acceleration is", sampling.acceleration, self.acceleration),
+            ("number of coils is", sampling.coils, self.coils),
+            ("number of rows is", sampling.rows, self.rows),
+            ("number of columns is", sampling.columns, self.columns),
+        ):
+            # A tenth of a percent: accelerations are quotients of counts.
+            if limits is not None and not limits[0] * 0.999 <= value <= limits[1] * 1.001:
+                found.append(f"the {what} {value:.4g}, it is made for {limits[0]:g} to {limits[1]:g}")
+        lacking = self.lacks_calibration(sampling)
+        if lacking:
+            found.append(lacking)
+        return found
+
+    def lacks_calibration(self, sampling: Sampling) -> str:
+        """Return what is missing to estimate coil sensitivities, as a clause; empty if nothing is."""
+        if self.requires_calibration and sampling.coils < 2:
+            return "there is a single coil"
+        rows, columns = sampling.calibration
+        if rows >= self.calibration[0] and columns >= self.calibration[1]:
+            return ""
+        wanted = f"{self.calibration[0]} x {self.calibration[1]}"
+        if min(rows, columns) == 0:
+            return f"there is no calibration region, it is made for {wanted} or more"
+        return f"the calibration region is {rows} x {columns}, it is made for {wanted} or more"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of plain values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: object) -> Contract:
+        """Return what `to_json` described.
+
+        Raises
+        ------
+        ValueError
+            Fields are missing, unknown or of another type, or the contract cannot be.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, dict) or set(data) != names:
+            raise ValueError(f"a contract has exactly the fields {', '.join(sorted(names))}, got {data!r}")
+        try:
+            calibration_rows, calibration_columns = data["calibration"]
+            return cls(
+                tuple(data["patterns"]),
+                *(_range(data[name]) for name in ("acceleration", "coils", "rows", "columns")),
+                (int(calibration_rows), int(calibration_columns)),
+                _of_type(data["requires_calibration"], bool),
+                _of_type(data["anatomy"], str),
+                _of_type(data["contrast"], str),
+            )
+        except TypeError as error:
+            raise ValueError(f"a field of the contract has another type than it should: {error}") from error
+
+
+def _range(value: object) -> Range | None:
+    """Return a range from JSON."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise TypeError(f"{value!r} is no range [least, most]")
+    least, most = value
+    return float(least), float(most)
+
+
+def _of_type(value: Any, kind: type) -> Any:  # noqa: ANN401 - returned unchanged
+    """Return the value if it is of that type."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Return names as prose."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,247 @@
+"""Writes a trained model into a folder of models: weights, manifest, golden pair and card, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from recond_models.batch import PackedBatch
+from recond_models.networks.families import of_architecture
+from recond_models.registry import ModelInfo, Reconstructor, info_of
+from recond_models.store import golden
+from recond_models.store.contract import Contract
+from recond_models.store.errors import GoldenMismatchError, NameTakenError, StoreError, WrongKeysError
+from recond_models.store.manifest import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, Precision
+from recond_models.store.weights import as_float32
+
+_EMPTY_SHA256 = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What people are told about a model; fields as in `Manifest`."""
+
+    name: str
+    version: str
+    description: str
+    reference: str
+    licence: str
+    source: str
+    card: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """A model that was written.
+
+    Parameters
+    ----------
+    manifest
+        Its manifest.
+    folder
+        Where it lies.
+    seconds
+        What one run over the golden input took, seconds, the first run not counted.
+    """
+
+    manifest: Manifest
+    folder: Path
+    seconds: float
+
+
+def write_model(
+    place: Path,
+    described: Description,
+    architecture: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    contract: Contract,
+    *,
+    precision: Precision = "float32",
+    replace: bool = False,
+) -> Packaged:
+    """Write a trained model, after it has run once.
+
+    Parameters
+    ----------
+    place
+        Folder of models; made if it does not exist.
+    described
+        What people are told.
+    architecture
+        Its architecture.
+    tensors
+        Its weights; they are stored in float32.
+    contract
+        What data it was made for.
+    precision
+        Type to compute in.
+    replace
+        Replace a model of that name.
+
+    Returns
+    -------
+    Packaged
+        What was written.
+
+    Raises
+    ------
+    NameTakenError
+        There is a model of that name in `place`.
+    WeightsNotFiniteError
+        A weight is NaN or infinite.
+    WrongKeysError
+        The weights are not those of the architecture.
+    GoldenMismatchError
+        It makes no images.
+    StoreError
+        The folder cannot be written.
+    """
+    weights = as_float32(tensors)
+    data = save_safetensors(weights)
+    draft = Manifest(
+        described.name,
+        described.version,
+        described.description,
+        described.reference,
+        described.licence,
+        described.source,
+        dict(architecture),
+        hashlib.sha256(data).hexdigest(),
+        _EMPTY_SHA256,
+        golden.TOLERANCES[precision],
+        precision,
+        fits_samples=False,
+        contract=contract,
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+    )
+    model = make_ready(info_of(draft, "added"), architecture, weights, "cpu", precision)
+    batch = golden.make_input(contract)
+    fits_samples, pair, seconds = _first_runs(batch, model)
+    manifest = dataclasses.replace(draft, fits_samples=fits_samples, golden_sha256=hashlib.sha256(pair).hexdigest())
+    files = {
+        WEIGHTS_FILE: data,
+        GOLDEN_FILE: pair,
+        CARD_FILE: described.card.encode(),
+        MANIFEST_FILE: manifest.to_json().encode(),
+    }
+    try:
+        folder = _put(place, manifest.name, files, replace=replace)
+    except OSError as error:
+        raise StoreError(
+            f"the model cannot be written to {place}: {error.strerror}; make room or give another folder in RECOND_MODELS_DIR"
+        ) from error
+    return Packaged(manifest, folder, seconds)
+
+
+def make_ready(
+    info: ModelInfo, architecture: Mapping[str, Any], weights: Mapping[str, Tensor], device: str, precision: Precision
+) -> Reconstructor:
+    """Build a network, give it its weights and make it ready to run.
+
+    Raises
+    ------
+    WrongKeysError
+        The architecture cannot be, or the weights are not those of it.
+    """
+    try:
+        family = of_architecture(architecture)
+        network = family.build(architecture)
+        network.load_state_dict(dict(weights), strict=True)
+    except (RuntimeError, ValueError) as error:
+        raise WrongKeysError(f"{info.name}: {error}") from error
+    network.requires_grad_(requires_grad=False)
+    return family.reconstructor(info, network.eval(), device, precision)
+
+
+def remove_model(place: Path, name: str) -> None:
+    """Remove a model.
+
+    Parameters
+    ----------
+    place
+        Folder of models.
+    name
+        Its name, which has been checked.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none of that name.
+    """
+    with _locked(place):
+        gone = _aside(place, name)
+        (place / name).rename(gone)
+    shutil.rmtree(gone)
+
+
+def _first_runs(batch: PackedBatch, model: Reconstructor) -> tuple[bool, bytes, float]:
+    """Return whether the model fits the samples, its golden pair, and what its second run took, seconds."""
+    try:
+        fits_samples = model.reconstruct(batch).residuals is not None
+        begun = time.perf_counter()
+        pair = golden.record(batch, model)
+    except GoldenMismatchError:
+        raise
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise GoldenMismatchError(
+            f"{model.info.name} cannot reconstruct a simulated phantom ({type(error).__name__}: {error}): its weights load, but "
+            "recond cannot run such a network"
+        ) from error
+    return fits_samples, pair, time.perf_counter() - begun
+
+
+def _put(place: Path, name: str, files: Mapping[str, bytes], *, replace: bool) -> Path:
+    """Write files into a new folder and move it to its name, so that nobody ever sees a part of it."""
+    place.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
+    try:
+        for file_name, data in files.items():
+            with (fresh / file_name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.chmod(0o755)
+        with _locked(place):
+            target = place / name
+            gone = None
+            if target.exists():
+                if not replace:
+                    raise NameTakenError(
+                        f"there is a model {name} in {place}: give another name with --as, or replace it with --force"
+                    )
+                gone = _aside(place, name)
+                target.rename(gone)
+            fresh.rename(target)
+        if gone is not None:
+            shutil.rmtree(gone)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target
+
+
+def _aside(place: Path, name: str) -> Path:
+    """Return a free name for a folder that is about to be removed."""
+    aside = Path(tempfile.mkdtemp(prefix=f".old-{name}-", dir=place))
+    aside.rmdir()
+    return aside
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Keep other writers of a folder of models out."""
+    with (place / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
