@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from recond_models.networks.unet import Unet
@@ -69,7 +69,7 @@ def normalise(images: Tensor) -> Normalised:
     deviation, mean = torch.std_mean(parts.flatten(2), dim=2, correction=1)
     deviation, mean = deviation[..., None, None], mean[..., None, None]
     channels = (parts - mean) / torch.where(deviation > 0, deviation, 1)
-    return Normalised(F.pad(channels, padding(*images.shape[-2:])), mean, deviation)
+    return Normalised(nnf.pad(channels, padding(*images.shape[-2:])), mean, deviation)
 
 
 def restore(channels: Tensor, normalised: Normalised, rows: int, columns: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 EPSILON = 1e-5
@@ -87,6 +87,7 @@ class Unet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, channels: int, pools: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.in_channels, self.out_channels, self.channels = in_channels, out_channels, channels
         widths = [channels << level for level in range(pools + 1)]
         self.down_sample_layers = nn.ModuleList(
             ConvBlock(before, after, dropout)
@@ -112,12 +113,12 @@ class Unet(nn.Module):
         Tensor
             Real (batch, out_channels, rows, columns).
         """
-        features = images
+        features: Tensor = images
         skips: list[Tensor] = []
         for block in self.down_sample_layers:
             features = block(features)
             skips.append(features)
-            features = F.avg_pool2d(features, kernel_size=2)
+            features = nnf.avg_pool2d(features, kernel_size=2)
         features = self.conv(features)
         for enlarge, block in zip(self.up_transpose_conv, self.up_conv, strict=True):
             skip = skips.pop()
@@ -125,6 +126,6 @@ class Unet(nn.Module):
             # Pooling dropped the last row or column of an odd size.
             missing = (0, skip.shape[-1] - features.shape[-1], 0, skip.shape[-2] - features.shape[-2])
             if any(missing):
-                features = F.pad(features, missing, mode="reflect")
+                features = nnf.pad(features, missing, mode="reflect")
             features = block(torch.cat([features, skip], dim=1))
         return features

@@ -1,0 +1,167 @@
+"""U-Nets compiled by OpenVINO for one size: its convolutions are faster than torch's, and normalisation is fused with what follows.
+
+The graph is built here node by node, so nothing is traced or exported. OpenVINO is optional.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recond_models.networks.engines import Engine, Precision
+from recond_models.networks.unet import EPSILON, SLOPE, ConvBlock, Enlarge, Unet
+
+if TYPE_CHECKING:
+    from openvino import Node
+
+
+class OpenVinoEngine:
+    """A U-Net for images of one size.
+
+    Parameters
+    ----------
+    unet
+        The network. Its weights are shared where the compiler does not lay them out anew.
+    size
+        (rows, columns) of the images.
+    precision
+        Of the convolutions and what lies between them.
+    threads
+        Threads to compute with.
+    """
+
+    def __init__(self, unet: Unet, size: tuple[int, int], precision: Precision, threads: int) -> None:
+        openvino, _ = _load()
+        self._compiled = openvino.Core().compile_model(
+            _Graph(unet, size).model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": "1",
+                "INFERENCE_NUM_THREADS": str(threads),
+                "ENABLE_CPU_PINNING": "NO",
+            },
+        )
+        self._request = self._compiled.create_infer_request()
+
+    def __call__(self, channels: Tensor) -> Tensor:
+        """Return float32 (batch, out_channels, rows, columns), one image after another."""
+        done = []
+        for image in torch.split(channels, 1):
+            values = image.contiguous().numpy()
+            output = self._request.infer({0: values}, share_inputs=True)[0]
+            done.append(torch.from_numpy(output))
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+    def release(self) -> None:
+        """Give the memory of the feature maps back until the next image."""
+        self._compiled.release_memory()
+
+
+class _Graph:
+    """The nodes of a U-Net."""
+
+    def __init__(self, unet: Unet, size: tuple[int, int]) -> None:
+        openvino, self._op = _load()
+        images = self._op.parameter([1, unet.in_channels, *size], np.float32)
+        self.model = openvino.Model([self._unet(images, unet)], [images])
+
+    def _unet(self, images: Node, unet: Unet) -> Node:
+        features, skips = images, []
+        for block in unet.down_sample_layers:
+            features = self._block(features, block)
+            skips.append(features)
+            features = self._op.avg_pool(
+                features, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=False, rounding_type="floor"
+            )
+        features = self._block(features, unet.conv)
+        for enlarge, block in zip(unet.up_transpose_conv, unet.up_conv, strict=True):
+            skip = skips.pop()
+            features = self._pad_to(self._enlarge(features, enlarge), skip)
+            features = self._op.concat([features, skip], axis=1)
+            if isinstance(block, nn.Sequential):
+                features = self._last(self._block(features, block[0]), block[1])
+            else:
+                features = self._block(features, block)
+        return features
+
+    def _block(self, features: Node, block: nn.Module) -> Node:
+        assert isinstance(block, ConvBlock)  # noqa: S101  (what a U-Net is made of)
+        for index in (0, 4):
+            features = self._activate(self._convolve(features, block.layers[index], padding=1))
+        return features
+
+    def _enlarge(self, features: Node, enlarge: nn.Module) -> Node:
+        assert isinstance(enlarge, Enlarge)  # noqa: S101
+        convolution = enlarge.layers[0]
+        assert isinstance(convolution, nn.ConvTranspose2d)  # noqa: S101
+        weight = self._constant(convolution.weight)
+        return self._activate(
+            self._op.convolution_backprop_data(
+                features, weight, strides=[2, 2], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
+            )
+        )
+
+    def _last(self, features: Node, convolution: nn.Module) -> Node:
+        assert isinstance(convolution, nn.Conv2d)  # noqa: S101
+        assert convolution.bias is not None  # noqa: S101
+        return self._op.add(
+            self._convolve(features, convolution, padding=0), self._constant(convolution.bias.view(1, -1, 1, 1))
+        )
+
+    def _convolve(self, features: Node, convolution: nn.Module, padding: int) -> Node:
+        assert isinstance(convolution, nn.Conv2d)  # noqa: S101
+        around = [padding, padding]
+        return self._op.convolution(features, self._constant(convolution.weight), [1, 1], around, around, [1, 1])
+
+    def _activate(self, features: Node) -> Node:
+        """Instance normalisation and leaky rectifier."""
+        axes = self._op.constant(np.array([2, 3], np.int64))
+        normalised = self._op.mvn(features, axes, normalize_variance=True, eps=EPSILON, eps_mode="inside_sqrt")
+        return self._op.prelu(normalised, self._op.constant(np.array([SLOPE], np.float32)))
+
+    def _pad_to(self, features: Node, skip: Node) -> Node:
+        """Repeat, mirrored, the row or column that pooling dropped."""
+        missing = [int(large) - int(small) for large, small in zip(skip.shape, features.shape, strict=True)]
+        missing[1] = 0
+        if not any(missing):
+            return features
+        none = self._op.constant(np.zeros(4, np.int64))
+        return self._op.pad(features, none, self._op.constant(np.array(missing, np.int64)), "reflect")
+
+    def _constant(self, weight: Tensor) -> Node:
+        return self._op.constant(weight.detach().contiguous().numpy())
+
+
+def compiler() -> type[OpenVinoEngine] | None:
+    """Return what compiles U-Nets, or None where OpenVINO is not installed."""
+    return OpenVinoEngine if importlib.util.find_spec("openvino") else None
+
+
+@functools.cache
+def _load() -> tuple[Any, Any]:
+    """Import OpenVINO and its set of operations.
+
+    Its converters of other formats report their import to a server on the internet. They are not needed here, and a service that
+    holds patients' data must not call out, so they are hidden while OpenVINO is imported.
+    """
+    converters = "openvino.tools.ovc"
+    hidden = converters not in sys.modules
+    if hidden:
+        sys.modules[converters] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino"), importlib.import_module("openvino.opset15")
+    finally:
+        if hidden:
+            del sys.modules[converters]
+
+
+_: type[Engine] = OpenVinoEngine
