@@ -23,10 +23,11 @@ from click.testing import CliRunner, Result
 
 from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
-from recond_client import cli, embedded
+from recond_client import embedded
 from recond_client.cli import main
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RetryLaterError
+from recond_client.late import LateGroup
 
 
 def recond(*arguments: object) -> Result:
@@ -253,7 +254,7 @@ def test_registered_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     found = entries(
         hello="greetings:hello", lost="recond_no_such_module.serve:serve", broken="greetings:no_command", models="a:b"
     )
-    monkeypatch.setattr(cli, "_entry_points", lambda: found)
+    monkeypatch.setattr(LateGroup, "_entry_points", lambda self: found)
     assert recond("hello").output == "hello\n"
     text = recond("--help").output
     assert text.count("\n  models ") == 1

@@ -99,7 +99,7 @@ class Call:
         self._writing = asyncio.Lock()
         self._findings = FindingList()
         self._model: registry.ModelInfo | None = None
-        self._asked_for = False
+        self._reason = ""
         self._residuals: dict[int, float | None] = {}
         self._images_sent = 0
         self._frames: int | None = None  # how many there are, once known
@@ -146,10 +146,10 @@ class Call:
                 reason="NO_SUCH_HEAD",
                 field="spec.heads",
             )
-        self._asked_for = bool(spec.model)
         if spec.model:
             try:
                 self._model = registry.find(spec.model, spec.model_version)
+                self._reason = f"{self._model.name} was asked for"
             except registry.UnknownModelError as error:
                 raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
 
@@ -253,21 +253,28 @@ class Call:
         )
         group.create_task(self._reconstruct(number, job, scan, ticket))
         if number == 0:
-            await self._announce(model, sampling, int(message.body["expected"]))
+            await self._announce(model, int(message.body["expected"]))
 
     def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
         """Return the model that was asked for, or choose one by the first frame."""
         if self._model is None:
-            self._model = registry.choose(sampling).info
+            choice = registry.choose(sampling)
+            self._model, self._reason = choice.info, choice.reason
+            if choice.passed_over:
+                self._findings.info("network-not-chosen", choice.passed_over)
+            if choice.assumed:
+                self._findings.info("anatomy-assumed", choice.assumed)
         try:
             registry.check(self._model, sampling)
         except registry.UnsuitableModelError as error:
             raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model") from error
+        outside = registry.outside_contract(self._model, sampling)
+        if outside:
+            self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")
         return self._model
 
-    async def _announce(self, model: registry.ModelInfo, sampling: Sampling, images: int) -> None:
-        reason = f"{model.name} was asked for" if self._asked_for else registry.choose(sampling).reason
-        plan = pb.Plan(model=model.name, version=model.version, reason=reason, images=images)
+    async def _announce(self, model: registry.ModelInfo, images: int) -> None:
+        plan = pb.Plan(model=model.name, version=model.version, reason=self._reason, images=images)
         await self._write(pb.ReconstructResponse(plan=plan))
 
     async def _reconstruct(self, number: int, job: FrameJob, scan: ScanProcess, ticket: Ticket) -> None:
@@ -283,6 +290,8 @@ class Call:
         self.stages["queue"] += outcome.queue_seconds
         self.stages["compute"] += outcome.compute_seconds
         self._residuals[number] = outcome.residual
+        for code, text in outcome.notes:
+            self._findings.warn(code, text)
         with outcome.image as image:
             body = {"number": number, "rows": layout.rows, "columns": layout.columns}
             await scan.send("image", body, [image.fd])

@@ -9,6 +9,9 @@ from typing import Protocol
 from recond_models.registry import ModelInfo
 from recond_service.transport import FrameLayout, SharedBlock
 
+Note = tuple[str, str]
+"""Code and message, as `recond_models.batch.Note`, which this side of the process boundary cannot import without torch."""
+
 
 class WorkerLostError(Exception):
     """The model server went away while it had the batch; the frames are unharmed and may run elsewhere or again."""
@@ -42,11 +45,14 @@ class BatchOutcome:
         ``||A x - y|| / ||y||`` of each frame, None where the model does not fit the samples.
     seconds
         Time that the model took.
+    notes
+        What the model noticed on each frame: (code, message). Empty if there is nothing on any frame.
     """
 
     images: tuple[SharedBlock, ...]
     residuals: tuple[float | None, ...]
     seconds: float
+    notes: tuple[tuple[Note, ...], ...] = ()
 
 
 class Backend(Protocol):

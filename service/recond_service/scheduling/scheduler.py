@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recond_models.registry import ModelInfo
-from recond_service.backends.backend import Backend, FrameInput, WorkerLostError
+from recond_service.backends.backend import Backend, FrameInput, Note, WorkerLostError
 from recond_service.transport import SharedBlock
 from recond_service.types import DeadlineExceededError, Priority, RecondError, UnavailableError
 
@@ -29,12 +29,15 @@ class FrameOutcome:
         ``||A x - y|| / ||y||``, or None.
     queue_seconds, compute_seconds
         Time in the queue and in the model.
+    notes
+        What the model noticed on the frame: (code, message).
     """
 
     image: SharedBlock
     residual: float | None
     queue_seconds: float
     compute_seconds: float
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -68,9 +71,10 @@ class FrameJob:
     order: tuple[float, ...] = field(default=())
 
     @property
-    def bucket(self) -> tuple[str, str, int, int]:
+    def bucket(self) -> tuple[str, str, str, int, int]:
         """Frames of one bucket can share a batch."""
-        return (self.model.name, self.model.version, self.frame.layout.rows, self.frame.layout.columns)
+        model, layout = self.model, self.frame.layout
+        return (model.name, model.version, model.weights_sha256, layout.rows, layout.columns)
 
 
 class Scheduler:
@@ -173,11 +177,12 @@ class Scheduler:
         else:
             share = outcome.seconds / len(batch)
             self._frame_seconds += _SMOOTHING * (share - self._frame_seconds)
-            for job, image, residual in zip(batch, outcome.images, outcome.residuals, strict=True):
+            notes = outcome.notes or ((),) * len(batch)
+            for job, image, residual, noticed in zip(batch, outcome.images, outcome.residuals, notes, strict=True):
                 if job.done.done():
                     image.close()
                 else:
-                    job.done.set_result(FrameOutcome(image, residual, started - job.submitted, share))
+                    job.done.set_result(FrameOutcome(image, residual, started - job.submitted, share, noticed))
 
     def _requeue(self, batch: list[FrameJob]) -> None:
         for job in batch:

@@ -30,6 +30,8 @@ class FrameLayout:
         Extent of the calibration block, 0 if there is none.
     calibration_apart
         The calibration has k-space of its own.
+    crop_rows, crop_columns
+        The middle of the image that will be shown, 0 where that is all of it.
     """
 
     coils: int
@@ -38,6 +40,8 @@ class FrameLayout:
     calibration_rows: int = 0
     calibration_columns: int = 0
     calibration_apart: bool = False
+    crop_rows: int = 0
+    crop_columns: int = 0
 
     @classmethod
     def of(cls, frame: Frame) -> FrameLayout:
@@ -45,7 +49,10 @@ class FrameLayout:
         coils, rows, columns = frame.kspace.shape
         apart = frame.calibration is not None
         calibration = frame.calibration_extent if frame.calibration is None else frame.calibration.shape[1:]
-        return cls(coils, rows, columns, calibration[0], calibration[1], apart)
+        shown = (min(frame.image_shape[0], rows), min(frame.image_shape[1], columns))
+        if frame.window is not None:
+            shown = (frame.window.rows, frame.window.columns)
+        return cls(coils, rows, columns, calibration[0], calibration[1], apart, *shown)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FrameLayout:
@@ -63,17 +70,26 @@ class FrameLayout:
             calibration_rows=int(data["calibration_rows"]),
             calibration_columns=int(data["calibration_columns"]),
             calibration_apart=bool(data["calibration_apart"]),
+            crop_rows=int(data["crop_rows"]),
+            crop_columns=int(data["crop_columns"]),
         )
         sizes = (layout.coils, layout.rows, layout.columns)
         block = (layout.calibration_rows, layout.calibration_columns)
         inside = layout.calibration_apart or (block[0] <= layout.rows and block[1] <= layout.columns)
-        if min(sizes) < 1 or min(block) < 0 or not inside:
+        shown = 0 <= layout.crop_rows <= layout.rows and 0 <= layout.crop_columns <= layout.columns
+        if min(sizes) < 1 or min(block) < 0 or not inside or not shown:
             raise ValueError(f"impossible frame layout {layout}")
         return layout
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for `from_json`."""
         return asdict(self)
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """(rows, columns) of the middle of the image that will be shown, None for all of it."""
+        shown = (self.crop_rows or self.rows, self.crop_columns or self.columns)
+        return None if shown == (self.rows, self.columns) else shown
 
     @property
     def kspace_bytes(self) -> int:

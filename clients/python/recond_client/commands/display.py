@@ -141,13 +141,13 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
 
 def print_models(models: Sequence[Model]) -> None:
     """Print a table of models."""
-    table = Table("name", "version", "kind", "origin", "ready", "calibration", "description", box=box.SIMPLE_HEAD)
+    narrow = [Column(title, no_wrap=True) for title in ("name", "version", "kind", "ready", "calibration")]
+    table = Table(*narrow, "description", box=box.SIMPLE_HEAD)
     for model in models:
         table.add_row(
             Text(model.name, style="bold"),
             model.version,
-            model.kind,
-            model.origin or "-",
+            f"{model.kind}, {model.origin}" if model.origin not in {"", "built-in"} else model.kind,
             "yes" if model.ready else "no",
             "needed" if model.needs_calibration else "-",
             Text(model.description),
@@ -157,15 +157,15 @@ def print_models(models: Sequence[Model]) -> None:
 
 def print_model(model: Model) -> None:
     """Print all about one model."""
-    table = Table(show_header=False, box=None)
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None)
     facts = asdict(model)
     contract = facts.pop("contract")
     for name, value in facts.items():
         table.add_row(Text(name.replace("_", " "), style="dim"), Text(_shown(value)))
     if contract is not None:
-        table.add_section()
-        for name, value in contract.items():
-            table.add_row(Text(f"made for: {name.replace('_', ' ')}", style="dim"), Text(_shown(value)))
+        stated = {name: _shown(value) for name, value in contract.items() if _shown(value) not in {"-", "no"}}
+        for name, value in (stated or {"data": "not stated"}).items():
+            table.add_row(Text(f"made for: {name.replace('_', ' ')}", style="dim"), Text(value))
     Console().print(table)
 
 

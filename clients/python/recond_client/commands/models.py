@@ -9,11 +9,19 @@ import click
 
 from recond_client.commands.connection import Connection, connection_options
 from recond_client.commands.display import print_json, print_model, print_models
+from recond_client.late import LateGroup
 
 
-@click.group()
+@click.group(
+    cls=LateGroup,
+    entry_group="recond.commands.models",
+    about={
+        "add": "Add trained weights in a file to the models of this machine.",
+        "remove": "Remove a model that was added on this machine.",
+    },
+)
 def models() -> None:
-    """Show which models a service has."""
+    """Show which models a service has; add and remove trained ones."""
 
 
 @models.command("list")

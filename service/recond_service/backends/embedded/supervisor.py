@@ -96,6 +96,7 @@ class EmbeddedBackend:
             "batch": number,
             "model": model.name,
             "version": model.version,
+            "weights_sha256": model.weights_sha256,
             "layouts": [frame.layout.to_json() for frame in frames],
         }
         try:
@@ -175,7 +176,9 @@ class EmbeddedBackend:
             elif message.op == "done":
                 images = tuple(message.take_block(size) for size in running.image_bytes)
                 body = message.body
-                running.done.set_result(BatchOutcome(images, tuple(body["residuals"]), float(body["seconds"])))
+                notes = tuple(tuple((str(code), str(text)) for code, text in frame) for frame in body["notes"])
+                outcome = BatchOutcome(images, tuple(body["residuals"]), float(body["seconds"]), notes)
+                running.done.set_result(outcome)
         finally:
             message.close_fds()
 

@@ -1,7 +1,7 @@
 """The process that computes. Started as ``python -P -m recond_service.backends.embedded.worker FD HEARTBEAT_SECONDS THREADS``.
 
-Messages in: ``run`` (model, version, layouts; one descriptor a frame). Messages out: ``ready``, ``beat``, ``done``
-(residuals, seconds; one descriptor an image), ``failed``.
+Messages in: ``run`` (model, version, hash of its weights, layouts; one descriptor a frame). Messages out: ``ready``, ``beat``,
+``done`` (residuals, notes, seconds; one descriptor an image), ``failed``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
+from recond_models.store.errors import StoreError
 from recond_service.transport import (
     BlockingChannel,
     ChannelClosedError,
@@ -30,9 +31,16 @@ from recond_service.transport import (
     die_with_parent,
     keep_freed_memory,
 )
-from recond_service.types import DefectError, RecondError
+from recond_service.types import (
+    DefectError,
+    ModelNotFoundError,
+    RecondError,
+    UnavailableError,
+    UnsupportedDataError,
+)
 
 _KEPT_BYTES = 1 << 30
+_MOST_ADDED = 4  # added models that stay in memory: one of the published size takes 120 MB
 
 
 class Worker:
@@ -52,14 +60,15 @@ class Worker:
         self._channel = channel
         self._heartbeat_seconds = heartbeat_seconds
         self._device = device
-        self._models: dict[tuple[str, str], registry.Reconstructor] = {}
+        self._models: dict[str, registry.Reconstructor] = {}
         self._memory = FreedMemory()
         self._begun = self._ended = 0
 
     def serve(self) -> None:
         """Serve until the supervisor closes the channel."""
         for info in registry.available():
-            self._model(info.name, info.version)
+            if info.origin != "added":
+                self._warm(info)
         self._channel.send("ready", {"device": self._device, "torch_threads": torch.get_num_threads()})
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         while True:
@@ -80,18 +89,44 @@ class Worker:
         except ChannelClosedError:
             return  # the main thread sees the same, and ends the process
 
-    def _model(self, name: str, version: str) -> registry.Reconstructor:
-        key = (name, version)
-        if key not in self._models:
-            self._models[key] = registry.load(name, version, device=self._device)
-        return self._models[key]
+    def _warm(self, info: registry.ModelInfo) -> None:
+        """Load a model that comes with recond. A damaged one must not keep the others from working."""
+        try:
+            self._model(info.name, info.version, info.weights_sha256)
+        except (ArithmeticError, RecondError, RuntimeError, TypeError, ValueError) as error:
+            print(f"recond: the model {info.name} is out of order: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _model(self, name: str, version: str, weights_sha256: str) -> registry.Reconstructor:
+        """Return a model, loaded at its first use; an older one of that name is forgotten, and the added one unused longest."""
+        model = self._models.pop(name, None)
+        if model is None or (model.info.version, model.info.weights_sha256) != (version, weights_sha256):
+            try:
+                model = registry.load(name, version, device=self._device)
+            except StoreError as error:
+                raise UnsupportedDataError(str(error), reason=error.reason, field="spec.model") from error
+            except registry.UnknownModelError as error:
+                raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
+        self._models[name] = model
+        added = [other for other, loaded in self._models.items() if loaded.info.origin == "added"]
+        for other in added[:-_MOST_ADDED]:
+            del self._models[other]
+        if model.info.weights_sha256 != weights_sha256:
+            raise UnavailableError(
+                f"{name} was replaced after this request began; send it again",
+                reason="MODEL_REPLACED",
+                retry_after=0.1,
+            )
+        return model
 
     def _run(self, message: Message) -> None:
         batch = message.body["batch"]
         try:
-            images, residuals, seconds = self._reconstruct(message)
+            images, answer = self._reconstruct(message)
         except RecondError as error:
             self._channel.send("failed", {"batch": batch, "error": error.to_json()})
+        except registry.UnsuitableModelError as error:
+            refusal = UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model")
+            self._channel.send("failed", {"batch": batch, "error": refusal.to_json()})
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
             # What a model can raise on a frame. The worker stays up: the next frame may be sound.
             failure = DefectError(
@@ -102,16 +137,15 @@ class Worker:
             text = "".join(traceback.format_exception(error))
             self._channel.send("failed", {"batch": batch, "error": failure.to_json(), "traceback": text})
         else:
-            body = {"batch": batch, "residuals": residuals, "seconds": seconds}
-            self._channel.send("done", body, [image.fd for image in images])
+            self._channel.send("done", {"batch": batch, **answer}, [image.fd for image in images])
             for image in images:
                 image.close()
         finally:
             message.close_fds()
 
-    def _reconstruct(self, message: Message) -> tuple[list[SharedBlock], list[float | None], float]:
+    def _reconstruct(self, message: Message) -> tuple[list[SharedBlock], dict[str, Any]]:
         body: dict[str, Any] = message.body
-        model = self._model(body["model"], body["version"])
+        model = self._model(body["model"], body["version"], body["weights_sha256"])
         layouts = [FrameLayout.from_json(layout) for layout in body["layouts"]]
         blocks = [message.take_block(layout.size) for layout in layouts]
         start = time.perf_counter()
@@ -119,6 +153,7 @@ class Worker:
             [layout.kspace(block) for layout, block in zip(layouts, blocks, strict=True)],
             [layout.mask(block) for layout, block in zip(layouts, blocks, strict=True)],
             [layout.calibration(block) for layout, block in zip(layouts, blocks, strict=True)],
+            [layout.crop for layout in layouts],
         )
         result = model.reconstruct(batch)
         images = result.images.numpy().astype(np.float32, copy=False)
@@ -129,7 +164,9 @@ class Worker:
                 f"{body['model']} made pixels that are not finite; report the request id to the administrator",
                 reason="MODEL_NOT_FINITE",
             )
-        return [self._shared(image) for image in images], residuals, seconds
+        notes = [[(note.code, note.message) for note in frame] for frame in result.notes]
+        answer = {"residuals": residuals, "notes": notes, "seconds": seconds}
+        return [self._shared(image) for image in images], answer
 
     @staticmethod
     def _shared(image: np.ndarray[Any, np.dtype[np.float32]]) -> SharedBlock:
