@@ -70,7 +70,7 @@ class Buckets:
                     target=self._compile,
                     args=(size, torch.get_num_threads(), self._compiler),
                     name="compile",
-                    daemon=True,
+                    daemon=False,  # ended in the middle of torch, a thread takes the process down with it
                 )
                 self._working[size] = thread
                 thread.start()
