@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,8 +13,17 @@ from recond_testing import Service, running
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 
 
+@pytest.fixture(scope="session", autouse=True)
+def added_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder of models in place of the one of whoever runs the tests, also for services that they start."""
+    folder = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "RECOND_MODELS_DIR", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(added_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service that most tests share."""
     with running(tmp_path_factory.mktemp("service") / "log", "--upload-idle-seconds", "5") as shared:
         yield shared

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,9 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from recond_models.store.errors import HashMismatchError, UnreadableFileError, UnsafeFileError, WeightsNotFiniteError
+from recond_models.store.pickles import foreign_names
 
 MOST_BYTES: Final = 2 << 30
 """Largest file of weights, and most bytes of weights in float32."""
@@ -121,9 +120,10 @@ def as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     bad = {name: count for name, count in bad.items() if count}
     if bad:
         name, count = next(iter(bad.items()))
+        others = f", and some of {len(bad) - 1} other tensors," if len(bad) > 1 else ""
         raise WeightsNotFiniteError(
-            f"{count} of {converted[name].numel()} weights of {name} are NaN or infinite (as are some of {len(bad) - 1} other "
-            "tensors): the training diverged or the file is damaged; take an earlier checkpoint, or get the file again"
+            f"{count} of {converted[name].numel()} weights of {name}{others} are NaN or infinite: the training diverged or the "
+            "file is damaged; take an earlier checkpoint, or get the file again"
         )
     return converted
 
@@ -158,36 +158,25 @@ def _read_pickle(path: Path, *, is_zip: bool) -> object:
     """Return what `torch.save` wrote, if it is made of tensors and plain containers only."""
     if is_zip:
         _check_archive(path)
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about the file shows in the errors below
-            _refuse_code(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        text = str(error)
-        if "GLOBAL" in text or "operand" in text or "opcode" in text:
-            found = re.search(r"GLOBAL ([\w.]+)", text)
-            raise _unsafe(path, [found[1]] if found else []) from error
+    except Exception as error:  # the readers of torch raise whatever a damaged file makes them trip over
+        names = foreign_names(path, is_zip=is_zip)
+        if names:
+            raise _unsafe(path, names) from error
+        said = (
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            if str(error).strip()
+            else type(error).__name__
+        )
+        if isinstance(error, pickle.UnpicklingError):
+            said = "torch refuses its instructions"
         raise UnreadableFileError(
-            f"{path} is no file of weights that torch can read ({text.splitlines()[-1]})"
+            f"{path} is neither a safetensors file nor weights that torch.save({{name: tensor}}, PATH) wrote, or it is damaged "
+            f"({said[:200]}): get it again"
         ) from error
-    except Exception as error:  # the readers of torch and pickle raise whatever a damaged file makes them trip over
-        raise UnreadableFileError(
-            f"{path} is neither a safetensors file nor one that torch.save wrote, or it is damaged "
-            f"({type(error).__name__}: {error}): get it again"
-        ) from error
-
-
-def _refuse_code(path: Path) -> None:
-    """Raise UnsafeFileError for an archive whose pickle names anything but tensors and plain containers."""
-    try:
-        names = get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # noqa: BLE001 - damaged in some way; reading it says how
-        return
-    if names:
-        raise _unsafe(path, names)
 
 
 def _unsafe(path: Path, names: list[str]) -> UnsafeFileError:
