@@ -121,12 +121,15 @@ class Contract:
         try:
             calibration_rows, calibration_columns = data["calibration"]
             return cls(
-                tuple(data["patterns"]),
-                *(_range(data[name]) for name in ("acceleration", "coils", "rows", "columns")),
-                (int(calibration_rows), int(calibration_columns)),
-                _of_type(data["requires_calibration"], bool),
-                _of_type(data["anatomy"], str),
-                _of_type(data["contrast"], str),
+                patterns=tuple(data["patterns"]),
+                acceleration=_range(data["acceleration"]),
+                coils=_range(data["coils"]),
+                rows=_range(data["rows"]),
+                columns=_range(data["columns"]),
+                calibration=(int(calibration_rows), int(calibration_columns)),
+                requires_calibration=_of_type(data["requires_calibration"], bool),
+                anatomy=_of_type(data["anatomy"], str),
+                contrast=_of_type(data["contrast"], str),
             )
         except TypeError as error:
             raise ValueError(f"a field of the contract has another type than it should: {error}") from error

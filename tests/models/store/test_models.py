@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import threading
 
 import pytest
@@ -38,6 +37,10 @@ CONTRACT = Contract(
 SAMPLING = Sampling(8, 80, 64, 4.0, "uniform", 4, (80, 16))
 
 
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def ship(place, name="unrolled-brain", contract=CONTRACT):
     """Write a model as those are written that come with recond."""
     described = Description(name, "1", "A network.", "Somebody 2020", "Apache-2.0", "trained", "# Card\n")
@@ -50,8 +53,8 @@ def test_add_writes_a_whole_model(tmp_path, models):
     added = add_model(Wish(path, version="3", contract=Contract(anatomy="knee"), licence="MIT"), steps.append)
     folder = models / "knee-leaderboard"
     assert added.packaged.folder == folder
-    assert sorted(os.listdir(folder)) == ["card.md", "golden.safetensors", "manifest.json", "weights.safetensors"]
-    assert [name for name in os.listdir(models) if not name.startswith(".lock")] == ["knee-leaderboard"]
+    assert listed(folder) == ["card.md", "golden.safetensors", "manifest.json", "weights.safetensors"]
+    assert listed(models) == [".lock", "knee-leaderboard"]
     manifest = Manifest.read(folder)
     assert manifest == added.packaged.manifest
     assert manifest.architecture == VARNET
@@ -104,7 +107,7 @@ def test_lists_change_with_the_folders(tmp_path, models):
     assert registry.find("a").weights_sha256 != first.weights_sha256
     remove_model(models, "a")
     assert [info.name for info in registry.available()] == [*classical, "c", "b"]
-    assert sorted(os.listdir(models)) == [".lock", "b"]
+    assert listed(models) == [".lock", "b"]
 
 
 def test_a_broken_manifest_is_left_out_with_a_warning(tmp_path, models, caplog):
@@ -227,7 +230,7 @@ def test_several_writers_at_once(tmp_path, models):
     for thread in threads:
         thread.join()
     assert len(refused) == 3
-    assert sorted(os.listdir(models)) == [".lock", "mine"]
+    assert listed(models) == [".lock", "mine"]
     registry.load("mine")
 
 
