@@ -13,6 +13,7 @@ from recond_models.store import folders
 from recond_models.store.contract import Contract, Range
 from recond_models.store.errors import StoreError, UnsafeNameError
 from recond_models.store.manifest import check_name
+from recond_models.store.place import remove_model
 
 if TYPE_CHECKING:
     from recond_models.store.add import Added
@@ -79,8 +80,12 @@ def add(
     FILE is a bare state dict (.pt, .pth), a Lightning checkpoint (.ckpt) or a safetensors file of a network with fastMRI's names.
     What the options say about the training becomes the model's contract: data outside it are reconstructed with a warning.
     """
-    from recond_models.store.add import Wish, add_model  # noqa: PLC0415 - loads torch
-
+    try:
+        from recond_models.store.add import Wish, add_model  # noqa: PLC0415 - loads torch
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"'recond models add' needs the module {error.name!r}, which is not installed: pip install 'recond[server]'"
+        ) from error
     contract = Contract(patterns, acceleration, coils, anatomy=anatomy, contrast=contrast)
     wish = Wish(file, name, version, sha256, force, contract, licence)
     console = Console(stderr=True)
@@ -102,8 +107,6 @@ def add(
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove the model NAME, which was added on this machine."""
-    from recond_models.store.package import remove_model  # noqa: PLC0415 - loads torch
-
     try:
         check_name(name)
         remove_model(folders.models_folder(), name)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +18,9 @@ from recond_models.networks.families import of_architecture
 from recond_models.registry import ModelInfo, Reconstructor, info_of
 from recond_models.store import golden
 from recond_models.store.contract import Contract
-from recond_models.store.errors import GoldenMismatchError, NameTakenError, StoreError, WrongKeysError
+from recond_models.store.errors import GoldenMismatchError, StoreError, WrongKeysError
 from recond_models.store.manifest import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, Precision
+from recond_models.store.place import put_model
 from recond_models.store.weights import as_float32
 
 _EMPTY_SHA256 = "0" * 64
@@ -138,7 +134,7 @@ def write_model(
         MANIFEST_FILE: manifest.to_json().encode(),
     }
     try:
-        folder = _put(place, manifest.name, files, replace=replace)
+        folder = put_model(place, manifest.name, files, replace=replace)
     except OSError as error:
         raise StoreError(
             f"the model cannot be written to {place}: {error.strerror}; make room or give another folder in RECOND_MODELS_DIR"
@@ -166,27 +162,6 @@ def make_ready(
     return family.reconstructor(info, network.eval(), device, precision)
 
 
-def remove_model(place: Path, name: str) -> None:
-    """Remove a model.
-
-    Parameters
-    ----------
-    place
-        Folder of models.
-    name
-        Its name, which has been checked.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is none of that name.
-    """
-    with _locked(place):
-        gone = _aside(place, name)
-        (place / name).rename(gone)
-    shutil.rmtree(gone)
-
-
 def _first_runs(batch: PackedBatch, model: Reconstructor) -> tuple[bool, bytes, float]:
     """Return whether the model fits the samples, its golden pair, and what its second run took, seconds."""
     try:
@@ -201,47 +176,3 @@ def _first_runs(batch: PackedBatch, model: Reconstructor) -> tuple[bool, bytes, 
             "recond cannot run such a network"
         ) from error
     return fits_samples, pair, time.perf_counter() - begun
-
-
-def _put(place: Path, name: str, files: Mapping[str, bytes], *, replace: bool) -> Path:
-    """Write files into a new folder and move it to its name, so that nobody ever sees a part of it."""
-    place.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=place))
-    try:
-        for file_name, data in files.items():
-            with (fresh / file_name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        fresh.chmod(0o755)
-        with _locked(place):
-            target = place / name
-            gone = None
-            if target.exists():
-                if not replace:
-                    raise NameTakenError(
-                        f"there is a model {name} in {place}: give another name with --as, or replace it with --force"
-                    )
-                gone = _aside(place, name)
-                target.rename(gone)
-            fresh.rename(target)
-        if gone is not None:
-            shutil.rmtree(gone)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return target
-
-
-def _aside(place: Path, name: str) -> Path:
-    """Return a free name for a folder that is about to be removed."""
-    aside = Path(tempfile.mkdtemp(prefix=f".old-{name}-", dir=place))
-    aside.rmdir()
-    return aside
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Keep other writers of a folder of models out."""
-    with (place / ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -29,7 +29,8 @@ from recond_models.store.errors import (
     WeightsNotFiniteError,
 )
 from recond_models.store.manifest import Manifest
-from recond_models.store.package import Description, remove_model, write_model
+from recond_models.store.package import Description, write_model
+from recond_models.store.place import remove_model
 
 CONTRACT = Contract(
     ("uniform", "irregular"), (2.0, 8.0), (2, 16), calibration=(8, 8), requires_calibration=True, anatomy="brain"
