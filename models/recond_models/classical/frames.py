@@ -17,6 +17,7 @@ import torch
 from recond_models.batch import PackedBatch
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 def split(batch: PackedBatch) -> list[PackedBatch]:
@@ -34,8 +35,8 @@ def split(batch: PackedBatch) -> list[PackedBatch]:
     ]
 
 
-def each(work: Callable[[PackedBatch], T], batches: Sequence[PackedBatch]) -> list[T]:
-    """Do the same work for several batches, at most as many at a time as torch has threads here.
+def each(work: Callable[[Item], T], batches: Sequence[Item]) -> list[T]:
+    """Do the same work for several batches, or parts of one, at most as many at a time as torch has threads here.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def each(work: Callable[[PackedBatch], T], batches: Sequence[PackedBatch]) -> li
     threads = torch.get_num_threads()
     workers = min(threads, len(batches))
 
-    def run(batch: PackedBatch) -> T:
+    def run(batch: Item) -> T:
         with torch.inference_mode():
             return work(batch)
 

@@ -65,6 +65,7 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
     """
     combined = encoding.combine()
     learned = apply(engines[0], combined)
+    engines[0].release()
     if len(engines) == 1:
         return encoding.magnitude(learned, learned.new_zeros(learned.shape))
     power = encoding.power()
@@ -76,6 +77,7 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
         if difference is not None:
             image += encoding.normal(difference)
         learned = apply(engine, image)
+        engine.release()
         step = weight * weakened
         difference = step if difference is None else difference + step
         weakened = weakened - step + learned

@@ -21,6 +21,10 @@ class Engine(Protocol):
         """Return float32 (batch, out_channels, rows, columns) for float32 (batch, in_channels, rows, columns)."""
         ...
 
+    def release(self) -> None:
+        """Give the memory of the feature maps back until the next image: another network of the model needs it first."""
+        ...
+
 
 class PlainEngine:
     """The network as torch runs it: on a CPU one image at a time, which stays in its cache, on a GPU all together.
@@ -46,6 +50,9 @@ class PlainEngine:
         with self._arithmetic():
             done = [self._run(image) for image in images]
         return done[0] if len(done) == 1 else torch.cat(done)
+
+    def release(self) -> None:
+        """Do nothing: torch gives the memory back after every image."""
 
     def _run(self, image: Tensor) -> Tensor:
         output: Tensor = self.unet(image.contiguous(memory_format=torch.channels_last))

@@ -7,7 +7,6 @@ sensitivities once and cancel everywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from recond_kernels import coils
 from recond_kernels.coils import CoilLayout
+from recond_models.classical import frames
 
 _BLOCK_BYTES = 1 << 19
-"""Coil images of so many bytes are worked on at a time on a CPU: they stay in the cache of its cores."""
+"""Coil images of so many bytes are worked on at a time by a core of a CPU: they stay in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +41,32 @@ class RowBlocks:
     def combine(self) -> Tensor:
         """Return complex64 (1, rows, columns): the zero-filled image, combined with the conjugate sensitivities."""
         image = torch.empty_like(self.zero_filled[:, 0])
-        for block in self._blocks():
+
+        def work(block: slice) -> None:
             image[block] = torch.linalg.vecdot(self.sensitivities[block], self.zero_filled[block], dim=1)
+
+        frames.each(work, self._blocks())
         return image[None]
 
     def power(self) -> Tensor:
         """Return float32 (1, rows, columns): the sum of the squared sensitivities."""
         total = self.lines.new_empty(self.zero_filled[:, 0].shape)
-        for block in self._blocks():
+
+        def work(block: slice) -> None:
             total[block] = torch.view_as_real(self.sensitivities[block]).square().sum(dim=(1, -1))
+
+        frames.each(work, self._blocks())
         return total[None]
 
     def normal(self, images: Tensor) -> Tensor:
         """Return complex64 (1, rows, columns): the image expanded to coils, sampled, and combined again."""
         result = torch.empty_like(images)
-        for block in self._blocks():
+
+        def work(block: slice) -> None:
             sampled = self._sampled(images[0, block], block)
             result[0, block] = torch.linalg.vecdot(self.sensitivities[block], sampled, dim=1)
+
+        frames.each(work, self._blocks())
         return result
 
     def magnitude(self, removed: Tensor, sampled: Tensor) -> Tensor:
@@ -74,11 +83,14 @@ class RowBlocks:
             float32 (1, rows, columns).
         """
         result = self.lines.new_empty(removed.shape)
-        for block in self._blocks():
+
+        def work(block: slice) -> None:
             coil_images = self._sampled(sampled[0, block], block)
             coil_images += self.zero_filled[block]
             coil_images -= removed[0, block, None] * self.sensitivities[block]
             result[0, block] = torch.view_as_real(coil_images).square().sum(dim=(1, -1)).sqrt()
+
+        frames.each(work, self._blocks())
         return result
 
     def _sampled(self, image: Tensor, block: slice) -> Tensor:
@@ -88,11 +100,14 @@ class RowBlocks:
         images: Tensor = torch.fft.ifft(hybrid, norm="ortho")
         return images
 
-    def _blocks(self) -> Iterator[slice]:
-        rows, count, columns = self.zero_filled.shape
-        step = max(1, _BLOCK_BYTES // (8 * count * columns))
-        for start in range(0, rows, step):
-            yield slice(start, min(rows, start + step))
+    def _blocks(self) -> list[slice]:
+        return blocks(*self.zero_filled.shape)
+
+
+def blocks(rows: int, coils_of_frame: int, columns: int) -> list[slice]:
+    """Cut the rows of complex64 (rows, coils, columns) into parts that fit into the cache of a core."""
+    step = max(1, _BLOCK_BYTES // (8 * coils_of_frame * columns))
+    return [slice(start, min(rows, start + step)) for start in range(0, rows, step)]
 
 
 @dataclass(frozen=True, slots=True)

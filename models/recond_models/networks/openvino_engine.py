@@ -21,6 +21,9 @@ from recond_models.networks.unet import EPSILON, SLOPE, ConvBlock, Enlarge, Unet
 if TYPE_CHECKING:
     from openvino import Node
 
+_TILE = 24
+"""Most rows and columns of the tiles that are averaged first."""
+
 
 class OpenVinoEngine:
     """A U-Net for images of one size.
@@ -40,7 +43,7 @@ class OpenVinoEngine:
     def __init__(self, unet: Unet, size: tuple[int, int], precision: Precision, threads: int) -> None:
         openvino, _ = _load()
         self._compiled = openvino.Core().compile_model(
-            _Graph(unet, size).model,
+            _Graph(unet, size, precision).model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
@@ -69,8 +72,9 @@ class OpenVinoEngine:
 class _Graph:
     """The nodes of a U-Net."""
 
-    def __init__(self, unet: Unet, size: tuple[int, int]) -> None:
+    def __init__(self, unet: Unet, size: tuple[int, int], precision: Precision) -> None:
         openvino, self._op = _load()
+        self._precision = precision
         images = self._op.parameter([1, unet.in_channels, *size], np.float32)
         self.model = openvino.Model([self._unet(images, unet)], [images])
 
@@ -124,9 +128,26 @@ class _Graph:
 
     def _activate(self, features: Node) -> Node:
         """Instance normalisation and leaky rectifier."""
-        axes = self._op.constant(np.array([2, 3], np.int64))
-        normalised = self._op.mvn(features, axes, normalize_variance=True, eps=EPSILON, eps_mode="inside_sqrt")
-        return self._op.prelu(normalised, self._op.constant(np.array([SLOPE], np.float32)))
+        slope = self._op.constant(np.array([SLOPE], np.float32))
+        if self._precision == "bfloat16":
+            # Its sums are float32 whatever the precision of the network.
+            axes = self._op.constant(np.array([2, 3], np.int64))
+            normalised = self._op.mvn(features, axes, normalize_variance=True, eps=EPSILON, eps_mode="inside_sqrt")
+            return self._op.prelu(normalised, slope)
+        centred = self._op.subtract(features, self._mean(features))
+        variance = self._mean(self._op.multiply(centred, centred))
+        deviation = self._op.sqrt(self._op.add(variance, self._op.constant(np.float32(EPSILON))))
+        factor = self._op.divide(self._op.constant(np.float32(1)), deviation)
+        return self._op.prelu(self._op.multiply(centred, factor), slope)
+
+    def _mean(self, features: Node) -> Node:
+        """Average every feature map, over small tiles first: one long sum, as in OpenVINO's own normalisation, loses two digits."""
+        tile = [
+            next(size for size in range(min(_TILE, extent), 0, -1) if extent % size == 0)
+            for extent in features.shape[2:]
+        ]
+        tiles = self._op.avg_pool(features, tile, [0, 0], [0, 0], tile, exclude_pad=False, rounding_type="floor")
+        return self._op.reduce_mean(tiles, self._op.constant(np.array([2, 3], np.int64)), keep_dims=True)
 
     def _pad_to(self, features: Node, skip: Node) -> Node:
         """Repeat, mirrored, the row or column that pooling dropped."""

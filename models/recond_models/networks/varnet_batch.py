@@ -90,6 +90,7 @@ def _sensitivities(hybrid: Tensor, lines: Tensor, layout: CoilLayout, engine: En
     for part, spectrum, wanted in zip(*(torch.split(each, _COILS) for each in (maps, hybrid, lines)), strict=True):
         images = torch.fft.ifft(torch.where(wanted[:, None], spectrum, 0), norm="ortho").mul_(back)
         part.copy_(cascades.apply(engine, images))
+    engine.release()
     total = coils.root_sum_of_squares(maps, layout)
     factors = ramp(rows, columns, hybrid.dtype, hybrid.device) / torch.where(total > 0, total, 1)
     return maps.mul_(factors[layout.owners(hybrid.device)])

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from recond_kernels.fourier import ramp
+from recond_models.classical import frames
 from recond_models.networks import cascades
 from recond_models.networks.engines import Engine
-from recond_models.networks.hybrid import RowBlocks
+from recond_models.networks.hybrid import RowBlocks, blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,11 @@ class HybridFrame:
         rows, width = self.size
         images = self.samples.new_zeros(rows, self.samples.shape[0], width)
         images[:, :, self.columns] = self.samples.permute(1, 0, 2)
-        for coil_images in torch.split(images, max(1, rows // 16)):
-            coil_images.copy_(torch.fft.ifft(coil_images, norm="ortho"))
+
+        def work(block: slice) -> None:
+            images[block] = torch.fft.ifft(images[block], norm="ortho")
+
+        frames.each(work, blocks(*images.shape))
         return images
 
     def coil_image(self, coil: int, start: int, stop: int) -> Tensor:
@@ -91,10 +95,14 @@ def sensitivities(calibration: HybridFrame, start: int, stop: int, engine: Engin
     maps = calibration.samples.new_empty(rows, count, width)
     for coil in range(count):
         maps[:, coil] = cascades.apply(engine, calibration.coil_image(coil, start, stop))[0]
+    engine.release()
     wave = ramp(rows, width, maps.dtype, maps.device)
-    for block, factors in zip(torch.split(maps, 16), torch.split(wave, 16), strict=True):
-        total = torch.view_as_real(block).square().sum(dim=(1, -1)).sqrt()
-        block.mul_((factors / torch.where(total > 0, total, 1))[:, None])
+
+    def work(block: slice) -> None:
+        total = torch.view_as_real(maps[block]).square().sum(dim=(1, -1)).sqrt()
+        maps[block] *= (wave[block] / torch.where(total > 0, total, 1))[:, None]
+
+    frames.each(work, blocks(*maps.shape))
     return maps
 
 
