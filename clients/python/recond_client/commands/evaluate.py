@@ -24,8 +24,8 @@ from recond_client.evaluation.summary import Group, Mean, summarise
 from recond_client.evaluation.volumes import find_volumes
 from recond_client.spec import parse_undersampling
 
+_WIDEST = 200  # of a table, characters; it goes beyond the terminal rather than lose figures
 _MASKS = ("own", "random", "equispaced", "equispaced_fraction")
-_RESULTS = "recond-evaluation.jsonl"
 _CENTER_TIMES_ACCELERATION = 0.32  # fastMRI keeps 8 percent at 4-fold and 4 percent at 8-fold
 
 
@@ -64,7 +64,9 @@ _CENTER_TIMES_ACCELERATION = 0.32  # fastMRI keeps 8 percent at 4-fold and 4 per
 @click.option("--only-acceleration", type=float, help="Only files whose attribute 'acceleration' is this.")
 @click.option("--first", type=click.IntRange(min=1), help="Only so many files, in the order of their names.")
 @click.option(
-    "--results", type=click.Path(path_type=Path, dir_okay=False), help=f"File of scores. Default: FOLDER/{_RESULTS}."
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of scores. Default: the name of FOLDER with -scores.jsonl, in the current folder.",
 )
 @click.option(
     "--save",
@@ -106,7 +108,7 @@ def evaluate(
     volumes = volumes[:first]
     if not volumes:
         raise _nothing(folder, left_out)
-    scores = ScoreFile(results or folder / _RESULTS)
+    scores = ScoreFile(results or Path(f"{folder.resolve().name}-scores.jsonl"))
     done: list[Score] = []
     failed: list[Failure] = []
     with Connection(server, ca, certificate, key).open() as client:
@@ -204,7 +206,8 @@ def _print(groups: list[Group], failed: list[Failure], left_out: list[str]) -> N
                 f"{group.seconds_per_slice:.3f}",
             )
         table.caption = "mean over n volumes, \u00b1 2 standard deviations"
-        console.print(table)
+        width = max(console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
+        Console(width=width).print(table)
     for text in left_out:
         console.print(Text(f"left out: {text}", style="dim"))
     reasons: dict[tuple[str, str, str], list[str]] = {}

@@ -74,7 +74,7 @@ class ScoreFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._scores: dict[str, Score] = {}
-        self._torn = False
+        self._torn_from: int | None = None
         if path.exists():
             self._read()
 
@@ -92,32 +92,31 @@ class ScoreFile:
         """
         line = json.dumps({"format": _FORMAT, **asdict(score)}, ensure_ascii=False)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}\n" if self._torn else f"{line}\n")
+            with self._path.open("ab") as file:
+                if self._torn_from is not None:
+                    file.truncate(self._torn_from)
+                file.write(f"{line}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             msg = f"{self._path} cannot be written ({error.strerror}): name another file with --results"
             raise InputError(msg, reason="RESULTS_UNWRITABLE", field="--results") from error
-        self._torn = False
+        self._torn_from = None
         self._scores[score.key] = score
 
     def _read(self) -> None:
         try:
-            text = self._path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"{self._path} cannot be read ({error}): name another file with --results"
+            data = self._path.read_bytes()
+        except OSError as error:
+            msg = f"{self._path} cannot be read ({error.strerror}): name another file with --results"
             raise InputError(msg, reason="RESULTS_UNREADABLE", field="--results") from error
-        lines = text.splitlines()
-        self._torn = bool(text) and not text.endswith("\n")
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            self._torn_from = whole  # the program ended while it wrote this line
+        for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 score = _score_of(json.loads(line))
             except (TypeError, ValueError, KeyError) as error:
-                if number == len(lines) and self._torn:
-                    continue  # the program ended while it wrote this line
                 msg = f"line {number} of {self._path} is no score ({error}): name another file with --results, or remove this one"
                 raise InputError(msg, reason="RESULTS_UNREADABLE", field="--results") from error
             self._scores[score.key] = score
