@@ -9,8 +9,15 @@ import pytest
 
 from recond_models import registry
 from recond_models.sampling import Sampling
+from recond_models.store import folders
 
 SAMPLING = Sampling(8, 256, 256, 3.1, "uniform", 4, (256, 24))
+
+
+@pytest.fixture(autouse=True)
+def classical_only(tmp_path, monkeypatch):
+    """The networks that come with recond have tests of their own."""
+    monkeypatch.setattr(folders, "SHIPPED", tmp_path)
 
 
 def vary(**changes):
