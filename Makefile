@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak proto interop-venv clean
+.PHONY: help setup demo test lint format bench soak training-data proto interop-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
@@ -18,6 +18,7 @@ help:
 	@echo "make format  put the style right"
 	@echo "make bench   overhead and memory of the service"
 	@echo "make soak    memory of the service over 2,000 reconstructions"
+	@echo "make training-data  fetch the heads that training data are simulated from"
 	@echo "make interop-venv  pulserver, a virtual scanner that tests compare with, in an environment of its own"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
@@ -67,6 +68,9 @@ bench: $(VENV)/.head
 
 soak: $(VENV)/.ready
 	PYTHONPATH=tests/support $(BIN)/python bench/soak.py --json $(OUT)/soak.json $(ARGS)
+
+training-data: $(VENV)/.head
+	$(BIN)/python -m recond_models.training.packages $(OUT)/volumes $(ARGS)
 
 proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto

@@ -1,0 +1,1 @@
+"""Training of recond's own networks on simulated k-space."""

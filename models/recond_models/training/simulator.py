@@ -1,0 +1,268 @@
+"""Undersampled k-space of heads with its truth, simulated on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_models.training import arrays, contrast, details, planes
+from recond_models.training.fields import smooth_field, to_images, to_kspace, upsample
+from recond_models.training.patterns import SamplingPattern, draw_pattern
+from recond_models.training.volumes import Volume
+
+_COARSE = 18
+_COMPRESSION_GRID = 48
+_TRIES = 6
+_LEAST_HEAD = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationSettings:
+    """What is drawn.
+
+    Parameters
+    ----------
+    max_coils
+        More coils than this are compressed to as many virtual ones.
+    coils
+        Numbers of physical coils, equally likely; repeat one to make it likelier.
+    sizes
+        Smallest and largest matrix side where no shape is asked for.
+    accelerations
+        Smallest and largest acceleration.
+    noise
+        Smallest and largest standard deviation of real and imaginary part of the noise of a coil, as a fraction of the bright
+        pixels.
+    """
+
+    max_coils: int = 8
+    coils: tuple[int, ...] = (1, 2, 4, 4, 6, 8, 8, 8, 12, 12, 16, 16, 20, 24, 32)
+    sizes: tuple[int, int] = (96, 384)
+    accelerations: tuple[float, float] = (2.0, 12.0)
+    noise: tuple[float, float] = (5e-4, 5e-2)
+
+    def __post_init__(self) -> None:
+        if self.max_coils < 1 or not self.coils or min(self.coils) < 1:
+            raise ValueError(f"coils and max_coils are at least 1, got {self.coils} and {self.max_coils}")
+        if not 32 <= self.sizes[0] <= self.sizes[1]:
+            raise ValueError(f"sizes go from at least 32 upwards, got {self.sizes}")
+        if not 1 <= self.accelerations[0] <= self.accelerations[1]:
+            raise ValueError(f"accelerations go from at least 1 upwards, got {self.accelerations}")
+        if not 0 <= self.noise[0] <= self.noise[1]:
+            raise ValueError(f"noise goes from at least 0 upwards, got {self.noise}")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDescription:
+    """How a sample came about.
+
+    Parameters
+    ----------
+    subject, view, contrast
+        Whose head, cut how, weighted how.
+    pattern, acceleration
+        Sampling pattern, and positions over measured positions.
+    coils
+        Physical coils, before compression.
+    seed
+        Draws the sample again.
+    """
+
+    subject: str
+    view: str
+    contrast: str
+    pattern: str
+    acceleration: float
+    coils: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """One slice.
+
+    Scaled so that the 99th percentile of the root sum of squares of `coil_images` is 1. Centred orthonormal DFT.
+
+    Parameters
+    ----------
+    kspace
+        complex64 (coils, rows, columns), with noise, zero where nothing was measured.
+    mask
+        bool (rows, columns).
+    calibration
+        complex64 (coils, calibration rows, calibration columns): the block around ``n // 2``, with the same noise.
+    coil_images
+        complex64 (coils, rows, columns): fully sampled and without noise, in the same coils.
+    noise_level
+        Standard deviation of real and imaginary part of the noise of a coil in k-space.
+    description
+        How it came about.
+    """
+
+    kspace: NDArray[np.complex64]
+    mask: NDArray[np.bool_]
+    calibration: NDArray[np.complex64]
+    coil_images: NDArray[np.complex64]
+    noise_level: float
+    description: SampleDescription
+
+
+class Simulator:
+    """Draws samples. Holds no state that changes: safe in threads and processes.
+
+    Parameters
+    ----------
+    volumes
+        Heads to cut slices from.
+    settings
+        What is drawn.
+
+    Raises
+    ------
+    ValueError
+        There are no volumes.
+    """
+
+    def __init__(self, volumes: Sequence[Volume], settings: SimulationSettings | None = None) -> None:
+        if not volumes:
+            raise ValueError("a simulator needs at least one volume: `make training-data` fetches them")
+        self._volumes = tuple(volumes)
+        self._settings = settings or SimulationSettings()
+        self._extents = [planes.extent(volume) for volume in self._volumes]
+
+    def sample(self, seed: int, shape: tuple[int, int] | None = None) -> TrainingSample:
+        """Draw a sample.
+
+        Parameters
+        ----------
+        seed
+            Not negative; the same seed and shape give the same sample.
+        shape
+            Rows and columns; drawn if None.
+
+        Returns
+        -------
+        TrainingSample
+            The sample.
+
+        Raises
+        ------
+        ValueError
+            A side is shorter than 32.
+        """
+        generator = np.random.default_rng(seed)
+        settings = self._settings
+        if shape is None:
+            low, high = np.log(settings.sizes)
+            rows, columns = np.exp(generator.uniform(low, high, 2)).round().astype(int)
+            shape = (int(rows), int(columns))
+        if min(shape) < 32:
+            raise ValueError(f"slices need at least 32 rows and columns, got {shape}")
+        magnitude, plane, subject, name = self._slice(generator, shape)
+        image = details.phase(generator, magnitude)
+        coils = int(generator.choice(settings.coils))
+        grid = plane.points(shape, np.linspace(0, shape[0] - 1, _COARSE), np.linspace(0, shape[1] - 1, _COARSE))
+        fields = arrays.receive_fields(generator, coils, grid)
+        pattern = draw_pattern(generator, shape, settings.accelerations)
+        noise = float(np.exp(generator.uniform(*np.log(np.maximum(settings.noise, 1e-12)))))
+        if settings.noise[1] == 0:
+            noise = 0.0
+        brightness = _brightness(magnitude, fields)
+        if coils > settings.max_coils:
+            fields = _compress(generator, image / np.float32(brightness), fields, noise, settings.max_coils)
+        coil_images = image * upsample(fields, shape)
+        # Compression leaves out a little.
+        coil_images /= np.float32(_bright(coil_images))
+        kspace, calibration = _measure(generator, coil_images, pattern, noise)
+        description = SampleDescription(subject, plane.view, name, pattern.kind, pattern.acceleration, coils, seed)
+        return TrainingSample(kspace, pattern.mask, calibration, coil_images, noise, description)
+
+    def _slice(
+        self, generator: np.random.Generator, shape: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], planes.Plane, str, str]:
+        """Draw the magnitude of a slice that has something of the head in it, its plane, subject and contrast."""
+        for _ in range(_TRIES):
+            number = int(generator.integers(len(self._volumes)))
+            volume = self._volumes[number]
+            plane = planes.draw_plane(generator, shape, self._extents[number], min(volume.spacing))
+            signal, tissues = planes.cut(volume, planes.deformed(generator, plane, shape))
+            if float((signal > 0.1).mean()) > _LEAST_HEAD:
+                break
+        image, name = contrast.weight(generator, signal, tissues)
+        image *= np.exp(np.float32(generator.uniform(0, 0.25)) * smooth_field(generator, shape, 4)[0])
+        pixel = float(np.sqrt(np.linalg.norm(plane.down) * np.linalg.norm(plane.across)))
+        return details.add_detail(generator, image, pixel), plane, volume.source.subject, name
+
+
+def _brightness(magnitude: NDArray[np.float32], fields: NDArray[np.complex64]) -> float:
+    """Return the 99th percentile of the root sum of squares without making the coil images."""
+    total = np.maximum(upsample((np.abs(fields) ** 2).sum(axis=0), magnitude.shape), 0)
+    return _percentile(magnitude * np.sqrt(total))
+
+
+def _bright(coil_images: NDArray[np.complex64]) -> float:
+    """Return the 99th percentile of the root sum of squares."""
+    parts = coil_images.view(np.float32)
+    squares = np.einsum("crk,crk->rk", parts, parts)
+    return _percentile(np.sqrt(squares[:, 0::2] + squares[:, 1::2]))
+
+
+def _percentile(values: NDArray[np.float32]) -> float:
+    """Return the 99th percentile, not 0."""
+    rank = max(0, int(0.99 * values.size) - 1)
+    return max(float(np.partition(values, rank, axis=None)[rank]), 1e-12)
+
+
+def _compress(
+    generator: np.random.Generator,
+    image: NDArray[np.complex64],
+    fields: NDArray[np.complex64],
+    noise: float,
+    wanted: int,
+) -> NDArray[np.complex64]:
+    """Return the fields of virtual coils, by the singular vectors of noisy calibration data.
+
+    Huang et al. 2008, doi:10.1016/j.mri.2007.04.010. The calibration data are those of a small image with the same low frequencies.
+    """
+    shape = (min(_COMPRESSION_GRID, image.shape[0]), min(_COMPRESSION_GRID, image.shape[1]))
+    rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(image.shape, shape, strict=True))
+    small = to_images(to_kspace(image)[rows, columns])
+    block = to_kspace(small * upsample(fields, shape))
+    data = block[:, shape[0] // 4 : shape[0] - shape[0] // 4, shape[1] // 4 : shape[1] - shape[1] // 4]
+    data = data.reshape(len(fields), -1) + np.float32(noise) * _complex_normal(generator, (len(fields), data[0].size))
+    # The eigenvectors of the small Gram matrix are the left singular vectors.
+    _, vectors = np.linalg.eigh(data @ data.conj().T)
+    mixture = vectors[:, ::-1][:, :wanted].conj().T.astype(np.complex64)
+    return np.tensordot(mixture, fields, axes=1)
+
+
+def _measure(
+    generator: np.random.Generator, coil_images: NDArray[np.complex64], pattern: SamplingPattern, noise: float
+) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+    """Return the measured samples and the calibration block, both with noise."""
+    truth = to_kspace(coil_images)
+    coils, rows, columns = truth.shape
+    extent = pattern.calibration
+    top, left = rows // 2 - extent[0] // 2, columns // 2 - extent[1] // 2
+    block = (slice(None), slice(top, top + extent[0]), slice(left, left + extent[1]))
+    needed = pattern.mask.copy()
+    needed[block[1:]] = True
+    places = np.flatnonzero(needed)
+    flat = np.zeros((coils, rows * columns), dtype=np.complex64)
+    flat[:, places] = truth.reshape(coils, -1)[:, places] + np.float32(noise) * _complex_normal(
+        generator, (coils, places.size)
+    )
+    measured = flat.reshape(truth.shape)
+    calibration = measured[block].copy()
+    measured[block] *= pattern.mask[block[1:]]
+    return measured, calibration
+
+
+def _complex_normal(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Draw complex numbers whose real and imaginary parts have standard deviation 1."""
+    parts = generator.standard_normal((*shape, 2), dtype=np.float32)
+    numbers: NDArray[np.complex64] = parts.view(np.complex64)[..., 0]
+    return numbers
