@@ -39,7 +39,7 @@ def receive_fields(generator: np.random.Generator, coils: int, points: NDArray[n
     if coils == 1:
         slopes = generator.normal(0, 1.2e-3, (2, 3))
         field = np.exp(flat @ (slopes[0] + 1j * slopes[1]))
-        return field.reshape(1, *shape).astype(np.complex64)
+        return np.asarray(field.reshape(1, *shape), dtype=np.complex64)
     half_axes = np.asarray(_HEAD_MM) * np.exp(generator.normal(0, 0.05, 3)) + generator.uniform(10, 45)
     places = _places(generator, coils) * half_axes
     normals = places / half_axes**2
@@ -121,4 +121,4 @@ def _whiten(
     deviations = scale * np.exp(generator.normal(0, 0.1, len(fields)))
     white = np.linalg.solve(np.linalg.cholesky(covariance * np.outer(deviations, deviations)), fields)
     level = np.sqrt(np.mean(np.abs(white[:, inside] if inside.sum() >= 8 else white) ** 2))
-    return white / max(float(level), 1e-30)
+    return np.asarray(white / max(float(level), 1e-30), dtype=np.complex128)

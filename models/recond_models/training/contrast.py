@@ -73,7 +73,8 @@ def _curve(generator: np.random.Generator, signal: NDArray[np.float32]) -> NDArr
     fine = np.linspace(0, 1.2, 121)
     curve = np.convolve(np.pad(np.interp(fine, points, values), 8, mode="edge"), np.ones(17) / 17, mode="valid")
     changed = np.interp(signal, fine, curve).astype(np.float32)
-    return changed * np.clip(signal / np.float32(_BACKGROUND), 0, 1)
+    faded: NDArray[np.float32] = changed * np.clip(signal / np.float32(_BACKGROUND), 0, 1)
+    return faded
 
 
 def _synthesise(

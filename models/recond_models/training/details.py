@@ -34,7 +34,7 @@ def add_detail(generator: np.random.Generator, image: NDArray[np.float32], pixel
         image = image + np.float32(generator.uniform(0.2, 1.2)) * (image - blurred)
     if generator.random() < 0.85:
         image = image * (1 + _texture(generator, image.shape) * head)
-    if generator.random() < 0.5:
+    if generator.random() < 0.4:
         image = _vessels(generator, image, head)
     for _ in range(int(generator.poisson(1.6))):
         image = _lesion(generator, image, pixel)
@@ -57,10 +57,10 @@ def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray
         complex64 (rows, columns).
     """
     rows, columns = image.shape
-    shift = generator.normal(0, 0.7, 2)
+    shift = generator.normal(0, 0.7, 2).astype(np.float32)
     angle = np.float32(generator.uniform(-np.pi, np.pi)) + (
-        np.float32(2 * np.pi * shift[0]) * np.linspace(-0.5, 0.5, rows, dtype=np.float32)[:, None]
-        + np.float32(2 * np.pi * shift[1]) * np.linspace(-0.5, 0.5, columns, dtype=np.float32)[None, :]
+        np.float32(2 * np.pi) * shift[0] * np.linspace(-0.5, 0.5, rows, dtype=np.float32)[:, None]
+        + np.float32(2 * np.pi) * shift[1] * np.linspace(-0.5, 0.5, columns, dtype=np.float32)[None, :]
     )
     angle = angle + np.float32(generator.uniform(0, 1.2)) * smooth_field(generator, image.shape, 5)[0]
     if generator.random() < 0.4:
@@ -69,7 +69,10 @@ def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray
         angle += np.float32(generator.normal(0, 3.0)) * _bump(generator, image.shape)
     if generator.random() < 0.3:
         angle += np.float32(generator.normal(0, 0.5)) * image
-    return np.multiply(image, np.exp(1j * angle), dtype=np.complex64)
+    turned = np.empty(image.shape, dtype=np.complex64)
+    np.multiply(image, np.cos(angle), out=turned.real)
+    np.multiply(image, np.sin(angle), out=turned.imag)
+    return turned
 
 
 def _texture(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -82,23 +85,26 @@ def _texture(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[
     texture: NDArray[np.float32] = fft.irfft2(fft.rfft2(white) * envelope, s=shape)
     amplitude = np.float32(np.exp(generator.uniform(np.log(0.008), np.log(0.12))) / max(float(texture.std()), 1e-6))
     strength = np.exp(np.float32(0.5) * smooth_field(generator, shape, 8)[0])
-    return np.clip(amplitude * strength * texture, -0.6, 0.8).astype(np.float32)
+    fluctuations: NDArray[np.float32] = np.clip(amplitude * strength * texture, -0.6, 0.8)
+    return fluctuations
 
 
 def _vessels(
     generator: np.random.Generator, image: NDArray[np.float32], head: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Draw thin winding lines: where a smooth random field is nearly zero, in some regions of the head."""
-    knots = int(generator.integers(10, 28))
-    field = smooth_field(generator, image.shape, knots)[0]
+    field = smooth_field(generator, image.shape, int(generator.integers(8, 22)))[0]
     slope_rows, slope_columns = np.gradient(field)
     distance = np.abs(field) / (np.hypot(slope_rows, slope_columns) + np.float32(1e-3))
-    width = np.float32(generator.uniform(0.4, 1.1))
+    width = np.float32(generator.uniform(0.35, 0.9))
     lines = np.exp(-((distance / width) ** 2))
-    region = np.clip(np.float32(2.5) * smooth_field(generator, image.shape, 7)[0] - 1, 0, 1)
-    level = np.float32(generator.uniform(0, 0.25) if generator.random() < 0.5 else generator.uniform(0.7, 1.3))
-    share = lines * region * head * np.float32(generator.uniform(0.4, 1))
-    return image + share * (level - image)
+    # Pieces of them, fading in and out.
+    pieces = smooth_field(generator, image.shape, int(generator.integers(9, 16)))[0]
+    region = np.clip(np.float32(1.5) * pieces - np.float32(generator.uniform(0.8, 1.8)), 0, 1)
+    level = np.float32(generator.uniform(0, 0.25) if generator.random() < 0.5 else generator.uniform(0.6, 1.1))
+    share = lines * region * head * np.float32(generator.uniform(0.3, 1))
+    vessels: NDArray[np.float32] = image + share * (level - image)
+    return vessels
 
 
 def _lesion(generator: np.random.Generator, image: NDArray[np.float32], pixel: float) -> NDArray[np.float32]:
@@ -132,4 +138,5 @@ def _bump(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.
     down = np.linspace(-1, 1, shape[0], dtype=np.float32) - np.float32(generator.uniform(-0.7, 0.7))
     across = np.linspace(-1, 1, shape[1], dtype=np.float32) - np.float32(generator.uniform(-0.7, 0.7))
     width = np.float32(generator.uniform(0.1, 0.35))
-    return np.exp(-((down / width) ** 2))[:, None] * np.exp(-((across / width) ** 2))[None, :]
+    bump: NDArray[np.float32] = np.exp(-((down / width) ** 2))[:, None] * np.exp(-((across / width) ** 2))[None, :]
+    return bump

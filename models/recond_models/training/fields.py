@@ -32,8 +32,7 @@ def smooth_field(
         float32 (count, rows, columns), of the order of 1.
     """
     coefficients = generator.standard_normal((count, knots, knots), dtype=np.float32)
-    fields: NDArray[np.float32] = _basis(shape[0], knots) @ coefficients @ _basis(shape[1], knots).T
-    return fields
+    return np.asarray(_basis(shape[0], knots) @ coefficients @ _basis(shape[1], knots).T, dtype=np.float32)
 
 
 def upsample(coarse: NDArray[np.complex64], shape: tuple[int, int]) -> NDArray[np.complex64]:

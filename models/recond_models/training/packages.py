@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from recond_models.training.prepare import prepare, sources
-from recond_models.training.volumes import SOURCES
+from recond_models.training.volumes import SOURCES, is_saved
 
 _SPM_PREFIX = "fsroot/_spm/cleaned/spm/tpm/TPM.nii"
 _BRAINBROWSER = "brainbrowser@2.3.0"
@@ -120,7 +120,7 @@ def main(folder: Path, again: bool) -> None:
         click.echo(f"not fetched: {problem}", err=True)
     failed = []
     for source in sources():
-        if (folder / f"{source.name}.json").is_file() and not again:
+        if is_saved(folder, source) and not again:
             continue
         try:
             volume = prepare(source, unpacked)
@@ -129,7 +129,7 @@ def main(folder: Path, again: bool) -> None:
             click.echo(f"{source.name}: {error}", err=True)
             continue
         volume.save(folder)
-        click.echo(f"{source.name}: {source.split}, {' x '.join(map(str, volume.signal.shape))} voxels")
+        click.echo(f"{source.name}: {source.split}, {' x '.join(map(str, volume.shape))} voxels")
     if failed:
         raise click.ClickException(f"{len(failed)} of {len(SOURCES)} volumes are missing: {', '.join(failed)}")
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import ndimage
 
 _TEXTURE = 256
 _TEXTURE_ROUNDS = 40
@@ -191,7 +191,8 @@ def _blue_noise(generator: np.random.Generator, shape: tuple[int, int]) -> NDArr
     texture = texture[:: int(generator.choice((-1, 1))), :: int(generator.choice((-1, 1)))]
     rows = (np.arange(shape[0]) + generator.integers(_TEXTURE)) % _TEXTURE
     columns = (np.arange(shape[1]) + generator.integers(_TEXTURE)) % _TEXTURE
-    return texture[np.ix_(rows, columns)]
+    tiled: NDArray[np.float32] = texture[np.ix_(rows, columns)]
+    return tiled
 
 
 @lru_cache(maxsize=1)
@@ -206,9 +207,3 @@ def _texture() -> NDArray[np.float32]:
         ranks[np.argsort(values, axis=None)] = np.arange(values.size)
         values = ranks.reshape(values.shape) / values.size
     return values.astype(np.float32)
-
-
-def spectrum(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the power spectrum of a mask, centred; blue noise has a dark ring around its middle."""
-    power: NDArray[np.float64] = np.abs(fft.fftshift(fft.fft2(mask - mask.mean()))) ** 2
-    return power

@@ -21,6 +21,7 @@ Grid = tuple[NDArray[np.float32], NDArray[np.float64]]
 
 _MACAQUE_ENLARGEMENT = 2.0
 _AIR_MARGIN = 25
+_NECK = 40
 _SPM = "spm/fsroot/_spm/cleaned/spm/tpm/TPM.nii"
 _MRICRON = "mricron-data/usr/share/mricron/templates"
 _ITK = "insighttoolkit5-examples/usr/share/doc/insighttoolkit5-examples/examples/Data"
@@ -55,7 +56,12 @@ def _colin(source: Source, unpacked: Path) -> Volume:
     signal, affine = _read(unpacked / _MRICRON / "ch2.nii.gz")
     signal = _normalise(signal)
     priors = [_onto(_read(unpacked / _SPM, channel), signal.shape, affine) for channel in range(6)]
-    return _volume(source, signal, posteriors(signal, np.stack(priors)), affine, (0, -18, 8))
+    tissues = posteriors(signal, np.stack(priors))
+    # The scan ends above the chin: its lowest slice goes on downwards, as a neck would.
+    below = (_NECK, 0)
+    signal = np.pad(signal, ((0, 0), (0, 0), below), mode="edge")
+    tissues = np.pad(tissues, ((0, 0), (0, 0), (0, 0), below), mode="edge")
+    return _volume(source, signal, tissues, _shifted(affine, np.array([0, 0, _NECK])), (0, -18, 8))
 
 
 def _colin_brain(source: Source, unpacked: Path) -> Volume:
@@ -87,7 +93,7 @@ def _mni152(source: Source, unpacked: Path) -> Volume:
     signal, tissues = add_head(
         _pad(signal), np.stack([_pad(part) for part in (grey * inside, white * inside, fluid)]), (1, 1, 1)
     )
-    return _volume(source, signal, tissues, _shifted(affine, _AIR_MARGIN), (0, -18, 8))
+    return _volume(source, signal, tissues, _shifted(affine, np.full(3, _AIR_MARGIN)), (0, -18, 8))
 
 
 def _inia19(source: Source, unpacked: Path) -> Volume:
@@ -106,7 +112,7 @@ def _bare_brain(
     signal = _pad(signal, margin)
     head, tissues = add_head(signal, shares(signal, borders), spacing)
     middle = ndimage.center_of_mass(signal > 0.1)
-    return Volume(source, head, tissues, _triple(spacing), _triple(middle))
+    return Volume.of(source, head, tissues, _triple(spacing), _triple(middle))
 
 
 def _itk(source: Source, unpacked: Path) -> Volume:
@@ -122,7 +128,7 @@ def _itk(source: Source, unpacked: Path) -> Volume:
     tissues[4] = np.round(255 * soft)
     centre = ndimage.center_of_mass(inside)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return Volume(source, signal, tissues, _triple(spacing), _triple(centre))
+    return Volume.of(source, signal, tissues, _triple(spacing), _triple(centre))
 
 
 def _brainbrowser(source: Source, unpacked: Path) -> Volume:
@@ -137,7 +143,7 @@ def _brainbrowser(source: Source, unpacked: Path) -> Volume:
     block = block.transpose([order.index(axis) for axis in axes])
     block = block[tuple(slice(None, None, -1 if header[axis]["step"] < 0 else 1) for axis in axes)]
     signal = _normalise(block.astype(np.float32), floor=0.04)
-    return Volume(source, signal, None, (1.0, 1.0, 1.0), (80.0, 132.0, 152.0))
+    return Volume.of(source, signal, None, (1.0, 1.0, 1.0), (80.0, 132.0, 152.0))
 
 
 _RECIPES: dict[str, Callable[[Source, Path], Volume]] = {
@@ -158,7 +164,9 @@ def sources() -> tuple[Source, ...]:
 
 def _read(path: Path, channel: int | None = None) -> Grid:
     """Read a NIfTI file along the patient's axes."""
-    image = nibabel.funcs.as_closest_canonical(nibabel.nifti1.Nifti1Image.from_filename(path))
+    image = nibabel.funcs.as_closest_canonical(  # type: ignore[no-untyped-call]
+        nibabel.nifti1.Nifti1Image.from_filename(path)
+    )
     data = image.dataobj if channel is None else image.dataobj[..., channel]
     return np.asarray(data, dtype=np.float32), image.affine
 
@@ -186,13 +194,14 @@ def _normalise(signal: NDArray[np.float32], floor: float = 0.0) -> NDArray[np.fl
 
 def _pad(values: NDArray[np.floating], margin: int = _AIR_MARGIN) -> NDArray[np.float32]:
     """Add air on all sides."""
-    return np.pad(values, margin).astype(np.float32)
+    padded: NDArray[np.float32] = np.pad(values, margin).astype(np.float32)
+    return padded
 
 
-def _shifted(affine: NDArray[np.float64], margin: int) -> NDArray[np.float64]:
+def _shifted(affine: NDArray[np.float64], margin: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the affine of a padded grid."""
     shifted = affine.copy()
-    shifted[:3, 3] -= affine[:3, :3] @ np.full(3, margin)
+    shifted[:3, 3] -= affine[:3, :3] @ margin
     return shifted
 
 
@@ -205,7 +214,7 @@ def _volume(
 ) -> Volume:
     """Make a volume whose centre is given in mm."""
     voxel = np.linalg.solve(affine, [*centre, 1.0])[:3]
-    return Volume(source, signal, tissues, _triple(np.linalg.norm(affine[:3, :3], axis=0)), _triple(voxel))
+    return Volume.of(source, signal, tissues, _triple(np.linalg.norm(affine[:3, :3], axis=0)), _triple(voxel))
 
 
 def _triple(values: NDArray[np.floating] | tuple[float, ...]) -> tuple[float, float, float]:

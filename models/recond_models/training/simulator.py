@@ -131,7 +131,9 @@ class Simulator:
             raise ValueError("a simulator needs at least one volume: `make training-data` fetches them")
         self._volumes = tuple(volumes)
         self._settings = settings or SimulationSettings()
-        self._extents = [planes.extent(volume) for volume in self._volumes]
+        weights = np.asarray([volume.source.weight for volume in self._volumes])
+        self._shares = weights / weights.sum()
+        self._heads = [planes.HeadBox.around(volume) for volume in self._volumes]
 
     def sample(self, seed: int, shape: tuple[int, int] | None = None) -> TrainingSample:
         """Draw a sample.
@@ -185,9 +187,9 @@ class Simulator:
     ) -> tuple[NDArray[np.float32], planes.Plane, str, str]:
         """Draw the magnitude of a slice that has something of the head in it, its plane, subject and contrast."""
         for _ in range(_TRIES):
-            number = int(generator.integers(len(self._volumes)))
+            number = int(generator.choice(len(self._volumes), p=self._shares))
             volume = self._volumes[number]
-            plane = planes.draw_plane(generator, shape, self._extents[number], min(volume.spacing))
+            plane = planes.draw_plane(generator, shape, self._heads[number], min(volume.spacing))
             signal, tissues = planes.cut(volume, planes.deformed(generator, plane, shape))
             if float((signal > 0.1).mean()) > _LEAST_HEAD:
                 break

@@ -108,7 +108,7 @@ def add_head(
     generator = np.random.default_rng(_SEED)
     unevenness = ndimage.zoom(generator.normal(0, 0.22, (7, 8, 7)), np.array(depth.shape) / (7, 8, 7), order=3)
     depth = depth * np.exp(unevenness)
-    fine = _enlarge(depth.astype(np.float32), signal.shape)
+    fine = ndimage.gaussian_filter(_enlarge(depth.astype(np.float32), signal.shape), 0.5 * step)
     occupied = np.clip(brain.sum(axis=0), 0, 1)
     tissues = np.zeros((5, *signal.shape), dtype=np.float32)
     tissues[:3] = brain
@@ -124,12 +124,13 @@ def add_head(
     for _, thickness, value in _LAYERS:
         added += free * _step(fine - start) * _step(start + thickness - fine) * value
         start += thickness
-    return (signal + added).astype(np.float32), np.round(255 * np.clip(tissues, 0, 1)).astype(np.uint8)
+    return np.clip(signal + added, 0, 1.5).astype(np.float32), np.round(255 * np.clip(tissues, 0, 1)).astype(np.uint8)
 
 
 def _step(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return 0 below, 1 above, with a slope of 1 mm."""
-    return np.clip(distance + 0.5, 0, 1)
+    """Return 0 below, 1 above, with a slope of 2 mm: a border may run through several voxels."""
+    slope: NDArray[np.float32] = np.clip(0.5 * distance + 0.5, 0, 1)
+    return slope
 
 
 def _enlarge(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -137,4 +138,5 @@ def _enlarge(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.
     factors = np.array(shape) / np.array(values.shape)
     result: NDArray[np.float32] = ndimage.zoom(values, factors, order=1, output=np.float32)
     pads = [(0, max(0, wanted - size)) for wanted, size in zip(shape, result.shape, strict=True)]
-    return np.pad(result, pads, mode="edge")[tuple(slice(0, size) for size in shape)]
+    padded: NDArray[np.float32] = np.pad(result, pads, mode="edge")
+    return padded[tuple(slice(0, size) for size in shape)]

@@ -16,6 +16,14 @@ TISSUES = ("grey", "white", "fluid", "bone", "soft")
 """Tissue classes in the order of `Volume.tissues`: grey matter, white matter, cerebrospinal fluid, bone and air cells, scalp and
 all other soft tissue."""
 
+VOXEL = np.dtype([("signal", "<u2"), ("tissues", "u1", (5,)), ("unused", "u1")])
+"""Eight bytes for a voxel: T1-weighted signal in `SIGNAL_UNITS`, share of each tissue in 1/255."""
+
+SIGNAL_UNITS = 40_000
+LARGEST_SIGNAL = 1.5
+
+_FORMAT = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -35,6 +43,8 @@ class Source:
         Where it comes from.
     reason
         Why it is in its split.
+    weight
+        How often slices are cut from it, relative to the others of its split.
     """
 
     name: str
@@ -43,6 +53,7 @@ class Source:
     licence: str
     package: str
     reason: str
+    weight: float = 1.0
 
 
 SOURCES = (
@@ -53,6 +64,7 @@ SOURCES = (
         "BSD-3-Clause",
         "Debian mricron-data (tissue priors: PyPI spm-runtime, GPL-2.0)",
         "one real head with skull at 1 mm, so sharp that it carries most of the training",
+        4.0,
     ),
     Source(
         "colin27-brain",
@@ -61,6 +73,7 @@ SOURCES = (
         "BSD-3-Clause",
         "Debian mricron-data",
         "the brain of the same head at 0.5 mm: the only detail finer than 1 mm there is",
+        3.0,
     ),
     Source(
         "mni152-2009a",
@@ -69,6 +82,7 @@ SOURCES = (
         "BSD-3-Clause",
         "PyPI nilearn",
         "average of 152 people: another anatomy, smooth, with maps of grey and white matter",
+        1.5,
     ),
     Source(
         "inia19",
@@ -117,64 +131,108 @@ class Volume:
     ----------
     source
         Where it comes from and what it may be used for.
-    signal
-        float32 (x, y, z) running to the right, to the front and to the top (RAS); T1-weighted, robust maximum 1, background 0.
-    tissues
-        uint8 (tissues, x, y, z): share of each of `TISSUES` in 1/255, the rest is air; None if unknown.
+    voxels
+        `VOXEL` (x, y, z) running to the right, to the front and to the top (RAS): signal and tissues of a place lie together,
+        because they are always wanted together.
+    has_tissues
+        The tissues are known.
     spacing
         Edges of a voxel in mm, (x, y, z).
     centre
         Voxel in the middle of the brain, (x, y, z).
     folder
-        Where it was loaded from; the arrays are then maps of its files. None if made in memory.
+        Where it was loaded from; the voxels are then a map of the file. None if made in memory.
     """
 
     source: Source
-    signal: NDArray[np.float32]
-    tissues: NDArray[np.uint8] | None
+    voxels: NDArray[np.void]
+    has_tissues: bool
     spacing: tuple[float, float, float]
     centre: tuple[float, float, float]
     folder: Path | None = None
 
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        signal: NDArray[np.floating[Any]],
+        tissues: NDArray[np.uint8] | None,
+        spacing: tuple[float, float, float],
+        centre: tuple[float, float, float],
+    ) -> Volume:
+        """Pack a volume.
+
+        Parameters
+        ----------
+        source, spacing, centre
+            As above.
+        signal
+            Float (x, y, z), T1-weighted, 0 to 1.5, robust maximum 1, background 0.
+        tissues
+            uint8 (tissues, x, y, z): share of each of `TISSUES` in 1/255, the rest is air; None if unknown.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not belong together, or the signal is out of range.
+        """
+        if tissues is not None and tissues.shape != (len(TISSUES), *signal.shape):
+            raise ValueError(f"tissues must have the shape {(len(TISSUES), *signal.shape)}, got {tissues.shape}")
+        if not (signal.min() >= 0 and signal.max() <= LARGEST_SIGNAL):
+            raise ValueError(f"the signal must be in 0 to {LARGEST_SIGNAL}, got {signal.min()} to {signal.max()}")
+        voxels = np.zeros(signal.shape, dtype=VOXEL)
+        voxels["signal"] = np.round(signal * SIGNAL_UNITS)
+        if tissues is not None:
+            voxels["tissues"] = np.moveaxis(tissues, 0, -1)
+        return cls(source, voxels, tissues is not None, spacing, centre)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along x, y, z."""
+        return self.voxels.shape
+
     def save(self, folder: Path) -> None:
-        """Write ``NAME.signal.npy``, ``NAME.tissues.npy`` and ``NAME.json``; the last one tells that the others are whole."""
+        """Write ``NAME.voxels.npy`` and ``NAME.json``; the second tells that the first is whole."""
         name = self.source.name
-        np.save(folder / f"{name}.signal.npy", self.signal)
-        if self.tissues is not None:
-            np.save(folder / f"{name}.tissues.npy", self.tissues)
         about: dict[str, Any] = {
+            "volume": _FORMAT,
             "name": name,
             "subject": self.source.subject,
             "licence": self.source.licence,
             "package": self.source.package,
             "spacing": list(self.spacing),
             "centre": list(self.centre),
-            "tissues": self.tissues is not None,
+            "tissues": self.has_tissues,
         }
+        np.save(folder / f"{name}.voxels.npy", self.voxels.view(np.uint64))
         (folder / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path, source: Source) -> Volume:
-        """Read what `save` wrote.
+        """Open what `save` wrote; voxels are read when they are used.
 
         Raises
         ------
         VolumesNotFoundError
-            It is not there.
+            It is not there, or was written by another version.
         """
-        about_path = folder / f"{source.name}.json"
-        if not about_path.is_file():
+        if not is_saved(folder, source):
             raise VolumesNotFoundError(f"no volume {source.name} in {folder}: `make training-data` fetches the volumes")
-        about = json.loads(about_path.read_text())
-        signal = _map(folder / f"{source.name}.signal.npy")
-        tissues = _map(folder / f"{source.name}.tissues.npy") if about["tissues"] else None
-        return cls(source, signal, tissues, _triple(about["spacing"]), _triple(about["centre"]), folder)
+        about = json.loads((folder / f"{source.name}.json").read_text())
+        voxels = np.asarray(np.load(folder / f"{source.name}.voxels.npy", mmap_mode="r")).view(VOXEL)
+        return cls(source, voxels, about["tissues"], _triple(about["spacing"]), _triple(about["centre"]), folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes share the pages of the file instead of getting a copy through a pipe.
         if self.folder is not None:
             return Volume.load, (self.folder, self.source)
-        return Volume, (self.source, self.signal, self.tissues, self.spacing, self.centre)
+        return Volume, (self.source, self.voxels, self.has_tissues, self.spacing, self.centre)
+
+
+def is_saved(folder: Path, source: Source) -> bool:
+    """Tell whether a volume is in a folder, as this version writes it."""
+    path = folder / f"{source.name}.json"
+    return path.is_file() and json.loads(path.read_text()).get("volume") == _FORMAT
 
 
 def load_volumes(folder: Path, split: Split) -> tuple[Volume, ...]:
@@ -202,19 +260,13 @@ def load_volumes(folder: Path, split: Split) -> tuple[Volume, ...]:
     if split not in get_args(Split):
         raise ValueError(f"unknown split {split!r}, expected one of {', '.join(get_args(Split))}")
     wanted = [source for source in SOURCES if source.split == split]
-    found = [source for source in wanted if (folder / f"{source.name}.json").is_file()]
+    found = [source for source in wanted if is_saved(folder, source)]
     if not found:
         names = ", ".join(source.name for source in wanted)
         raise VolumesNotFoundError(
             f"none of the {split} volumes ({names}) is in {folder}: `make training-data` fetches them"
         )
     return tuple(Volume.load(folder, source) for source in found)
-
-
-def _map(path: Path) -> NDArray[Any]:
-    """Open an array without reading it; pages are read as they are used."""
-    array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r"))
-    return array
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:
