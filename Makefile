@@ -19,7 +19,7 @@ help:
 	@echo "make bench   overhead and memory of the service"
 	@echo "make soak    memory of the service over 2,000 reconstructions"
 	@echo "make training-data  fetch the heads that training data are simulated from"
-	@echo "make interop-venv  pulserver, a virtual scanner that tests compare with, in an environment of its own"
+	@echo "make interop-venv  pulserver (a virtual scanner) and fastmri, which tests compare with, in environments of their own"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
 	@echo "make clean   remove all that these made"
@@ -36,14 +36,14 @@ $(VENV)/.head: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nilearn
 	touch $@
 
-# A third-party scanner for tests/interop, apart from ours because it pins other things; torch and the like are shared with ours.
-interop-venv: $(VENV)-pulserver/.ready
+# Third-party scanner and networks for tests/interop, apart from ours because they pin other things; torch and the like are shared.
+interop-venv: $(VENV)-pulserver/.ready $(VENV)-fastmri/.ready
 
-$(VENV)-pulserver/.ready: $(VENV)/.ready tests/interop/pulserver.txt
-	$(BIN)/python -m venv $(VENV)-pulserver
-	$(VENV)-pulserver/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/interop/pulserver.txt
+$(VENV)-%/.ready: tests/interop/%.txt $(VENV)/.ready
+	$(BIN)/python -m venv $(VENV)-$*
+	$(VENV)-$*/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
-		> $$($(VENV)-pulserver/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
+		> $$($(VENV)-$*/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
 	touch $@
 
 demo: $(VENV)/.head
@@ -76,4 +76,4 @@ proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-pulserver $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(VENV)-pulserver $(VENV)-fastmri $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks

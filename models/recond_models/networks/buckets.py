@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -23,6 +25,9 @@ _BYTES = 4 << 30
 """Estimated memory of all compiled buckets of a model."""
 
 _BUCKETS = 8
+
+_leaving = threading.Event()
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 Size = tuple[int, int]
 Compile = Callable[[Unet, Size, Precision, int], Engine]
@@ -70,9 +75,10 @@ class Buckets:
                     target=self._compile,
                     args=(size, torch.get_num_threads(), self._compiler),
                     name="compile",
-                    daemon=False,  # ended in the middle of torch, a thread takes the process down with it
+                    daemon=True,  # ended by `_leave`: in the middle of torch it would take the process down with it
                 )
                 self._working[size] = thread
+                _threads.add(thread)
                 thread.start()
         return self._plain
 
@@ -93,8 +99,12 @@ class Buckets:
         engines: list[Engine] = []
         try:
             for number, unet in enumerate(self._unets):
+                if _leaving.is_set():
+                    engines.clear()
+                    break
                 engine = compiler(unet, size, self._precision, threads)
                 difference = _difference(engine, unet, size)
+                engine.release()
                 if not difference <= LARGEST_DIFFERENCE[self._precision]:
                     _log.warning(
                         "compiled network %d for %d x %d refused: it differs by %.2g from the plain one; images of this size take "
@@ -122,12 +132,18 @@ class Buckets:
             self._compiled.popitem(last=False)
 
     def _bytes(self, size: Size) -> int:
-        """Estimate what the compiled networks for a size take: their weights, and the feature maps that live at the same time."""
-        total = 0
-        for unet in self._unets:
-            weights = sum(weight.numel() for weight in unet.parameters())
-            total += 4 * weights + 16 * size[0] * size[1] * unet.channels
-        return total
+        """Estimate what the compiled networks for a size take: weights in two layouts, and the feature maps of one of them."""
+        weights = sum(weight.numel() for unet in self._unets for weight in unet.parameters())
+        maps = max(20 * size[0] * size[1] * unet.channels for unet in self._unets)
+        return 12 * weights + maps
+
+
+@atexit.register
+def _leave() -> None:
+    """Let compiling threads end before what they use is torn down."""
+    _leaving.set()
+    for thread in list(_threads):
+        thread.join()
 
 
 @torch.inference_mode()

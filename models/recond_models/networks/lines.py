@@ -110,9 +110,10 @@ def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CalibrationLines:
         return CalibrationLines.about(columns, count, (Note("fully-sampled", message),))
     notes: tuple[Note, ...] = ()
     if count < MINIMUM_CALIBRATION:
+        found = f"only {count}" if available else "no"
         message = (
-            f"only {count if available else 'no'} middle line(s) without a gap to estimate coil sensitivities from; the image may "
-            f"be shaded or aliased: measure at least {MINIMUM_CALIBRATION} lines around the centre"
+            f"{found} middle line(s) without a gap to estimate coil sensitivities from; the image may be shaded or aliased: measure "
+            f"at least {MINIMUM_CALIBRATION} lines around the centre"
         )
         notes = (Note("few-calibration-lines", message),)
     return CalibrationLines.about(columns, count, notes)

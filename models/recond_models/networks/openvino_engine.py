@@ -159,7 +159,7 @@ class _Graph:
         return self._op.pad(features, none, self._op.constant(np.array(missing, np.int64)), "reflect")
 
     def _constant(self, weight: Tensor) -> Node:
-        return self._op.constant(weight.detach().contiguous().numpy())
+        return self._op.constant(weight.detach().contiguous().numpy(), shared_memory=True)
 
 
 def compiler() -> type[OpenVinoEngine] | None:
