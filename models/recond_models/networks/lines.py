@@ -112,8 +112,8 @@ def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CalibrationLines:
     if count < MINIMUM_CALIBRATION:
         found = f"only {count}" if available else "no"
         message = (
-            f"{found} middle line(s) without a gap to estimate coil sensitivities from; the image may be shaded or aliased: measure "
-            f"at least {MINIMUM_CALIBRATION} lines around the centre"
+            f"{found} middle line(s) without a gap to estimate coil sensitivities from; the image may be shaded or aliased: "
+            f"measure at least {MINIMUM_CALIBRATION} lines around the centre"
         )
         notes = (Note("few-calibration-lines", message),)
     return CalibrationLines.about(columns, count, notes)
