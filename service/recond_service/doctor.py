@@ -240,6 +240,10 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
     extent = first.calibration_extent if first.calibration is None else first.calibration.shape[1:]
     sampling = Sampling.of(first.mask, (int(extent[0]), int(extent[1])), coils, whitened=first.whitened)
     choice = choose(sampling)
+    if choice.passed_over:
+        findings.info("network-not-chosen", choice.passed_over)
+    if choice.assumed:
+        findings.info("anatomy-assumed", choice.assumed)
     facts = FrameFacts(
         images=images,
         slices=len(counters["slice"]),

@@ -48,6 +48,8 @@ class Server:
             settings.compute_threads,
             settings.worker_start_seconds,
             settings.worker_heartbeat_seconds,
+            settings.log_level,
+            settings.log_format,
             on_change=self._on_worker,
         )
         self.scheduler = Scheduler(self.backend, asyncio.get_running_loop().time)
@@ -57,6 +59,8 @@ class Server:
         self.scan_processes = ScanProcessHost()
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
+        self._serving = False
+        self._models_published: frozenset[str] = frozenset()
         self._no_worker: asyncio.TimerHandle | None = None
         self._idling: asyncio.Task[None] | None = None
         self._metrics_server: MetricsServer | None = None
@@ -114,12 +118,14 @@ class Server:
             ) from None
 
     async def _give_back_memory(self) -> None:
-        """Give freed memory back whenever there is no request for a while."""
+        """Give freed memory back whenever there is no request for a while; look after the list of models."""
         memory = FreedMemory()
         seen = 0
         while True:
             memory.look(working=self.admission.requests > 0 or self.admission.admitted != seen)
             seen = self.admission.admitted
+            if self._models_published != _model_names():
+                self._publish_health(serving=self._serving)  # a model was added or removed meanwhile
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _listen(self) -> None:
@@ -168,9 +174,14 @@ class Server:
 
     def _publish_health(self, *, serving: bool) -> None:
         """Set the health of the service as a whole, of its reconstruction service and of every model."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", _RECONSTRUCTION, *sorted({info.name for info in registry.available()})):
-            task = asyncio.get_running_loop().create_task(self._health.set(name, status))
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        status = health_pb2.HealthCheckResponse.SERVING if serving else not_serving
+        removed = self._models_published
+        self._serving, self._models_published = serving, _model_names()
+        changes = dict.fromkeys(("", _RECONSTRUCTION, *sorted(self._models_published)), status)
+        changes |= dict.fromkeys(sorted(removed - self._models_published), not_serving)
+        for name, state in changes.items():
+            task = asyncio.get_running_loop().create_task(self._health.set(name, state))
             self._health_changes.add(task)
             task.add_done_callback(self._health_changes.discard)
 
@@ -195,6 +206,10 @@ class Server:
             self._idling.cancel()
         if self._metrics_server is not None:
             self._metrics_server.close()
+
+
+def _model_names() -> frozenset[str]:
+    return frozenset(info.name for info in registry.available())
 
 
 def _tls(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:

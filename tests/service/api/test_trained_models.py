@@ -1,10 +1,12 @@
 """Trained models over the wire: added while the service runs, verified, within and outside their contracts."""
 
+import time
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_files import UNET, VARNET, state_file, weights_of
 from recond_testing import fastmri_file, reconstruct, refused, requests_for
 
@@ -89,6 +91,35 @@ def test_a_model_added_while_the_service_runs(stub, models, add, architecture):
     batch = PackedBatch.pack(list(np.where(mask, KSPACE, 0)), [mask, mask])
     direct = registry.load("later").reconstruct(batch).images.numpy()
     np.testing.assert_allclose(answer.volume, direct, atol=2e-4 * direct.max())
+
+
+def health(service, name: str) -> int | None:
+    with grpc.insecure_channel(service.address) as channel:
+        try:
+            return (
+                health_pb2_grpc.HealthStub(channel)
+                .Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+                .status
+            )
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return None
+
+
+def test_added_models_have_a_health(service, added_models, add):
+    def wait_for(status: int) -> None:
+        for _ in range(200):
+            if health(service, "healthy") == status:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the health never became {status}")
+
+    add("healthy")
+    wait_for(health_pb2.HealthCheckResponse.SERVING)
+    remove_model(added_models, "healthy")
+    wait_for(health_pb2.HealthCheckResponse.NOT_SERVING)
+    assert health(service, "") == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_auto_does_not_pick_an_added_model(stub, add):

@@ -41,6 +41,8 @@ class EmbeddedBackend:
         A worker that is not ready after this long is started again.
     heartbeat_seconds
         A worker that is silent this long is killed and started again.
+    log_level, log_format
+        Of the worker's log, as for `recond_service.telemetry.configure_logging`.
     on_change
         Called with True when a worker can compute, and with False when it no longer can.
     """
@@ -52,11 +54,14 @@ class EmbeddedBackend:
         threads: int = 0,
         start_seconds: float = 120.0,
         heartbeat_seconds: float = 5.0,
+        log_level: str = "info",
+        log_format: str = "json",
         on_change: Callable[[bool], None] = lambda up: None,  # noqa: ARG005 - documents the call
     ) -> None:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._start_seconds = start_seconds
         self._heartbeat_seconds = heartbeat_seconds
+        self._log_options = (log_level, log_format)
         self._on_change = on_change
         self._numbers = itertools.count()
         self._running: _Running | None = None
@@ -154,7 +159,10 @@ class EmbeddedBackend:
         }
         beat = str(self._heartbeat_seconds / _BEATS_PER_LIMIT)
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "recond_service.backends.embedded.worker", str(channel_fd), beat, threads],
+            [
+                *(sys.executable, "-P", "-m", "recond_service.backends.embedded.worker"),
+                *(str(channel_fd), beat, threads, *self._log_options),
+            ],
             pass_fds=[channel_fd],
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,6 @@
-"""The process that computes. Started as ``python -P -m recond_service.backends.embedded.worker FD HEARTBEAT_SECONDS THREADS``.
+"""The process that computes.
+
+Started as ``python -P -m recond_service.backends.embedded.worker FD HEARTBEAT_SECONDS THREADS LOG_LEVEL LOG_FORMAT``.
 
 Messages in: ``run`` (model, version, hash of its weights, layouts; one descriptor a frame). Messages out: ``ready``, ``beat``,
 ``done`` (residuals, notes, seconds; one descriptor an image), ``failed``.
@@ -13,14 +15,16 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import structlog
 import torch
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.store.errors import StoreError
+from recond_service.telemetry import configure_logging
 from recond_service.transport import (
     BlockingChannel,
     ChannelClosedError,
@@ -40,6 +44,8 @@ from recond_service.types import (
 )
 
 _KEPT_BYTES = 1 << 30
+_log = structlog.get_logger(__name__)
+
 _MOST_ADDED = 4  # added models that stay in memory: one of the published size takes 120 MB
 
 
@@ -94,7 +100,7 @@ class Worker:
         try:
             self._model(info.name, info.version, info.weights_sha256)
         except (ArithmeticError, RecondError, RuntimeError, TypeError, ValueError) as error:
-            print(f"recond: the model {info.name} is out of order: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            _log.error("model-out-of-order", model=info.name, problem=str(error))
 
     def _model(self, name: str, version: str, weights_sha256: str) -> registry.Reconstructor:
         """Return a model, loaded at its first use; an older one of that name is forgotten, and the added one unused longest."""
@@ -180,6 +186,7 @@ def main() -> None:
     die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the front end drains
     channel, heartbeat_seconds, threads = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    configure_logging(cast("Any", sys.argv[4]), cast("Any", sys.argv[5]))
     torch.set_num_threads(threads)
     keep_freed_memory(_KEPT_BYTES)
     device = "cuda" if torch.cuda.is_available() else "cpu"
