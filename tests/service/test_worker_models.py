@@ -40,7 +40,7 @@ def test_a_damaged_network_that_ships_does_not_keep_the_others_from_working(tmp_
             worker._warm(info)
     assert [(entry["event"], entry["model"]) for entry in logs] == [("model-out-of-order", "damaged")]
     assert "add the model again" in logs[0]["problem"]
-    assert worker._model("sound", "1", sound.weights_sha256).info is sound
+    assert worker._model("sound", "1", sound.weights_sha256).info == sound
     with pytest.raises(UnsupportedDataError, match="SHA-256") as refusal:
         worker._model("damaged", "1", damaged.weights_sha256)
     assert refusal.value.reason == "MODEL_DAMAGED"
@@ -54,7 +54,7 @@ def test_a_request_gets_the_weights_that_it_was_planned_with_or_none(tmp_path, w
     add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
     assert worker._model("mine", "1", planned.weights_sha256) is model  # still in memory: the request ends as it began
     fresh = registry.find("mine")
-    assert worker._model("mine", "1", fresh.weights_sha256).info is fresh
+    assert worker._model("mine", "1", fresh.weights_sha256).info == fresh
     with pytest.raises(UnavailableError, match="mine was replaced") as replaced:
         worker._model("mine", "1", planned.weights_sha256)
     assert replaced.value.retry_after is not None
