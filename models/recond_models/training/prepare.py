@@ -189,7 +189,7 @@ def _normalise(signal: NDArray[np.float32], floor: float = 0.0) -> NDArray[np.fl
         # Background noise of a magnitude image would be an object to the simulator.
         smooth = ndimage.gaussian_filter(scaled, 1.0)
         scaled = scaled * np.clip((smooth - floor) / floor, 0, 1)
-    return scaled.astype(np.float32)
+    return np.asarray(scaled, dtype=np.float32)
 
 
 def _pad(values: NDArray[np.floating], margin: int = _AIR_MARGIN) -> NDArray[np.float32]:
