@@ -69,14 +69,15 @@ def normalise(images: Tensor) -> Normalised:
     deviation, mean = torch.std_mean(parts.flatten(2), dim=2, correction=1)
     deviation, mean = deviation[..., None, None], mean[..., None, None]
     channels = (parts - mean) / torch.where(deviation > 0, deviation, 1)
-    return Normalised(nnf.pad(channels, padding(*images.shape[-2:])), mean, deviation)
+    around = padding(*images.shape[-2:])
+    return Normalised(nnf.pad(channels, around) if any(around) else channels, mean, deviation)
 
 
 def restore(channels: Tensor, normalised: Normalised, rows: int, columns: int) -> Tensor:
     """Undo `normalise` on the output of the U-Net: complex64 (batch, rows, columns)."""
     left, _, top, _ = padding(rows, columns)
     inside = channels[..., top : top + rows, left : left + columns]
-    parts = inside * normalised.deviation + normalised.mean
+    parts = torch.addcmul(normalised.mean, inside, normalised.deviation)
     return torch.complex(parts[:, 0], parts[:, 1])
 
 
