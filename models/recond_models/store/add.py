@@ -11,10 +11,11 @@ from typing import Any, Final
 from recond_models import registry
 from recond_models.store import folders
 from recond_models.store.architecture import Recognised, named, recognise
-from recond_models.store.catalogue import stored_models
+from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.contract import Contract
-from recond_models.store.errors import NameTakenError
-from recond_models.store.manifest import check_name, check_version
+from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
+from recond_models.store.load import load
+from recond_models.store.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, check_name, check_version
 from recond_models.store.package import Description, Packaged, write_model
 from recond_models.store.weights import WeightFile, read_weights
 
@@ -26,6 +27,7 @@ _METHODS: Final = {
     "varnet": "End-to-end variational network",
     "unet": "U-Net on the zero-filled root sum of squares",
 }
+_VERSION: Final = "1"
 _ENDINGS: Final = re.compile(r"([-_.]?(state[-_]dict|weights|checkpoint))+$")
 
 
@@ -36,24 +38,24 @@ class Wish:
     Parameters
     ----------
     path
-        File of weights.
+        File of weights, or the folder of a model.
     name
-        Name of the model; empty for one after the file.
+        Name of the model; empty for one after the file, or for that of the folder.
     version
-        Its version.
+        Its version; empty for 1, or for that of the folder.
     sha256
         Hexadecimal SHA-256 that the file must have; empty for any.
     replace
         Replace a model that was added under that name.
     contract
-        What data it was trained on.
+        What data it was trained on. A folder brings its own.
     licence
-        Licence of the weights.
+        Licence of the weights. A folder brings its own.
     """
 
     path: Path
     name: str = ""
-    version: str = "1"
+    version: str = ""
     sha256: str = ""
     replace: bool = False
     contract: Contract = field(default_factory=Contract)
@@ -116,9 +118,11 @@ def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> 
     """
     name = wish.name or name_for(wish.path)
     check_name(name)
-    check_version(wish.version)
+    check_version(wish.version or _VERSION)
     check_free(name, replace=wish.replace)
     report(f"reading {wish.path.name}")
+    if (wish.path / MANIFEST_FILE).is_file():
+        return _add_folder(wish, name)
     file = read_weights(wish.path, wish.sha256)
     recognised = recognise(file.tensors)
     report(f"trying out {named(recognised.architecture)}")
@@ -126,7 +130,7 @@ def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> 
     anatomy = f", trained on {wish.contract.anatomy}" if wish.contract.anatomy else ""
     described = Description(
         name=name,
-        version=wish.version,
+        version=wish.version or _VERSION,
         description=f"{_METHODS.get(family, family)}{anatomy}, added from {wish.path.name}.",
         reference=_REFERENCES.get(family, ""),
         licence=wish.licence,
@@ -144,9 +148,45 @@ def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> 
     return Added(packaged, recognised)
 
 
+def _add_folder(wish: Wish, name: str) -> Added:
+    """Store the model in a folder, after it has been verified as on every load."""
+    if wish.contract != Contract() or wish.licence:
+        raise StoreError(
+            f"the model in {wish.path} brings its own contract and licence: leave those options out, or add its weights file"
+        )
+    manifest = Manifest.read(wish.path.resolve())
+    if wish.sha256 and wish.sha256.strip().lower() != manifest.weights_sha256:
+        raise HashMismatchError(
+            f"the weights in {wish.path} have the SHA-256 {manifest.weights_sha256}, expected {wish.sha256.strip().lower()}: it is "
+            "not the model that was meant; get it again, or leave --sha256 out if you trust this one"
+        )
+    load(StoredModel(manifest, wish.path, "added"), registry.info_of(manifest, "added"), "cpu")
+    tensors = read_weights(wish.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
+    card = wish.path / CARD_FILE
+    described = Description(
+        name=name,
+        version=wish.version or manifest.version,
+        description=manifest.description,
+        reference=manifest.reference,
+        licence=manifest.licence,
+        source=manifest.source,
+        card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
+    )
+    packaged = write_model(
+        folders.models_folder(),
+        described,
+        manifest.architecture,
+        tensors,
+        manifest.contract,
+        precision=manifest.precision,
+        replace=wish.replace,
+    )
+    return Added(packaged, Recognised(manifest.architecture, tensors, "", ()))
+
+
 def name_for(path: Path) -> str:
     """Return a name after a file, such as ``"knee-leaderboard"`` after ``knee_leaderboard_state_dict.pt``."""
-    stem = _ENDINGS.sub("", path.stem.lower()) or path.stem.lower()
+    stem = path.resolve().name if path.is_dir() else _ENDINGS.sub("", path.stem.lower()) or path.stem.lower()
     return re.sub(r"[^a-z0-9.]+", "-", stem).strip("-.")
 
 

@@ -156,7 +156,10 @@ def _nearest(tensors: Mapping[str, Tensor]) -> WrongKeysError:
     known = [*_KNOWN, *(model.manifest.architecture for model in stored_models() if model.manifest.family in FAMILIES)]
     best: tuple[float, str] | None = None
     for architecture in known:
-        wanted = shapes_of(architecture)
+        try:
+            wanted = shapes_of(architecture)
+        except (ValueError, RuntimeError):  # a stored manifest may say anything
+            continue
         for prefix in _prefixes(tensors):
             below = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
             shared = len(below.keys() & wanted.keys()) / max(len(below.keys() | wanted.keys()), 1)
@@ -166,5 +169,5 @@ def _nearest(tensors: Mapping[str, Tensor]) -> WrongKeysError:
     nearest = best[1] if best is not None and best[0] > 0 else "None of their names is known."
     return WrongKeysError(
         f"the {len(tensors)} tensors ({names}, ...) are those of no network that is known here, which are "
-        f"{' and '.join(sorted(FAMILIES))}. {nearest} Models of other programs have to be converted to these names first"
+        f"{', '.join(sorted(FAMILIES))}. {nearest} Models of other programs have to be converted to these names first"
     )

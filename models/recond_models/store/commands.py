@@ -44,7 +44,7 @@ class _Range(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "name", metavar="NAME", default="", help="Name of the model. Default: after the file.")
-@click.option("--version", default="1", show_default=True, help="Its version.")
+@click.option("--version", default="", help="Its version. Default: 1.")
 @click.option("--sha256", metavar="HEX", default="", help="SHA-256 that FILE must have.")
 @click.option("--force", is_flag=True, help="Replace a model that was added under that name.")
 @click.option("--anatomy", default="", help="What the training data showed, such as knee.")
@@ -77,7 +77,8 @@ def add(
 ) -> None:
     """Add trained weights in FILE to the models of this machine.
 
-    FILE is a bare state dict (.pt, .pth), a Lightning checkpoint (.ckpt) or a safetensors file of a network with fastMRI's names.
+    FILE is a bare state dict (.pt, .pth), a Lightning checkpoint (.ckpt) or a safetensors file of a network with fastMRI's names,
+    or the folder of a model that recond wrote, as recond train does.
     What the options say about the training becomes the model's contract: data outside it are reconstructed with a warning.
     """
     try:

@@ -250,6 +250,26 @@ def test_names_after_files(tmp_path, file, name):
     adding.check_name(name)
 
 
+def test_the_folder_of_a_model_is_added_as_it_is(tmp_path, models):
+    packaged = ship(tmp_path / "elsewhere", "trained")
+    added = add_model(Wish(packaged.folder, sha256=packaged.manifest.weights_sha256))
+    assert (
+        dataclasses.replace(added.packaged.manifest, golden_sha256=packaged.manifest.golden_sha256) == packaged.manifest
+    )
+    assert (models / "trained" / "card.md").read_text() == "# Card\n"
+    assert registry.find("trained").contract == CONTRACT
+    add_model(Wish(packaged.folder, name="copy", version="7"))
+    assert (registry.find("copy").version, registry.find("copy").licence) == ("7", "Apache-2.0")
+    with pytest.raises(HashMismatchError):
+        add_model(Wish(packaged.folder, name="third", sha256="0" * 64))
+    with pytest.raises(StoreError, match="leave those options out"):
+        add_model(Wish(packaged.folder, name="third", licence="MIT"))
+    (packaged.folder / "weights.safetensors").write_bytes(b"something else")
+    with pytest.raises(DamagedModelError):
+        add_model(Wish(packaged.folder, name="third"))
+    assert "third" not in listed(models)
+
+
 # --- the choice ---
 
 

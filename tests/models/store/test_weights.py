@@ -210,7 +210,7 @@ def test_wrong_keys_are_named(change, message):
 
 
 def test_weights_of_other_networks_name_the_nearest():
-    with pytest.raises(WrongKeysError, match=r"no network that is known here.*unet and varnet.*None of their names"):
+    with pytest.raises(WrongKeysError, match=r"no network that is known here.*unet.*varnet.*None of their names"):
         recognise({"conv1.weight": torch.ones(3), "fc.bias": torch.ones(3)})
     without_start = {name: tensor for name, tensor in STATE.items() if not name.startswith("sens_net.")}
     with pytest.raises(WrongKeysError, match=r"The nearest is a varnet \(cascades 12.*missing \(sens_net\."):
