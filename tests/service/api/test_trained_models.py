@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_files import UNET, VARNET, state_file, weights_of
-from recond_testing import fastmri_file, reconstruct, refused, requests_for
+from recond_testing import fastmri_file, random_kspace, reconstruct, refused, requests_for
 
 from recond.v1 import model_pb2, model_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
@@ -148,6 +148,16 @@ def test_a_model_that_cannot_compute_is_refused(stub, added_models, add):
         assert "use the model rss" in found.message
     finally:
         remove_model(added_models, "needy")
+
+
+def test_frames_that_only_the_network_can_refuse(stub, add):
+    add("picky")
+    mask = np.random.default_rng(0).random((64, 48)) < 0.4
+    data = fastmri_file(np.where(mask, random_kspace(1, 3, 64, 48), 0).astype(np.complex64), mask=mask)
+    found = refused(stub.Reconstruct(requests_for(data, model="picky"), timeout=60))
+    assert (found.code, found.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_UNSUITABLE")
+    assert found.field == "spec.model"
+    assert "whole phase-encoding lines" in found.message
 
 
 def test_what_a_model_notices_is_a_warning(stub, add):
