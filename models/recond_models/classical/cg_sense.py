@@ -35,11 +35,14 @@ class CgSense:
         Its entry in the registry.
     device
         torch device.
+    regularisation
+        Takes the place of `REGULARISATION`.
     """
 
-    def __init__(self, info: ModelInfo, device: str = "cpu") -> None:
+    def __init__(self, info: ModelInfo, device: str = "cpu", regularisation: float = REGULARISATION) -> None:
         self.info = info
         self._device = torch.device(device)
+        self._regularisation = regularisation
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
         """Return images and residuals of a batch.
@@ -53,17 +56,21 @@ class CgSense:
             batch,
             self.info,
             self._device,
-            lambda problem: iterate(problem, tolerance=_TOLERANCE, max_iterations=_ITERATIONS),
+            lambda problem: iterate(
+                problem, tolerance=_TOLERANCE, max_iterations=_ITERATIONS, regularisation=self._regularisation
+            ),
         )
 
 
-def iterate(problem: ParallelImaging, *, tolerance: float, max_iterations: int) -> Tensor:
+def iterate(
+    problem: ParallelImaging, *, tolerance: float, max_iterations: int, regularisation: float = REGULARISATION
+) -> Tensor:
     """Return complex64 images (batch, rows, columns) that solve the normal equations to a relative residual of `tolerance`."""
     encoding = problem.encoding
     start = encoding.adjoint(problem.kspace)
     bright = bright_pixels(start).clamp_min(torch.finfo(torch.float32).tiny)
     ratios = noise.deviations(problem.kspace, encoding.masks, encoding.layout) / bright
-    weights = (REGULARISATION * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
+    weights = (regularisation * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
 
     def regularised(images: Tensor) -> Tensor:
         return encoding.normal(images).add_(weights * images)

@@ -31,11 +31,14 @@ class L1Wavelet:
         Its entry in the registry.
     device
         torch device.
+    regularisation
+        Weight of the penalty as a multiple of the noise at the edge of k-space.
     """
 
-    def __init__(self, info: ModelInfo, device: str = "cpu") -> None:
+    def __init__(self, info: ModelInfo, device: str = "cpu", regularisation: float = REGULARISATION) -> None:
         self.info = info
         self._device = torch.device(device)
+        self._regularisation = regularisation
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
         """Return images and residuals of a batch.
@@ -45,10 +48,12 @@ class L1Wavelet:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        return parallel.reconstruct(batch, self.info, self._device, _iterate)
+        return parallel.reconstruct(
+            batch, self.info, self._device, lambda problem: _iterate(problem, self._regularisation)
+        )
 
 
-def _iterate(problem: ParallelImaging) -> Tensor:
+def _iterate(problem: ParallelImaging, regularisation: float) -> Tensor:
     """Return complex64 images (batch, rows, columns)."""
     levels = wavelet.levels_for(*problem.kspace.shape[1:])
     shifts = [wavelet.random_shift(_SEED, step, levels) for step in range(sparse.ROUND)]
@@ -56,4 +61,4 @@ def _iterate(problem: ParallelImaging) -> Tensor:
     def make_proximal(weights: Tensor) -> sparse.Proximal:
         return lambda images, step: wavelet.soft_threshold(images, weights, levels, shifts[step % sparse.ROUND])
 
-    return sparse.minimise(problem, REGULARISATION, make_proximal)
+    return sparse.minimise(problem, regularisation, make_proximal)
