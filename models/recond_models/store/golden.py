@@ -28,20 +28,22 @@ _ROWS, _COLUMNS, _ACCELERATION, _CALIBRATION = 80, 64, 4.0, 16
 _COILS = (4, 3)
 
 
-def make_input(contract: Contract) -> PackedBatch:
+def make_input(contract: Contract, enlarged: int = 1) -> PackedBatch:
     """Return simulated frames that the contract allows as far as it goes: two, with different numbers of coils.
 
     Parameters
     ----------
     contract
         What data the model was made for.
+    enlarged
+        How many times as many rows and columns as usual.
 
     Returns
     -------
     PackedBatch
         Undersampled Shepp-Logan phantoms of about 80 x 64 with a little noise, the same on every call.
     """
-    rows, columns = _within(_ROWS, contract.rows), _within(_COLUMNS, contract.columns)
+    rows, columns = _within(enlarged * _ROWS, contract.rows), _within(enlarged * _COLUMNS, contract.columns)
     calibration = max(_CALIBRATION, contract.calibration[1])
     kspaces, masks, blocks = [], [], []
     for number, coils in enumerate(_COILS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -13,9 +14,9 @@ from typing import Any
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from recond_models.batch import PackedBatch
+from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.networks.families import of_architecture
-from recond_models.registry import ModelInfo, Reconstructor, info_of
+from recond_models.registry import ModelInfo, Reconstructor, UnsuitableModelError, info_of
 from recond_models.store import golden
 from recond_models.store.contract import Contract
 from recond_models.store.errors import GoldenMismatchError, StoreError, WrongKeysError
@@ -24,6 +25,7 @@ from recond_models.store.place import put_model
 from recond_models.store.weights import as_float32
 
 _EMPTY_SHA256 = "0" * 64
+_ENLARGED, _LARGEST = (1, 2), 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,7 @@ def write_model(
         parameters=sum(tensor.numel() for tensor in weights.values()),
     )
     model = make_ready(info_of(draft, "added"), architecture, weights, "cpu", precision)
-    batch = golden.make_input(contract)
-    fits_samples, pair, seconds = _first_runs(batch, model)
+    fits_samples, pair, seconds = _first_runs(contract, model)
     manifest = dataclasses.replace(draft, fits_samples=fits_samples, golden_sha256=hashlib.sha256(pair).hexdigest())
     files = {
         WEIGHTS_FILE: data,
@@ -162,10 +163,11 @@ def make_ready(
     return family.reconstructor(info, network.eval(), device, precision)
 
 
-def _first_runs(batch: PackedBatch, model: Reconstructor) -> tuple[bool, bytes, float]:
+def _first_runs(contract: Contract, model: Reconstructor) -> tuple[bool, bytes, float]:
     """Return whether the model fits the samples, its golden pair, and what its second run took, seconds."""
     try:
-        fits_samples = model.reconstruct(batch).residuals is not None
+        batch, first = _first_run(contract, model)
+        fits_samples = first.residuals is not None
         begun = time.perf_counter()
         pair = golden.record(batch, model)
     except GoldenMismatchError:
@@ -176,3 +178,13 @@ def _first_runs(batch: PackedBatch, model: Reconstructor) -> tuple[bool, bytes, 
             "recond cannot run such a network"
         ) from error
     return fits_samples, pair, time.perf_counter() - begun
+
+
+def _first_run(contract: Contract, model: Reconstructor) -> tuple[PackedBatch, Reconstruction]:
+    """Run a model on the smallest golden input that it takes; networks with many poolings need more pixels."""
+    for enlarged in _ENLARGED:
+        batch = golden.make_input(contract, enlarged)
+        with contextlib.suppress(UnsuitableModelError):
+            return batch, model.reconstruct(batch)
+    batch = golden.make_input(contract, _LARGEST)
+    return batch, model.reconstruct(batch)

@@ -85,6 +85,14 @@ def test_added_models_run(tmp_path, architecture):
     assert pair["coil_offsets"].tolist() == [0, 4, 7]
 
 
+def test_networks_with_many_poolings_get_a_larger_trial(tmp_path, models):
+    deep = {**UNET, "channels": 1, "pools": 6}
+    add_model(Wish(state_file(tmp_path, weights_of(deep)), name="deep"))
+    rows, columns = load_file(models / "deep" / "golden.safetensors")["images"].shape[1:]
+    assert (rows, columns) in {(160, 128), (320, 256)}
+    registry.load("deep")
+
+
 def test_the_golden_pair_is_the_same_whenever_it_is_made():
     left, right = (golden.make_input(Contract()) for _ in range(2))
     assert torch.equal(left.kspace, right.kspace)
