@@ -12,14 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from recond_models.networks.engines import Engine, PlainEngine, Precision
+from recond_models.networks.engines import LARGEST_DIFFERENCE, Engine, PlainEngine, Precision
 from recond_models.networks.unet import Unet
 
 _log = logging.getLogger(__name__)
-
-LARGEST_DIFFERENCE = {"float32": 1e-4, "bfloat16": 0.1}
-"""Largest relative difference (norm over norm) between the compiled and the plain float32 network on noise; above, a bucket is
-refused."""
 
 _BYTES = 4 << 30
 """Estimated memory of all compiled buckets of a model."""

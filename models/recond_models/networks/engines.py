@@ -13,6 +13,9 @@ from recond_models.networks.unet import Unet
 Precision = Literal["float32", "bfloat16"]
 """Of the convolutions; everything between the networks is float32."""
 
+LARGEST_DIFFERENCE = {"float32": 1e-4, "bfloat16": 0.1}
+"""Largest relative difference (norm over norm) between a compiled or recorded network and the plain one; above, it is refused."""
+
 
 class Engine(Protocol):
     """A U-Net with its weights, ready to run."""
@@ -59,9 +62,13 @@ class PlainEngine:
         return output.float()
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[object]:
-        if self._precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)
+        if self._precision == "bfloat16":
+            # No cache of converted weights: it would not outlive the recording of a run on a GPU.
+            return torch.autocast(self._device.type, torch.bfloat16, cache_enabled=self._device.type == "cpu")
+        if self._device.type == "cuda":
+            # By default torch lets GPUs convolve float32 with ten bits of mantissa.
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return contextlib.nullcontext()
 
 
 def parse_precision(precision: str) -> Precision:

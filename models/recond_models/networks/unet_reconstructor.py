@@ -11,8 +11,9 @@ from recond_kernels.fourier import ramp
 from recond_models.batch import Note, PackedBatch, Reconstruction
 from recond_models.classical import frames
 from recond_models.classical.scale import normalise, restore
+from recond_models.networks import cuda_engine
 from recond_models.networks.buckets import Buckets
-from recond_models.networks.engines import Engine, PlainEngine, parse_precision
+from recond_models.networks.engines import Engine, parse_precision
 from recond_models.networks.openvino_engine import compiler
 from recond_models.networks.unet import Unet
 from recond_models.registry import ModelInfo, UnsuitableModelError
@@ -73,7 +74,7 @@ class UnetReconstructor:
         if self._device.type == "cpu":
             self.buckets = Buckets([network], wanted, compiler() if compiled else None)
         else:
-            self._plain: Engine = PlainEngine(network, self._device, wanted)
+            self._plain: Engine = cuda_engine.engines([network], self._device, wanted)[0]
 
     @torch.inference_mode()
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:

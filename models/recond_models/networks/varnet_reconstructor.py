@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from recond_models.batch import Note, PackedBatch, Reconstruction
 from recond_models.classical import frames
-from recond_models.networks import varnet_batch, varnet_frame
+from recond_models.networks import cuda_engine, varnet_batch, varnet_frame
 from recond_models.networks.buckets import Buckets
-from recond_models.networks.engines import Engine, PlainEngine, parse_precision
+from recond_models.networks.engines import Engine, parse_precision
 from recond_models.networks.lines import CalibrationLines, calibration_lines, measured_lines
 from recond_models.networks.norm_unet import MULTIPLE
 from recond_models.networks.openvino_engine import compiler
@@ -72,7 +72,7 @@ class VarNetReconstructor:
         if self._device.type == "cpu":
             self.buckets = Buckets(unets, wanted, compiler() if compiled else None)
         else:
-            self._plain = [PlainEngine(unet, self._device, wanted) for unet in unets]
+            self._plain = cuda_engine.engines(unets, self._device, wanted)
 
     @torch.inference_mode()
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:

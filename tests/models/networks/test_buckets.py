@@ -11,7 +11,7 @@ from network_builders import relative, unet
 
 from recond_models.networks import buckets
 from recond_models.networks.buckets import Buckets
-from recond_models.networks.engines import PlainEngine
+from recond_models.networks.engines import LARGEST_DIFFERENCE, PlainEngine
 from recond_models.networks.openvino_engine import OpenVinoEngine, compiler
 from recond_models.networks.unet import Unet
 
@@ -118,7 +118,7 @@ class TestOpenVino:
         with torch.inference_mode():
             expected = network(images)
         difference = relative(OpenVinoEngine(network, (64, 64), "bfloat16", 2)(images), expected)
-        assert difference < buckets.LARGEST_DIFFERENCE["bfloat16"]
+        assert difference < LARGEST_DIFFERENCE["bfloat16"]
 
     def test_nothing_that_calls_out_is_imported(self):
         code = (
