@@ -125,7 +125,7 @@ def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> 
         return _add_folder(wish, name)
     file = read_weights(wish.path, wish.sha256)
     recognised = recognise(file.tensors)
-    report(f"trying out {named(recognised.architecture)}")
+    report(f"trying out the {recognised.architecture['family']}")
     family = str(recognised.architecture["family"])
     anatomy = f", trained on {wish.contract.anatomy}" if wish.contract.anatomy else ""
     described = Description(
