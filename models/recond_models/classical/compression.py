@@ -15,8 +15,8 @@ VIRTUAL_COILS = 12
 """Most coils that the models which need sensitivities compute with."""
 
 
-def compress(kspace: Tensor, calibration: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn the coils of a frame so that the strongest signals come first, and keep `VIRTUAL_COILS` of them.
+def compress(kspace: Tensor, calibration: Tensor, coils: int = VIRTUAL_COILS) -> tuple[Tensor, Tensor]:
+    """Turn the coils of a frame so that the strongest signals come first, and keep the first.
 
     The virtual coils are orthonormal mixtures: white noise stays white, and the root sum of squares changes by what is left out.
 
@@ -26,13 +26,15 @@ def compress(kspace: Tensor, calibration: Tensor) -> tuple[Tensor, Tensor]:
         complex64 (coils, rows, columns).
     calibration
         complex64 (coils, calibration rows, calibration columns); decides which mixtures are kept. Any scale.
+    coils
+        How many are kept at most.
 
     Returns
     -------
     kspace, calibration
         complex64 (virtual coils, ...); the arguments themselves where there are few coils.
     """
-    if kspace.shape[0] <= VIRTUAL_COILS or not bool(calibration.abs().amax() > 0):
-        return kspace[:VIRTUAL_COILS], calibration[:VIRTUAL_COILS]
-    mixture = find(calibration, coils=VIRTUAL_COILS)
+    if kspace.shape[0] <= coils or not bool(calibration.abs().amax() > 0):
+        return kspace[:coils], calibration[:coils]
+    mixture = find(calibration, coils=coils)
     return mixture.apply(kspace), mixture.apply(calibration)

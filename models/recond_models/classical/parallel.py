@@ -14,14 +14,14 @@ from recond_kernels.consistency import sample
 from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import frames
-from recond_models.classical.compression import compress
+from recond_models.classical.compression import VIRTUAL_COILS, compress
 from recond_models.classical.scale import normalise, restore
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
 CROP = 0.95
 """Pixels of a smaller ESPIRiT eigenvalue are background. In measured heads 999 of 1000 pixels with signal are above 0.99."""
 
-_LARGEST_BLOCK = 24
+LARGEST_BLOCK = 24
 """Rows and columns of calibration data that are used; more cost time and add little."""
 
 
@@ -50,7 +50,14 @@ class ParallelImaging:
         return torch.stack([(frame != 0).any(dim=0) for frame in coils])
 
 
-def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelImaging:
+def pose(
+    batch: PackedBatch,
+    info: ModelInfo,
+    device: torch.device,
+    *,
+    largest_block: int = LARGEST_BLOCK,
+    virtual_coils: int = VIRTUAL_COILS,
+) -> ParallelImaging:
     """Normalise the samples of every frame, compress its coils and estimate its sensitivities.
 
     Residuals of this problem are those of the virtual coils.
@@ -63,6 +70,10 @@ def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelI
         The model that asks, for the message of the error.
     device
         Where to compute.
+    largest_block
+        Rows and columns of calibration data that are used at most.
+    virtual_coils
+        Most coils of the problem.
 
     Returns
     -------
@@ -81,7 +92,7 @@ def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelI
     measured, scales = normalise(sample(batch.kspace.to(device), masks, layout), layout)
     samples, virtual_blocks = [], []
     for frame, calibration in zip(torch.split(measured, list(layout.counts)), blocks, strict=True):
-        compressed, block = compress(frame, _middle(calibration.to(device), shape))
+        compressed, block = compress(frame, _middle(calibration.to(device), shape, largest_block), virtual_coils)
         samples.append(compressed)
         virtual_blocks.append(block)
     maps = espirit.estimate_batch(virtual_blocks, shape, crop=CROP)
@@ -90,7 +101,13 @@ def pose(batch: PackedBatch, info: ModelInfo, device: torch.device) -> ParallelI
 
 
 def reconstruct(
-    batch: PackedBatch, info: ModelInfo, device: torch.device, method: Callable[[ParallelImaging], Tensor]
+    batch: PackedBatch,
+    info: ModelInfo,
+    device: torch.device,
+    method: Callable[[ParallelImaging], Tensor],
+    *,
+    largest_block: int = LARGEST_BLOCK,
+    virtual_coils: int = VIRTUAL_COILS,
 ) -> Reconstruction:
     """Pose and solve the inverse problems of a batch: on a CPU every frame by itself, on a GPU all together.
 
@@ -104,6 +121,8 @@ def reconstruct(
         Where to compute.
     method
         Returns the complex64 images (batch, rows, columns) of a problem.
+    largest_block, virtual_coils
+        As for `pose`.
 
     Returns
     -------
@@ -118,7 +137,7 @@ def reconstruct(
     _calibrations(batch, info)
 
     def work(part: PackedBatch) -> Reconstruction:
-        problem = pose(part, info, device)
+        problem = pose(part, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
         images = method(problem)
         residuals = problem.encoding.relative_residuals(images, problem.kspace)
         return Reconstruction(restore(images.abs(), problem.scales), residuals.cpu())
@@ -147,10 +166,10 @@ def _required(number: int, calibration: Tensor | None, coils: int, info: ModelIn
     )
 
 
-def _middle(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
+def _middle(calibration: Tensor, shape: tuple[int, int], largest: int) -> Tensor:
     """Return the middle of (coils, rows, columns), origin kept at ``n // 2``."""
     block = calibration
     for axis, size in enumerate(shape, start=1):
-        wanted = min(_LARGEST_BLOCK, size, block.shape[axis])
+        wanted = min(largest, size, block.shape[axis])
         block = block.narrow(axis, block.shape[axis] // 2 - wanted // 2, wanted)
     return block

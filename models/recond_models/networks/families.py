@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from recond_models.networks import inference
 from recond_models.networks.unet import Unet
 from recond_models.networks.unet_reconstructor import UnetReconstructor
+from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
+from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
 from recond_models.networks.varnet import VarNet
 from recond_models.networks.varnet_reconstructor import VarNetReconstructor
 from recond_models.registry import ModelInfo, Reconstructor
@@ -74,8 +76,19 @@ _LARGEST = {
 }
 """Limits that keep a hostile manifest from asking for more memory than there is."""
 
+
+def _build_unrolled(architecture: Mapping[str, Any]) -> nn.Module:
+    sizes = {name: value for name, value in architecture.items() if name != "family"}
+    return UnrolledNetwork(UnrolledArchitecture.from_json(sizes)).eval()
+
+
+def _nothing(_state: Mapping[str, Tensor]) -> None:
+    """Tell no architecture: how an unrolled network iterates does not show in its weights."""
+
+
 FAMILIES: dict[str, Family] = {
     "unet": Family(_build_unet, inference.unet_of, UnetReconstructor),
+    "unrolled": Family(_build_unrolled, _nothing, UnrolledReconstructor),
     "varnet": Family(_build_varnet, inference.varnet_of, VarNetReconstructor),
 }
 """By the name that stands in the field ``family`` of an architecture."""

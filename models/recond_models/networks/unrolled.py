@@ -1,0 +1,316 @@
+"""recond's own network: a few rounds of a small U-Net and a fit to the samples.
+
+Each round improves the image with one U-Net, shared by all rounds, and then solves for the image that fits the samples and lies
+near it. What comes from physics is computed (coil sensitivities, Fourier transforms, data consistency), what heads look like is
+learnt.
+Three things tell the U-Net what it is looking at: the noise level, how much was measured and the number of the round modulate its
+features (Perez et al. 2018, FiLM, doi:10.1609/aaai.v32i1.11671); the gradient of the data term shows where the image does not fit;
+and the features of the round before stand beside the image, so that nothing seen is lost between rounds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recond_models.networks.data_consistency import Operator, fit
+
+_CONDITIONS = 3  # noise level, measured part of k-space, their product
+_CONDITION_WIDTH = 64
+_LIMITS = (
+    ("rounds", 1, 32),
+    ("bottleneck_blocks", 0, 16),
+    ("iterations", 1, 64),
+    ("calibration", 8, 64),
+    ("coils", 2, 64),
+)
+_START_ITERATIONS = 8
+_SMALLEST_NOISE = 1e-4
+# The weight of a proposal in the fit lies between this times exp(-range) and this.
+_LARGEST_WEIGHT = 1.0
+_WEIGHT_RANGE = 7.0
+ROUNDS_WEIGHT = "conditions.0.weight"
+"""The one weight whose shape depends on the number of rounds: its last columns are one for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnrolledArchitecture:
+    """Sizes of an `UnrolledNetwork`.
+
+    Parameters
+    ----------
+    rounds
+        How often the image is improved and fitted.
+    channels
+        Features of the U-Net at each level, finest first; every level halves rows and columns.
+    bottleneck_blocks
+        Residual blocks at the coarsest level.
+    iterations
+        Steps of conjugate gradients in each round.
+    calibration
+        Rows and columns of calibration data that sensitivities are estimated from at most.
+    coils
+        Most virtual coils.
+    """
+
+    rounds: int = 5
+    channels: tuple[int, ...] = (32, 64, 128, 192)
+    bottleneck_blocks: int = 2
+    iterations: int = 4
+    calibration: int = 24
+    coils: int = 12
+
+    def __post_init__(self) -> None:
+        for name, least, most in _LIMITS:
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} of an unrolled network must be {least} to {most}, got {getattr(self, name)}")
+        if not 2 <= len(self.channels) <= 6 or not all(1 <= width <= 1024 for width in self.channels):
+            raise ValueError(f"channels must hold 2 to 6 numbers from 1 to 1024, got {list(self.channels)}")
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> UnrolledArchitecture:
+        """Return what `to_json` described.
+
+        Raises
+        ------
+        ValueError
+            A field is missing, unknown or out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            raise ValueError(
+                f"the architecture of an unrolled network has the fields {sorted(names)}, got {sorted(data)}"
+            )
+        return cls(
+            rounds=int(data["rounds"]),
+            channels=tuple(int(number) for number in data["channels"]),
+            bottleneck_blocks=int(data["bottleneck_blocks"]),
+            iterations=int(data["iterations"]),
+            calibration=int(data["calibration"]),
+            coils=int(data["coils"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of plain values."""
+        return asdict(self) | {"channels": list(self.channels)}
+
+
+class UnrolledNetwork(nn.Module):
+    """Rounds of a shared U-Net and data consistency.
+
+    Parameters
+    ----------
+    architecture
+        Sizes.
+    """
+
+    def __init__(self, architecture: UnrolledArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        width = architecture.channels[0]
+        self.conditions = nn.Sequential(
+            nn.Linear(_CONDITIONS + architecture.rounds, _CONDITION_WIDTH),
+            nn.SiLU(),
+            nn.Linear(_CONDITION_WIDTH, _CONDITION_WIDTH),
+            nn.SiLU(),
+        )
+        self.weight = nn.Linear(_CONDITION_WIDTH, 1)
+        self.regulariser = ConditionedUNet(
+            6, 2, architecture.channels, architecture.bottleneck_blocks, _CONDITION_WIDTH
+        )
+        self.width = width
+        nn.init.zeros_(self.weight.weight)
+        nn.init.zeros_(self.weight.bias)
+
+    def forward(
+        self, data: Tensor, normal: Operator, noise: Tensor, fractions: Tensor, rounds: int | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Reconstruct.
+
+        Parameters
+        ----------
+        data
+            complex64 (batch, rows, columns): ``A^H y``, sensitivities of root sum of squares 1 in the object.
+        normal
+            ``A^H A`` for the whole batch; it must not mix frames.
+        noise
+            float32 (batch,): standard deviation of real and imaginary part of the noise in a sample of y.
+        fractions
+            float32 (batch,): measured part of k-space, 0 to 1.
+        rounds
+            How many rounds to make, all unless given.
+
+        Returns
+        -------
+        images
+            complex64 (batch, rows, columns) after every round, the best last. They scale with `data` and `noise`.
+        proposals
+            The same before they were fitted to the samples.
+        """
+        start, scale = self._start(data, normal, noise)
+        data, noise = data / scale[:, None, None], noise / scale
+        images, memory = start, None
+        results, proposals = [], []
+        for number in range(self.architecture.rounds if rounds is None else rounds):
+            condition = self._condition(noise, fractions, number)
+            weights = _LARGEST_WEIGHT * torch.exp(
+                _WEIGHT_RANGE * (torch.sigmoid(self.weight(condition)[:, 0].float()) - 1)
+            )
+            inputs = torch.cat([_planes(images), _planes(normal(images.detach()) - data), _planes(start)], dim=1)
+            correction, memory = self.regulariser(inputs, condition, memory)
+            proposal = images + torch.view_as_complex(correction.permute(0, 2, 3, 1).contiguous())
+            proposals.append(proposal * scale[:, None, None])
+            images = fit(proposal, data, weights, normal, self.architecture.iterations)
+            results.append(images * scale[:, None, None])
+        return results, proposals
+
+    def _start(self, data: Tensor, normal: Operator, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first image, normalised, and float32 (batch,) what it was divided by: its bright pixels."""
+        with torch.no_grad():
+            rough = _bright(data)
+            weights = (noise / rough).square().clamp(1e-3, 0.1)
+            images = fit(torch.zeros_like(data), data, weights, normal, _START_ITERATIONS)
+            scale = _bright(images)
+            return images / scale[:, None, None], scale
+
+    def _condition(self, noise: Tensor, fractions: Tensor, number: int) -> Tensor:
+        """Return float32 (batch, condition width)."""
+        level = torch.log10(noise.clamp(_SMALLEST_NOISE, 1)) / 2 + 1
+        sparsity = -torch.log2(fractions.clamp_min(1 / 64)) / 2 - 1
+        which = functional.one_hot(
+            torch.full((noise.shape[0],), number, device=noise.device), self.architecture.rounds
+        ).to(level.dtype)
+        features = torch.cat([torch.stack([level, sparsity, level * sparsity], dim=1), which], dim=1)
+        conditions: Tensor = self.conditions(features)
+        return conditions
+
+
+class ConditionedUNet(nn.Module):
+    """A U-Net of residual blocks without normalisation, whose features a condition scales and shifts.
+
+    Residual blocks, strided convolutions down and transposed ones up, skips that are added: Zhang et al. 2022 (DRUNet,
+    doi:10.1109/TPAMI.2021.3088914).
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels in and out.
+    channels
+        Features at each level, finest first.
+    bottleneck_blocks
+        Residual blocks at the coarsest level.
+    condition_width
+        Length of the condition.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, channels: tuple[int, ...], bottleneck_blocks: int, condition_width: int
+    ) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(inputs, channels[0], 3, padding=1)
+        self.recall = nn.Conv2d(channels[0], channels[0], 1)
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in _pairs(channels))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in _pairs(channels))
+        # The finest level costs most: there the entry stands for a block on the way down.
+        self.encoder = nn.ModuleList(ResidualBlock(width, condition_width) for width in channels[1:-1])
+        self.bottleneck = nn.ModuleList(ResidualBlock(channels[-1], condition_width) for _ in range(bottleneck_blocks))
+        self.decoder = nn.ModuleList(ResidualBlock(width, condition_width) for width in channels[:-1])
+        self.exit = nn.Conv2d(channels[0], outputs, 3, padding=1)
+        nn.init.zeros_(self.recall.weight)
+        nn.init.zeros_(self.recall.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.exit.weight.mul_(0.1)
+
+    def forward(self, planes: Tensor, condition: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Compute a correction.
+
+        Parameters
+        ----------
+        planes
+            float32 (batch, inputs, rows, columns), any size.
+        condition
+            float32 (batch, condition width).
+        memory
+            Features from the round before, None in the first.
+
+        Returns
+        -------
+        correction
+            float32 (batch, outputs, rows, columns).
+        memory
+            Features for the next round, (batch, first channels, padded rows, padded columns).
+        """
+        rows, columns = planes.shape[2:]
+        step = 2 ** len(self.down)
+        padded = functional.pad(planes, (0, -columns % step, 0, -rows % step))
+        features = self.entry(padded.contiguous(memory_format=torch.channels_last))
+        if memory is not None:
+            features = features + self.recall(memory)
+        features = functional.relu(features)
+        skips = []
+        for level, down in enumerate(self.down):
+            if level:
+                features = self.encoder[level - 1](features, condition)
+            skips.append(features)
+            features = down(features)
+        for block in self.bottleneck:
+            features = block(features, condition)
+        for level in reversed(range(len(self.down))):
+            features = self.decoder[level](self.up[level](features) + skips[level], condition)
+        correction = self.exit(features).float()
+        return correction[:, :, :rows, :columns], features
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv(relu(scale * conv(norm(x)) + shift))``, scale and shift from the condition.
+
+    Each pixel's features are normalised by themselves (Ba et al. 2016, arXiv:1607.06450), so that nothing depends on the size of
+    the image.
+
+    Parameters
+    ----------
+    width
+        Channels.
+    condition_width
+        Length of the condition.
+    """
+
+    def __init__(self, width: int, condition_width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.modulation = nn.Linear(condition_width, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        scale, shift = self.modulation(condition).to(features.dtype)[:, :, None, None].chunk(2, dim=1)
+        # Channels lie last in memory: this is a view of it, not a copy.
+        pixels = features.permute(0, 2, 3, 1)
+        normalised = functional.layer_norm(pixels, pixels.shape[-1:]).permute(0, 3, 1, 2)
+        inner = torch.addcmul(shift, self.first(normalised), scale + 1)
+        return features + self.second(functional.relu(inner))
+
+
+def _pairs(channels: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the channels of neighbouring levels."""
+    return list(itertools.pairwise(channels))
+
+
+def _planes(images: Tensor) -> Tensor:
+    """Return real and imaginary parts, float32 (batch, 2, rows, columns)."""
+    return torch.view_as_real(images).permute(0, 3, 1, 2)
+
+
+def _bright(images: Tensor) -> Tensor:
+    """Return float32 (batch,): the 99th percentile of the magnitudes; 1 for an image of zeros."""
+    magnitudes = images.abs().flatten(1)
+    rank = max(1, round(0.99 * magnitudes.shape[1]))
+    level: Tensor = magnitudes.kthvalue(rank, dim=1).values
+    return torch.where(level > 0, level, 1)

@@ -1,0 +1,82 @@
+"""`recond train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from recond_models.training.config import TrainingConfig, TrainingConfigError
+from recond_models.training.examples import SimulatedExamples, evaluation_examples
+from recond_models.training.publish import publish
+from recond_models.training.trainer import Progress, Trainer
+from recond_models.training.volumes import VolumesNotFoundError, load_volumes
+
+_BAD_INPUT = 3
+
+
+@click.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out/volumes"),
+    show_default=True,
+    help="Folder of training volumes, as `make training-data` fetches them.",
+)
+@click.option(
+    "-o",
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder of the run; one that is there goes on.  [default: out/train/NAME]",
+)
+@click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda:0.")
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of the network on a CPU.")
+def train(config: Path, data: Path, folder: Path | None, device: str, threads: int | None) -> None:
+    """Train an unrolled network on simulated k-space.
+
+    The run can be interrupted and goes on from its last checkpoint. Losses, figures on held-out subjects and a plot are in its
+    folder while it runs; the weights, their manifest and a model card at the end.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        settings = TrainingConfig.read(config)
+        load_volumes(data, "training")
+        place = folder or Path("out/train") / settings.name
+        trainer = Trainer(
+            settings,
+            SimulatedExamples(data, "training", settings),
+            evaluation_examples(data, settings),
+            place,
+            device,
+        )
+    except (TrainingConfigError, VolumesNotFoundError) as error:
+        click.echo(f"recond train: {error}", err=True)
+        raise click.exceptions.Exit(_BAD_INPUT) from error
+    _run(trainer, settings)
+    written = publish(trainer, settings, config, place)
+    click.echo(f"{settings.name}: {written}")
+
+
+def _run(trainer: Trainer, settings: TrainingConfig) -> None:
+    """Train with a bar on a terminal, and a line now and then elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        trainer.run(lambda progress: click.echo(_line(progress), err=True))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console) as bars:
+        bar = bars.add_task(settings.name, total=settings.steps, completed=trainer.step)
+        trainer.run(lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)))
+
+
+def _line(progress: Progress) -> str:
+    figures = progress.figures
+    shown = f", held out SSIM {figures.ssim:.4f}, PSNR {figures.psnr:.2f} dB" if figures else ""
+    return f"step {progress.step}/{progress.steps}, loss {progress.loss:.4f}{shown}"

@@ -1,0 +1,78 @@
+"""How good a network in training is on subjects that it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recond_models import metrics
+from recond_models.networks.unrolled import UnrolledNetwork
+from recond_models.training.examples import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over the frames of an evaluation.
+
+    Parameters
+    ----------
+    ssim
+        Structural similarity to the root sum of squares of the true coil images.
+    psnr
+        Peak signal-to-noise ratio, dB.
+    """
+
+    ssim: float
+    psnr: float
+
+
+def evaluate(
+    network: UnrolledNetwork, examples: Sequence[Example], device: torch.device, *, half: bool, rounds: int
+) -> Figures:
+    """Reconstruct the frames of the examples and score them.
+
+    Parameters
+    ----------
+    network
+        The network.
+    examples
+        What to reconstruct.
+    device
+        Where.
+    half
+        Convolutions in bfloat16.
+    rounds
+        How many rounds to make.
+
+    Returns
+    -------
+    Figures
+        Means over all frames.
+    """
+    images, references = [], []
+    for example in examples:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            results, _ = network(
+                example.data.to(device),
+                example.encoding(device).normal,
+                example.noise.to(device),
+                example.fractions.to(device),
+                rounds,
+            )
+        images.extend(results[-1].abs().cpu())
+        references.extend(example.magnitudes)
+    return score(references, images)
+
+
+def score(references: Sequence[Tensor], images: Sequence[Tensor]) -> Figures:
+    """Return the mean figures of images float32 (rows, columns) against their references."""
+    ssims, psnrs = [], []
+    for reference, image in zip(references, images, strict=True):
+        pair = reference.numpy()[None], image.numpy()[None]
+        ssims.append(metrics.ssim(*pair, square=False))
+        psnrs.append(metrics.psnr(*pair, square=False))
+    return Figures(float(np.mean(ssims)), float(np.mean(psnrs)))

@@ -1,0 +1,107 @@
+"""The course of a training run: a CSV of losses, one of figures, and a plot of both."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recond_models.training.evaluation import Figures
+
+LOSSES, FIGURES, PLOT = "losses.csv", "figures.csv", "progress.png"
+_LOSS_FIELDS = ("step", "loss", "learning_rate", "seconds")
+_FIGURE_FIELDS = ("step", "ssim", "psnr")
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    path: Path
+    names: tuple[str, ...]
+
+    def add(self, values: tuple[float, ...]) -> None:
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(self.names)
+            writer.writerow([f"{value:.6g}" for value in values])
+
+    def rows(self) -> list[tuple[float, ...]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return [tuple(float(value) for value in row) for row in list(csv.reader(file))[1:]]
+
+    def keep(self, rows: list[tuple[float, ...]]) -> None:
+        self.path.unlink(missing_ok=True)
+        for row in rows:
+            self.add(row)
+
+
+class History:
+    """What is written about a run while it runs.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._losses = _Table(folder / LOSSES, _LOSS_FIELDS)
+        self._figures = _Table(folder / FIGURES, _FIGURE_FIELDS)
+        self._plot = folder / PLOT
+
+    def add_loss(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
+        """Write the mean loss of the last few steps and the seconds that they took."""
+        self._losses.add((step, loss, learning_rate, seconds))
+
+    def add_figures(self, step: int, figures: Figures) -> None:
+        """Write the figures of an evaluation."""
+        self._figures.add((step, figures.ssim, figures.psnr))
+
+    def forget_after(self, step: int) -> None:
+        """Drop what an interrupted run wrote after its last checkpoint."""
+        for table in (self._losses, self._figures):
+            table.keep([row for row in table.rows() if row[0] <= step])
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in updates so far."""
+        return sum(row[3] for row in self._losses.rows())
+
+    @property
+    def last_figures(self) -> tuple[int, float, float] | None:
+        """Step, SSIM and PSNR of the last evaluation."""
+        rows = self._figures.rows()
+        return (int(rows[-1][0]), rows[-1][1], rows[-1][2]) if rows else None
+
+    def plot(self) -> None:
+        """Draw losses and figures."""
+        from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and needed here only
+
+        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        axes = figure.subplots(1, 3)
+        losses, figures = self._losses.rows(), self._figures.rows()
+        axes[0].plot([row[0] for row in losses], [row[1] for row in losses], linewidth=0.4, alpha=0.5)
+        width = max(1, len(losses) // 40)
+        means = [
+            sum(row[1] for row in losses[i : i + width]) / len(losses[i : i + width])
+            for i in range(0, len(losses), width)
+        ]
+        axes[0].plot([losses[min(i + width // 2, len(losses) - 1)][0] for i in range(0, len(losses), width)], means)
+        for axis, title, rows, column in zip(
+            axes,
+            ("training loss", "SSIM, held-out subject", "PSNR, held-out subject (dB)"),
+            (losses, figures, figures),
+            (1, 1, 2),
+            strict=True,
+        ):
+            if rows is figures:
+                axis.plot([row[0] for row in rows], [row[column] for row in rows], marker="o", markersize=3)
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel("step")
+            axis.grid(alpha=0.3)
+        figure.savefig(self._plot, dpi=110)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from recond_kernels.coils import CoilLayout
+from recond_kernels.sense import SenseEncoding
+from recond_models.networks.data_consistency import fit
+
+ROWS, COLUMNS, COILS = 12, 10, 3
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.randn(COILS, ROWS, COLUMNS, dtype=torch.complex64, generator=generator)
+    maps = maps / maps.abs().square().sum(dim=0).sqrt()
+    mask = torch.rand(1, ROWS, COLUMNS, generator=generator) < 0.6
+    encoding = SenseEncoding(maps, mask, CoilLayout((COILS,)))
+    truth = torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64, generator=generator)
+    proposal = truth + 0.3 * torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64, generator=generator)
+    return encoding, encoding.adjoint(encoding.forward(truth)), proposal
+
+
+def dense(normal):
+    """The operator as a matrix."""
+    unit = torch.eye(ROWS * COLUMNS, dtype=torch.complex64).reshape(-1, 1, ROWS, COLUMNS)
+    return torch.stack([normal(column).flatten() for column in unit], dim=1)
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.7])
+def test_solves_the_regularised_normal_equations(problem, weight):
+    encoding, data, proposal = problem
+    matrix = dense(encoding.normal) + weight * torch.eye(ROWS * COLUMNS)
+    expected = torch.linalg.solve(matrix, (data + weight * proposal).flatten()).reshape(proposal.shape)
+    images = fit(proposal, data, torch.tensor([weight]), encoding.normal, 60)
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_solution(problem):
+    encoding, data, proposal = problem
+    weight = torch.tensor([0.3])
+    target = torch.ones_like(proposal)
+
+    def error(images):
+        return torch.view_as_real(images - target).square().sum()
+
+    leaves = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
+    error(fit(*(leaves[0], data, leaves[1]), encoding.normal, 60)).backward()
+
+    matrix = dense(encoding.normal)
+    others = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
+    right = data.flatten() + others[1] * others[0].flatten()
+    error(torch.linalg.solve(matrix + others[1] * torch.eye(ROWS * COLUMNS), right).reshape(proposal.shape)).backward()
+    for ours, theirs in zip(leaves, others, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=2e-3, rtol=2e-3)
+
+
+def test_a_proposal_that_fits_stays(problem):
+    encoding, _, proposal = problem
+    data = encoding.normal(proposal)
+    torch.testing.assert_close(fit(proposal, data, torch.tensor([0.1]), encoding.normal, 5), proposal)
+
+
+def test_frames_do_not_mix(problem):
+    encoding, data, proposal = problem
+    both = SenseEncoding(
+        torch.cat([encoding.sensitivities, encoding.sensitivities.flip(1)]),
+        torch.cat([encoding.masks, ~encoding.masks]),
+        CoilLayout((COILS, COILS)),
+    )
+    other = torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64)
+    together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.normal, 6)
+    alone = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 6)
+    torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-5)

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recond_models import registry
+from recond_models.batch import PackedBatch, centre_block
+from recond_models.networks.families import FAMILIES, of_architecture
+from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
+from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
+from recond_models.simulate.scan import ScanSettings, simulate
+
+SMALL = UnrolledArchitecture(rounds=2, channels=(8, 16, 16), bottleneck_blocks=1, iterations=3, calibration=16, coils=8)
+INFO = registry.find("cg-sense")
+
+
+def network(seed=0, architecture=SMALL):
+    torch.manual_seed(seed)
+    made = UnrolledNetwork(architecture)
+    with torch.no_grad():
+        # Away from the gentle start of training, so that the network has something to say.
+        for parameter in made.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return made.eval()
+
+
+def frame(coils=4, rows=48, columns=40, seed=1, acceleration=3.0):
+    scan = simulate(
+        ScanSettings(
+            coils=coils, slices=1, rows=rows, columns=columns, acceleration=acceleration, calibration_lines=16,
+            phantom="shepp-logan", oversampling=1, seed=seed,
+        )
+    )  # fmt: skip
+    kspace = scan.kspace.reshape(-1, *scan.kspace.shape[-2:]).astype(np.complex64)
+    mask = np.broadcast_to(scan.lines, kspace.shape[1:]).copy()
+    kspace = np.where(mask, kspace, np.complex64(0))
+    return kspace, mask, centre_block(kspace, (16, 16)).copy()
+
+
+def pack(*frames):
+    return PackedBatch.pack(*(list(part) for part in zip(*frames, strict=True)))
+
+
+def test_weights_of_a_family_fit_its_architecture():
+    architecture = {"family": "unrolled", **SMALL.to_json()}
+    built = of_architecture(architecture).build(architecture)
+    built.load_state_dict(network().state_dict())
+    assert UnrolledArchitecture.from_json(SMALL.to_json()) == SMALL
+    assert FAMILIES["unrolled"].infer(built.state_dict()) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rounds": 0}, "rounds"),
+        ({"channels": [8]}, "channels"),
+        ({"channels": [8, 100_000]}, "channels"),
+        ({"coils": 1}, "coils"),
+        ({"depth": 3}, "depth"),
+    ],
+)
+def test_impossible_architectures_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        UnrolledArchitecture.from_json(SMALL.to_json() | change)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(2, 9), st.integers(0, 50)), min_size=1, max_size=4),
+    st.sampled_from([(48, 40), (47, 41), (50, 37)]),
+)
+def test_an_image_does_not_depend_on_its_batch(mix, shape):
+    model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
+    frames = [frame(coils, *shape, seed=seed) for coils, seed in mix]
+    together = model.reconstruct(pack(*frames)).images
+    for image, one in zip(together, frames, strict=True):
+        alone = model.reconstruct(pack(one)).images[0]
+        assert (image - alone).abs().max() <= 1e-5 * alone.abs().max()
+
+
+def test_frames_solved_in_one_go_are_the_same(monkeypatch):
+    """As on a GPU, where the frames of a batch are not taken apart."""
+    from recond_models.classical import frames as side_by_side
+
+    model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
+    batch = pack(frame(3, seed=1), frame(5, seed=2), frame(9, seed=3))
+    apart = model.reconstruct(batch).images
+    monkeypatch.setattr(side_by_side, "split", lambda whole: [whole])
+    together = model.reconstruct(batch).images
+    assert (together - apart).abs().max() <= 1e-5 * apart.abs().max()
+
+
+@pytest.mark.parametrize("exponent", [-40, 30])
+def test_images_scale_with_the_samples(exponent):
+    model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
+    kspace, mask, block = frame()
+    factor = np.float32(2.0**exponent)
+    image = model.reconstruct(pack((kspace, mask, block))).images
+    scaled = model.reconstruct(pack((kspace * factor, mask, block * factor))).images
+    torch.testing.assert_close(scaled / factor, image, rtol=1e-5, atol=0)
+
+
+def test_half_precision_is_near():
+    batch = pack(frame())
+    exact = UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(batch).images
+    half = UnrolledReconstructor(INFO, network(), "cpu", "bfloat16").reconstruct(batch).images
+    assert 0 < (half - exact).abs().max() < 0.05 * exact.max()
+
+
+def test_zeros_stay_zeros():
+    kspace, mask, block = frame()
+    result = UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(
+        pack((kspace * 0, mask, block * 0), (kspace, mask, block))
+    )
+    assert torch.isfinite(result.images).all()
+    assert not result.images[0].any()
+    assert result.images[1].any()
+
+
+def test_no_calibration_is_refused():
+    kspace, mask, _ = frame()
+    with pytest.raises(registry.UnsuitableModelError, match="calibration"):
+        UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(pack((kspace, mask, None)))
+
+
+def test_fewer_rounds_are_the_first_rounds():
+    made = network()
+    data = torch.randn(1, 16, 12, dtype=torch.complex64)
+    arguments = (data, lambda images: 0.5 * images, torch.tensor([0.01]), torch.tensor([0.5]))
+    with torch.inference_mode():
+        all_rounds, _ = made(*arguments)
+        first, proposals = made(*arguments, rounds=1)
+    assert len(all_rounds) == 2
+    assert len(first) == len(proposals) == 1
+    assert torch.equal(first[0], all_rounds[0])
