@@ -1,0 +1,207 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from recond_models import metrics
+from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
+from recond_models.store.manifest import Manifest
+from recond_models.training.commands import train
+from recond_models.training.config import TrainingConfig, TrainingConfigError
+from recond_models.training.examples import SimulatedExamples, evaluation_examples
+from recond_models.training.losses import loss, similarity
+from recond_models.training.trainer import Trainer, begin_from
+from recond_models.training.volumes import SOURCES
+
+SIZES = UnrolledArchitecture(rounds=2, channels=(8, 8), bottleneck_blocks=1, iterations=2, calibration=16, coils=4)
+CONFIG = TrainingConfig(
+    name="tiny",
+    description="A network for tests.",
+    architecture=SIZES,
+    seed=5,
+    steps=6,
+    smallest=48,
+    largest=64,
+    largest_area=64 * 64,
+    coils=4,
+    rounds=((0, 1), (3, 2)),
+    evaluate_every=3,
+    evaluation_frames=2,
+    checkpoint_every=2,
+    precision="float32",
+    data_workers=0,
+)
+TOML = """
+name = "tiny"
+description = "A network for tests."
+steps = 4
+smallest = 48
+largest = 64
+coils = 4
+evaluate_every = 2
+evaluation_frames = 1
+precision = "float32"
+data_workers = 0
+[architecture]
+rounds = 1
+channels = [8, 8]
+bottleneck_blocks = 0
+iterations = 2
+calibration = 16
+coils = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory, head):
+    """The head of the tests under the names of one training and one validation source."""
+    folder = tmp_path_factory.mktemp("volumes")
+    for split in ("training", "validation"):
+        source = next(source for source in SOURCES if source.split == split)
+        dataclasses.replace(head, source=source).save(folder)
+    return folder
+
+
+def trainer(volumes, folder, config=CONFIG):
+    return Trainer(
+        config, SimulatedExamples(volumes, "training", config), evaluation_examples(volumes, config), folder, "cpu"
+    )
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, volumes):
+    reports = []
+    whole = trainer(volumes, tmp_path / "whole")
+    whole.run(reports.append)
+    for updates in (3, 1, None):
+        part = trainer(volumes, tmp_path / "parts")
+        part.run(lambda progress: None, stop_after=updates)
+    assert part.step == whole.step == reports[-1].step == CONFIG.steps
+    for ours, theirs in ((part.network, whole.network), (part.average, whole.average)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+    for name in ("losses.csv", "figures.csv", "progress.png", "checkpoint.pt"):
+        assert (tmp_path / "parts" / name).stat().st_size > 0
+    assert [row.split(",")[0] for row in (tmp_path / "parts" / "figures.csv").read_text().split()] == ["step", "3", "6"]
+
+
+def test_training_makes_images_better(tmp_path, volumes):
+    config = dataclasses.replace(CONFIG, steps=60, evaluate_every=60, checkpoint_every=60, rounds=(), learning_rate=2e-3)
+    run = trainer(volumes, tmp_path, config)
+    progress = []
+    examples = SimulatedExamples(volumes, "training", config)
+
+    def mean_loss(network):
+        with torch.no_grad():
+            values = []
+            for step in range(8):
+                example = examples[step]
+                rounds, proposals = network(
+                    example.data, example.encoding(torch.device("cpu")).normal, example.noise, example.fractions
+                )
+                values.append(float(loss(rounds, proposals, example.images, example.magnitudes, 0.0)))
+        return np.mean(values)
+
+    before = mean_loss(run.network)
+    run.run(progress.append)
+    assert mean_loss(run.network) < 0.95 * before
+    assert progress[-1].loss > 0
+
+
+def test_a_run_of_another_architecture_or_seed_is_not_continued(tmp_path, volumes):
+    trainer(volumes, tmp_path).save()
+    for change in ({"seed": 6}, {"architecture": dataclasses.replace(SIZES, rounds=3)}):
+        with pytest.raises(TrainingConfigError, match="another"):
+            trainer(volumes, tmp_path, dataclasses.replace(CONFIG, **change))
+
+
+def test_examples_are_those_of_their_seed_and_of_the_same_scale(volumes):
+    examples = SimulatedExamples(volumes, "training", CONFIG)
+    first, again, other = examples[2], SimulatedExamples(volumes, "training", CONFIG)[2], examples[3]
+    assert torch.equal(first.data, again.data)
+    assert first.descriptions != other.descriptions
+    for example in (first, other):
+        assert example.magnitudes.flatten(1).quantile(0.99, dim=1) == pytest.approx(1, abs=0.02)
+        # The combined truth is the root sum of squares where there are sensitivities.
+        seen = example.images.abs() > 0
+        close = (example.images.abs() - example.magnitudes).abs()[seen]
+        assert close.quantile(0.9) < 0.05
+
+
+def test_similarity_is_that_of_the_figures():
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.rand(2, 24, 31, generator=generator)
+    images = reference + 0.1 * torch.randn(2, 24, 31, generator=generator)
+    expected = [
+        metrics.ssim(reference[i : i + 1].numpy(), images[i : i + 1].numpy(), square=False) for i in range(2)
+    ]
+    torch.testing.assert_close(
+        similarity(reference, images), torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=0
+    )
+
+
+def test_loss_is_least_at_the_truth():
+    truth = torch.randn(1, 16, 16, dtype=torch.complex64)
+    near, far = truth * 1.01, truth * 1.5
+    values = [float(loss([image], [image], truth, truth.abs(), 0.1)) for image in (truth, near, far)]
+    assert values[0] < values[1] < values[2]
+
+
+def test_weights_of_a_network_with_other_rounds_can_be_a_start(tmp_path):
+    from safetensors.torch import save_file
+
+    longer = UnrolledNetwork(dataclasses.replace(SIZES, rounds=4))
+    save_file(longer.state_dict(), tmp_path / "weights.safetensors")
+    shorter = UnrolledNetwork(SIZES)
+    begin_from(shorter, tmp_path / "weights.safetensors")
+    inputs = (torch.randn(1, 8, 8, dtype=torch.complex64), lambda images: images, torch.tensor([0.1]), torch.tensor([1.0]))
+    with torch.no_grad():
+        torch.testing.assert_close(shorter(*inputs)[0][-1], longer(*inputs, rounds=2)[0][-1])
+    with pytest.raises(TrainingConfigError, match="another shape"):
+        begin_from(UnrolledNetwork(dataclasses.replace(SIZES, channels=(8, 16))), tmp_path / "weights.safetensors")
+    with pytest.raises(TrainingConfigError, match="cannot be read"):
+        begin_from(shorter, tmp_path / "nothing.safetensors")
+
+
+def test_command_trains_and_leaves_a_model(tmp_path, volumes):
+    (tmp_path / "tiny.toml").write_text(TOML)
+    arguments = [str(tmp_path / "tiny.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "step 4/4" in result.output
+    model = tmp_path / "run" / "models" / "tiny"
+    manifest = Manifest.read(model)
+    assert manifest.architecture["family"] == "unrolled"
+    assert manifest.fits_samples
+    assert sum(tensor.numel() for tensor in load_file(model / "weights.safetensors").values()) == manifest.parameters
+    card = (model / "card.md").read_text()
+    assert "4 steps" in card
+    assert all(source.name in card for source in SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("steps = 0\n", "steps"),
+        ("colour = 1\n", "colour"),
+        ("smallest = 80\n", "smallest"),
+        ("start = 'nothing.safetensors'\n", "start"),
+        ("]", "cannot be read"),
+    ],
+)
+def test_bad_configurations_end_with_the_exit_code_of_bad_input(tmp_path, volumes, change, message):
+    key = change.split(" = ")[0]
+    lines = [line for line in TOML.splitlines() if not line.startswith(f"{key} =")]
+    (tmp_path / "bad.toml").write_text(change + "\n".join(lines))
+    result = CliRunner().invoke(train, [str(tmp_path / "bad.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 3
+    assert message in result.output
+
+
+def test_without_volumes_the_command_says_how_to_get_them(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TOML)
+    result = CliRunner().invoke(train, [str(tmp_path / "tiny.toml"), "--data", str(tmp_path / "none")])
+    assert result.exit_code == 3
+    assert "make training-data" in result.output
