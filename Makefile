@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak training-data proto interop-venv clean
+.PHONY: help setup demo test lint format bench soak training-data quality proto interop-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   overhead and memory of the service"
 	@echo "make soak    memory of the service over 2,000 reconstructions"
 	@echo "make training-data  fetch the heads that training data are simulated from"
+	@echo "make quality  figures of all reconstructions on held-out heads: docs/quality.md"
 	@echo "make interop-venv  pulserver (a virtual scanner) and fastmri, which tests compare with, in environments of their own"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
@@ -70,7 +71,11 @@ soak: $(VENV)/.ready
 	PYTHONPATH=tests/support $(BIN)/python bench/soak.py --json $(OUT)/soak.json $(ARGS)
 
 training-data: $(VENV)/.head
-	$(BIN)/python -m recond_models.training.packages $(OUT)/volumes $(ARGS)
+	$(BIN)/python -m recond_models.training.packages $(OUT)/volumes
+
+# Goes on where it ended: make quality ARGS=--quick for six cells, ARGS='--only report' to render alone.
+quality: training-data
+	$(BIN)/python bench/quality --volumes $(OUT)/volumes $(ARGS)
 
 proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
