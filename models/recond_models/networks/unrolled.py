@@ -169,6 +169,18 @@ class UnrolledNetwork(nn.Module):
             results.append(images * scale[:, None, None])
         return results, proposals
 
+    @torch.no_grad()
+    def begin_rounds(self, first: int, end: int) -> None:
+        """Let rounds that were never made begin with what the one before them has learnt.
+
+        Parameters
+        ----------
+        first, end
+            Rounds ``first`` to ``end - 1``; `first` is at least 1.
+        """
+        columns = self.conditions[0].weight[:, _CONDITIONS:]
+        columns[:, first:end] = columns[:, first - 1 : first]
+
     def _start(self, data: Tensor, normal: Operator, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first image, normalised, and float32 (batch,) what it was divided by: its bright pixels."""
         with torch.no_grad():

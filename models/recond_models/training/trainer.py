@@ -139,6 +139,10 @@ class Trainer:
     def _update(self, example: Example) -> float:
         """Make one update; return the loss before it."""
         config = self._config
+        before, rounds_made = config.rounds_at(max(self.step - 1, 0)), config.rounds_at(self.step)
+        if rounds_made > before:
+            for network in (self.network, self.average):
+                network.begin_rounds(before, rounds_made)
         for group in self._optimiser.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
@@ -147,7 +151,7 @@ class Trainer:
                 example.encoding(self._device).normal,
                 example.noise.to(self._device),
                 example.fractions.to(self._device),
-                config.rounds_at(self.step),
+                rounds_made,
             )
         truth = example.images.to(self._device)
         value = loss(rounds, proposals, truth, example.magnitudes.to(self._device), config.earlier)

@@ -75,7 +75,10 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients may look after us every 30 s
+                # Clients look after us every 30 s, and gRPC itself measures the line with pings: a call that takes minutes to its
+                # first image must not be cut off for them.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.max_ping_strikes", 0),
                 ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a replica
             ]
         )
