@@ -17,6 +17,8 @@ class Solution:
     ----------
     images
         (batch, rows, columns), dtype of the right-hand side.
+    residuals
+        (batch, rows, columns): ``b - M x`` as the recursion knows it.
     iterations
         int64 (batch,): how many updates each system took.
     relative_residuals
@@ -24,6 +26,7 @@ class Solution:
     """
 
     images: Tensor
+    residuals: Tensor
     iterations: Tensor
     relative_residuals: Tensor
 
@@ -87,7 +90,7 @@ def solve(
         energy = new_energy
         iterations += active
     relative = torch.where(start > 0, (energy / torch.where(start > 0, start, 1)).sqrt(), 0)
-    return Solution(images, iterations, relative)
+    return Solution(images, residual, iterations, relative)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from recond_kernels import conjugate_gradients
 Operator = Callable[[Tensor], Tensor]
 
 
-def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> Tensor:
+def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
     """Fit images to the samples, starting from them.
 
     With few iterations the parts of the image that the samples say little about stay as proposed: an early stop regularises too.
@@ -37,14 +37,23 @@ def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterati
 
     Returns
     -------
-    Tensor
-        complex64 (batch, rows, columns). It has gradients with respect to `images` and `weights`: the equations are solved a second
-        time for them, so nothing of the iteration is kept in memory.
+    images
+        complex64 (batch, rows, columns). They have gradients with respect to `images` and `weights`: the equations are solved a
+        second time for them, so nothing of the iteration is kept in memory.
+    misfits
+        complex64 (batch, rows, columns): ``A^H A x - A^H y`` of these images, without gradients.
     """
     if torch.is_grad_enabled() and (images.requires_grad or weights.requires_grad):
-        fitted: Tensor = _Fit.apply(images, weights, data, normal, iterations)  # type: ignore[no-untyped-call]
-        return fitted
-    return images + _solve(data - normal(images), weights, normal, iterations)
+        fitted, misfits = _Fit.apply(images, weights, data, normal, iterations)  # type: ignore[no-untyped-call]
+        return fitted, misfits
+    correction, misfits = _correct(images, data, weights, normal, iterations)
+    return images + correction, misfits
+
+
+def first_fit(data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return what `fit` makes of images of zeros, without gradients."""
+    solution = _solve(data, weights, normal, iterations)
+    return solution.images, _misfits(solution, weights)
 
 
 class _Fit(torch.autograd.Function):
@@ -58,28 +67,43 @@ class _Fit(torch.autograd.Function):
         data: Tensor,
         normal: Operator,
         iterations: int,
-    ) -> Tensor:
-        correction = _solve(data - normal(images), weights, normal, iterations)
+    ) -> tuple[Tensor, Tensor]:
+        correction, misfits = _correct(images, data, weights, normal, iterations)
         ctx.save_for_backward(correction, weights)
+        ctx.mark_non_differentiable(misfits)
         ctx.normal, ctx.iterations = normal, iterations
-        return images + correction
+        return images + correction, misfits
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # noqa: ANN401
-        (gradient,) = gradients
+        gradient = gradients[0]  # that of the images
         correction, weights = ctx.saved_tensors
-        adjoint = _solve(gradient.contiguous(), weights, ctx.normal, ctx.iterations)
+        adjoint = _solve(gradient.contiguous(), weights, ctx.normal, ctx.iterations).images
         # x = z + M^-1 (A^H y - N z), M = N + weight: dx/dz = 1 - M^-1 N and dx/dweight = -M^-1 (x - z), both M and N Hermitian.
         for_images = gradient - ctx.normal(adjoint)
         for_weights = -torch.view_as_real(adjoint * correction.conj())[..., 0].flatten(1).sum(dim=1)
         return for_images, for_weights, None, None, None
 
 
-def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iterations: int) -> Tensor:
-    """Return ``(N + weight)^-1 b`` after so many steps of conjugate gradients."""
+def _correct(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return what is to be added to the images, and ``A^H A x - A^H y`` afterwards."""
+    solution = _solve(data - normal(images), weights, normal, iterations)
+    return solution.images, _misfits(solution, weights)
+
+
+def _misfits(solution: conjugate_gradients.Solution, weights: Tensor) -> Tensor:
+    """Return ``A^H A x - A^H y``, which the iteration knows without another use of A.
+
+    The residual of ``(N + weight) d = A^H y - N z`` is ``A^H y - N (z + d) - weight d``, and x is ``z + d``.
+    """
+    return -(solution.residuals + weights.detach()[:, None, None] * solution.images)
+
+
+def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iterations: int) -> conjugate_gradients.Solution:
+    """Solve ``(N + weight) d = b`` with so many steps of conjugate gradients."""
     factors = weights.detach()[:, None, None]
 
     def operator(images: Tensor) -> Tensor:
         return normal(images).add_(factors * images)
 
-    return conjugate_gradients.solve(operator, right_hand_side, tolerance=0, max_iterations=iterations).images
+    return conjugate_gradients.solve(operator, right_hand_side, tolerance=0, max_iterations=iterations)

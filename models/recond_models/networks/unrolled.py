@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recond_models.networks.data_consistency import Operator, fit
+from recond_models.networks.data_consistency import Operator, first_fit, fit
 
 _CONDITIONS = 3  # noise level, measured part of k-space, their product
 _CONDITION_WIDTH = 64
@@ -29,8 +29,8 @@ _LIMITS = (
     ("calibration", 8, 64),
     ("coils", 2, 64),
 )
-_START_ITERATIONS = 8
 _SMALLEST_NOISE = 1e-4
+_START_WEIGHTS = (1e-3, 0.1)
 # The weight of a proposal in the fit lies between this times exp(-range) and this.
 _LARGEST_WEIGHT = 1.0
 _WEIGHT_RANGE = 7.0
@@ -50,8 +50,8 @@ class UnrolledArchitecture:
         Features of the U-Net at each level, finest first; every level halves rows and columns.
     bottleneck_blocks
         Residual blocks at the coarsest level.
-    iterations
-        Steps of conjugate gradients in each round.
+    start_iterations, iterations
+        Steps of conjugate gradients before the first and in each round.
     calibration
         Rows and columns of calibration data that sensitivities are estimated from at most.
     coils
@@ -61,6 +61,7 @@ class UnrolledArchitecture:
     rounds: int = 5
     channels: tuple[int, ...] = (32, 64, 128, 192)
     bottleneck_blocks: int = 2
+    start_iterations: int = 8
     iterations: int = 4
     calibration: int = 24
     coils: int = 12
@@ -90,6 +91,7 @@ class UnrolledArchitecture:
             rounds=int(data["rounds"]),
             channels=tuple(int(number) for number in data["channels"]),
             bottleneck_blocks=int(data["bottleneck_blocks"]),
+            start_iterations=int(data["start_iterations"]),
             iterations=int(data["iterations"]),
             calibration=int(data["calibration"]),
             coils=int(data["coils"]),
@@ -152,7 +154,7 @@ class UnrolledNetwork(nn.Module):
         proposals
             The same before they were fitted to the samples.
         """
-        start, scale = self._start(data, normal, noise)
+        start, misfits, scale = self._start(data, normal, noise)
         data, noise = data / scale[:, None, None], noise / scale
         images, memory = start, None
         results, proposals = [], []
@@ -161,11 +163,11 @@ class UnrolledNetwork(nn.Module):
             weights = _LARGEST_WEIGHT * torch.exp(
                 _WEIGHT_RANGE * (torch.sigmoid(self.weight(condition)[:, 0].float()) - 1)
             )
-            inputs = torch.cat([_planes(images), _planes(normal(images.detach()) - data), _planes(start)], dim=1)
+            inputs = torch.cat([_planes(images), _planes(misfits), _planes(start)], dim=1)
             correction, memory = self.regulariser(inputs, condition, memory)
             proposal = images + torch.view_as_complex(correction.permute(0, 2, 3, 1).contiguous())
             proposals.append(proposal * scale[:, None, None])
-            images = fit(proposal, data, weights, normal, self.architecture.iterations)
+            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations)
             results.append(images * scale[:, None, None])
         return results, proposals
 
@@ -181,14 +183,13 @@ class UnrolledNetwork(nn.Module):
         columns = self.conditions[0].weight[:, _CONDITIONS:]
         columns[:, first:end] = columns[:, first - 1 : first]
 
-    def _start(self, data: Tensor, normal: Operator, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first image, normalised, and float32 (batch,) what it was divided by: its bright pixels."""
-        with torch.no_grad():
-            rough = _bright(data)
-            weights = (noise / rough).square().clamp(1e-3, 0.1)
-            images = fit(torch.zeros_like(data), data, weights, normal, _START_ITERATIONS)
-            scale = _bright(images)
-            return images / scale[:, None, None], scale
+    @torch.no_grad()
+    def _start(self, data: Tensor, normal: Operator, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the first image and its misfit, normalised, and float32 (batch,) what they were divided by."""
+        weights = (noise / _bright(data)).square().clamp(*_START_WEIGHTS)
+        images, misfits = first_fit(data, weights, normal, self.architecture.start_iterations)
+        scale = _bright(images)
+        return images / scale[:, None, None], misfits / scale[:, None, None], scale
 
     def _condition(self, noise: Tensor, fractions: Tensor, number: int) -> Tensor:
         """Return float32 (batch, condition width)."""

@@ -3,7 +3,7 @@ import torch
 
 from recond_kernels.coils import CoilLayout
 from recond_kernels.sense import SenseEncoding
-from recond_models.networks.data_consistency import fit
+from recond_models.networks.data_consistency import first_fit, fit
 
 ROWS, COLUMNS, COILS = 12, 10, 3
 
@@ -31,8 +31,9 @@ def test_solves_the_regularised_normal_equations(problem, weight):
     encoding, data, proposal = problem
     matrix = dense(encoding.normal) + weight * torch.eye(ROWS * COLUMNS)
     expected = torch.linalg.solve(matrix, (data + weight * proposal).flatten()).reshape(proposal.shape)
-    images = fit(proposal, data, torch.tensor([weight]), encoding.normal, 60)
+    images, misfits = fit(proposal, data, torch.tensor([weight]), encoding.normal, 60)
     torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(misfits, encoding.normal(images) - data, atol=1e-4, rtol=1e-4)
 
 
 def test_gradients_are_those_of_the_solution(problem):
@@ -44,7 +45,7 @@ def test_gradients_are_those_of_the_solution(problem):
         return torch.view_as_real(images - target).square().sum()
 
     leaves = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
-    error(fit(*(leaves[0], data, leaves[1]), encoding.normal, 60)).backward()
+    error(fit(*(leaves[0], data, leaves[1]), encoding.normal, 60)[0]).backward()
 
     matrix = dense(encoding.normal)
     others = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
@@ -57,7 +58,17 @@ def test_gradients_are_those_of_the_solution(problem):
 def test_a_proposal_that_fits_stays(problem):
     encoding, _, proposal = problem
     data = encoding.normal(proposal)
-    torch.testing.assert_close(fit(proposal, data, torch.tensor([0.1]), encoding.normal, 5), proposal)
+    images, misfits = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 5)
+    torch.testing.assert_close(images, proposal)
+    assert misfits.abs().max() < 1e-5
+
+
+def test_first_fit_is_a_fit_of_zeros(problem):
+    encoding, data, _ = problem
+    weight = torch.tensor([0.05])
+    expected = fit(torch.zeros_like(data), data, weight, encoding.normal, 3)
+    for ours, theirs in zip(first_fit(data, weight, encoding.normal, 3), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_frames_do_not_mix(problem):
@@ -68,6 +79,6 @@ def test_frames_do_not_mix(problem):
         CoilLayout((COILS, COILS)),
     )
     other = torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64)
-    together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.normal, 6)
-    alone = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 6)
+    together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.normal, 6)[0]
+    alone = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 6)[0]
     torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-5)

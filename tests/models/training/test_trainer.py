@@ -49,6 +49,7 @@ data_workers = 0
 rounds = 1
 channels = [8, 8]
 bottleneck_blocks = 0
+start_iterations = 4
 iterations = 2
 calibration = 16
 coils = 4
@@ -88,7 +89,9 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, volumes):
 
 
 def test_training_makes_images_better(tmp_path, volumes):
-    config = dataclasses.replace(CONFIG, steps=60, evaluate_every=60, checkpoint_every=60, rounds=(), learning_rate=2e-3)
+    config = dataclasses.replace(
+        CONFIG, steps=60, evaluate_every=60, checkpoint_every=60, rounds=(), learning_rate=2e-3
+    )
     run = trainer(volumes, tmp_path, config)
     progress = []
     examples = SimulatedExamples(volumes, "training", config)
@@ -134,9 +137,7 @@ def test_similarity_is_that_of_the_figures():
     generator = torch.Generator().manual_seed(0)
     reference = torch.rand(2, 24, 31, generator=generator)
     images = reference + 0.1 * torch.randn(2, 24, 31, generator=generator)
-    expected = [
-        metrics.ssim(reference[i : i + 1].numpy(), images[i : i + 1].numpy(), square=False) for i in range(2)
-    ]
+    expected = [metrics.ssim(reference[i : i + 1].numpy(), images[i : i + 1].numpy(), square=False) for i in range(2)]
     torch.testing.assert_close(
         similarity(reference, images), torch.tensor(expected, dtype=torch.float32), atol=1e-5, rtol=0
     )
@@ -156,7 +157,12 @@ def test_weights_of_a_network_with_other_rounds_can_be_a_start(tmp_path):
     save_file(longer.state_dict(), tmp_path / "weights.safetensors")
     shorter = UnrolledNetwork(SIZES)
     begin_from(shorter, tmp_path / "weights.safetensors")
-    inputs = (torch.randn(1, 8, 8, dtype=torch.complex64), lambda images: images, torch.tensor([0.1]), torch.tensor([1.0]))
+    inputs = (
+        torch.randn(1, 8, 8, dtype=torch.complex64),
+        lambda images: images,
+        torch.tensor([0.1]),
+        torch.tensor([1.0]),
+    )
     with torch.no_grad():
         torch.testing.assert_close(shorter(*inputs)[0][-1], longer(*inputs, rounds=2)[0][-1])
     with pytest.raises(TrainingConfigError, match="another shape"):
@@ -195,7 +201,9 @@ def test_bad_configurations_end_with_the_exit_code_of_bad_input(tmp_path, volume
     key = change.split(" = ")[0]
     lines = [line for line in TOML.splitlines() if not line.startswith(f"{key} =")]
     (tmp_path / "bad.toml").write_text(change + "\n".join(lines))
-    result = CliRunner().invoke(train, [str(tmp_path / "bad.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")])
+    result = CliRunner().invoke(
+        train, [str(tmp_path / "bad.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")]
+    )
     assert result.exit_code == 3
     assert message in result.output
 
