@@ -30,7 +30,7 @@ def run(results: Results, methods: Sequence[Method], pictures: Path) -> None:
     whole, left_out = load()
     part = scene_of(whole.kspace, whole.mask & ~left_out)
     block = torch.from_numpy(part.calibration)
-    maps = espirit.estimate(block, part.mask.shape, crop=0.95).sensitivities.numpy()
+    maps = espirit.estimate_batch([block], part.mask.shape, crop=0.95).numpy()
     phase = phase_of(part, maps)
     for method in methods:
         done = results.entry("measured", method.name)

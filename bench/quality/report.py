@@ -20,9 +20,9 @@ from matplotlib import pyplot as plt  # after the choice of a backend
 _PICTURE_CELLS = (Cell("equispaced", 4, 8, 0.005), Cell("poisson", 8, 8, 0.005))
 _INTRODUCTION = (
     f"Slices of a head that no network was trained on ({len(scenes.TEST_SLICES)} for every cell, {scenes.SHAPE[0]} x "
-    f"{scenes.SHAPE[1]}, {scenes.PIXEL_MM:g} mm), with simulated phase, coils and noise. SSIM and PSNR against the root sum of squares "
-    "of the coil images without noise, over the whole picture. Noise is the standard deviation of real and imaginary part in a "
-    "coil, as a fraction of the brightest pixels. The noise of the volume itself is part of the truth."
+    f"{scenes.SHAPE[1]}, {scenes.PIXEL_MM:g} mm), with simulated phase, coils and noise. SSIM and PSNR against the root sum of "
+    "squares of the coil images without noise, over the whole picture. Noise is the standard deviation of real and imaginary part in "
+    "a coil, as a fraction of the brightest pixels. The noise of the volume itself is part of the truth."
 )
 _FIRST = ("rss", "cg-sense", "l1-wavelet", "tv", "bart-l1", "bart-tv")
 
@@ -37,7 +37,7 @@ def write(results: Results, path: Path) -> None:
         "Made by `make quality` from `quality.json`; `python bench/quality --only report` renders it again.",
         "",
         _INTRODUCTION,
-        "The weights of cg-sense, l1-wavelet, tv and BART's `pics` are tuned in every cell for the best SSIM on a training subject.",
+        "The weights of cg-sense, l1-wavelet, tv and BART's `pics` are tuned in every cell for the best SSIM on a training head.",
         f"Times are wall times on {results.data['machine']['processor']}; other work may have run beside.",
         "",
     ]

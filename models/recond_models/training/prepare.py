@@ -143,7 +143,7 @@ def _brainbrowser(source: Source, unpacked: Path) -> Volume:
     block = block.transpose([order.index(axis) for axis in axes])
     block = block[tuple(slice(None, None, -1 if header[axis]["step"] < 0 else 1) for axis in axes)]
     signal = _normalise(block.astype(np.float32), floor=0.04)
-    return Volume.of(source, signal, None, (1.0, 1.0, 1.0), (80.0, 132.0, 152.0))
+    return Volume.of(source, signal, None, (1.0, 1.0, 1.0), (80.0, 120.0, 152.0))
 
 
 _RECIPES: dict[str, Callable[[Source, Path], Volume]] = {
