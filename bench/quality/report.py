@@ -21,8 +21,8 @@ _PICTURE_CELLS = (Cell("equispaced", 4, 8, 0.005), Cell("poisson", 8, 8, 0.005))
 _INTRODUCTION = (
     f"Slices of a head that no network was trained on ({len(scenes.TEST_SLICES)} for every cell, {scenes.SHAPE[0]} x "
     f"{scenes.SHAPE[1]}, {scenes.PIXEL_MM:g} mm), with simulated phase, coils and noise. SSIM and PSNR against the root sum of "
-    "squares of the coil images without noise, over the whole picture. Noise is the standard deviation of real and imaginary part in "
-    "a coil, as a fraction of the brightest pixels. The noise of the volume itself is part of the truth."
+    "squares of the coil images without noise, over the whole picture. Noise is the standard deviation of real and imaginary part "
+    "in a coil, as a fraction of the brightest pixels. The noise of the volume itself is part of the truth."
 )
 _FIRST = ("rss", "cg-sense", "l1-wavelet", "tv", "bart-l1", "bart-tv")
 
