@@ -19,6 +19,9 @@ class Solution:
         (batch, rows, columns), dtype of the right-hand side.
     residuals
         (batch, rows, columns): ``b - M x`` as the recursion knows it.
+    steps, momenta
+        float64 (updates, batch): lengths of the steps, and how much of each direction went into the next. They are what `replay`
+        needs.
     iterations
         int64 (batch,): how many updates each system took.
     relative_residuals
@@ -27,6 +30,8 @@ class Solution:
 
     images: Tensor
     residuals: Tensor
+    steps: Tensor
+    momenta: Tensor
     iterations: Tensor
     relative_residuals: Tensor
 
@@ -73,6 +78,7 @@ def solve(
     goal = tolerance**2 * energy
     start = energy.clone()
     iterations = torch.zeros(energy.shape, dtype=torch.int64, device=energy.device)
+    steps, momenta = [], []
     for _ in range(max_iterations):
         active = energy > goal
         if tolerance > 0 and not bool(active.any()):
@@ -89,8 +95,47 @@ def solve(
         direction = residual + _scale(momentum, direction)
         energy = new_energy
         iterations += active
+        steps.append(step)
+        momenta.append(momentum)
     relative = torch.where(start > 0, (energy / torch.where(start > 0, start, 1)).sqrt(), 0)
-    return Solution(images, residual, iterations, relative)
+    none = energy.new_zeros((0, energy.shape[0]))
+    return Solution(
+        images,
+        residual,
+        torch.stack(steps) if steps else none,
+        torch.stack(momenta) if momenta else none,
+        iterations,
+        relative,
+    )
+
+
+def replay(operator: Callable[[Tensor], Tensor], right_hand_side: Tensor, solution: Solution) -> Tensor:
+    """Apply to another right-hand side what an earlier `solve` applied to its own.
+
+    After so many steps, `solve` has multiplied its right-hand side by a polynomial of M. With the coefficients held fixed that is a
+    Hermitian operator: the derivative of an iteration that was stopped early, where the inverse of M would be that of another.
+
+    Parameters
+    ----------
+    operator
+        M, as in `solve`.
+    right_hand_side
+        Complex or real (batch, rows, columns).
+    solution
+        Of the earlier call.
+
+    Returns
+    -------
+    Tensor
+        (batch, rows, columns).
+    """
+    images = torch.zeros_like(right_hand_side)
+    residual = direction = right_hand_side
+    for step, momentum in zip(solution.steps, solution.momenta, strict=True):
+        images = images + _scale(step, direction)
+        residual = residual - _scale(step, operator(direction))
+        direction = residual + _scale(momentum, direction)
+    return images
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -38,16 +38,16 @@ def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterati
     Returns
     -------
     images
-        complex64 (batch, rows, columns). They have gradients with respect to `images` and `weights`: the equations are solved a
-        second time for them, so nothing of the iteration is kept in memory.
+        complex64 (batch, rows, columns). They have gradients with respect to `images` and `weights`: the steps of the iteration
+        are made a second time for them, so hardly anything of it is kept in memory.
     misfits
         complex64 (batch, rows, columns): ``A^H A x - A^H y`` of these images, without gradients.
     """
     if torch.is_grad_enabled() and (images.requires_grad or weights.requires_grad):
         fitted, misfits = _Fit.apply(images, weights, data, normal, iterations)  # type: ignore[no-untyped-call]
         return fitted, misfits
-    correction, misfits = _correct(images, data, weights, normal, iterations)
-    return images + correction, misfits
+    solution = _solve(data - normal(images), weights, normal, iterations)
+    return images + solution.images, _misfits(solution, weights)
 
 
 def first_fit(data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
@@ -68,27 +68,23 @@ class _Fit(torch.autograd.Function):
         normal: Operator,
         iterations: int,
     ) -> tuple[Tensor, Tensor]:
-        correction, misfits = _correct(images, data, weights, normal, iterations)
-        ctx.save_for_backward(correction, weights)
+        solution = _solve(data - normal(images), weights, normal, iterations)
+        misfits = _misfits(solution, weights)
+        ctx.save_for_backward(weights)
         ctx.mark_non_differentiable(misfits)
-        ctx.normal, ctx.iterations = normal, iterations
-        return images + correction, misfits
+        ctx.normal, ctx.solution = normal, solution
+        return images + solution.images, misfits
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # noqa: ANN401
         gradient = gradients[0]  # that of the images
-        correction, weights = ctx.saved_tensors
-        adjoint = _solve(gradient.contiguous(), weights, ctx.normal, ctx.iterations).images
-        # x = z + M^-1 (A^H y - N z), M = N + weight: dx/dz = 1 - M^-1 N and dx/dweight = -M^-1 (x - z), both M and N Hermitian.
+        (weights,) = ctx.saved_tensors
+        # x = z + P (A^H y - N z), P the polynomial of M = N + weight that the iteration has built, near the inverse of M, and
+        # Hermitian as N is: dx/dz = 1 - P N, and nearly dx/dweight = -P (x - z).
+        adjoint = conjugate_gradients.replay(_damped(ctx.normal, weights), gradient.contiguous(), ctx.solution)
         for_images = gradient - ctx.normal(adjoint)
-        for_weights = -torch.view_as_real(adjoint * correction.conj())[..., 0].flatten(1).sum(dim=1)
+        for_weights = -torch.view_as_real(adjoint * ctx.solution.images.conj())[..., 0].flatten(1).sum(dim=1)
         return for_images, for_weights, None, None, None
-
-
-def _correct(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
-    """Return what is to be added to the images, and ``A^H A x - A^H y`` afterwards."""
-    solution = _solve(data - normal(images), weights, normal, iterations)
-    return solution.images, _misfits(solution, weights)
 
 
 def _misfits(solution: conjugate_gradients.Solution, weights: Tensor) -> Tensor:
@@ -101,9 +97,10 @@ def _misfits(solution: conjugate_gradients.Solution, weights: Tensor) -> Tensor:
 
 def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iterations: int) -> conjugate_gradients.Solution:
     """Solve ``(N + weight) d = b`` with so many steps of conjugate gradients."""
+    return conjugate_gradients.solve(_damped(normal, weights), right_hand_side, tolerance=0, max_iterations=iterations)
+
+
+def _damped(normal: Operator, weights: Tensor) -> Operator:
+    """Return ``N + weight``."""
     factors = weights.detach()[:, None, None]
-
-    def operator(images: Tensor) -> Tensor:
-        return normal(images).add_(factors * images)
-
-    return conjugate_gradients.solve(operator, right_hand_side, tolerance=0, max_iterations=iterations)
+    return lambda images: normal(images).add_(factors * images)
