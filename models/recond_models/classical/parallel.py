@@ -13,7 +13,7 @@ from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
 from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import frames
+from recond_models.classical import field_of_view, frames
 from recond_models.classical.compression import VIRTUAL_COILS, compress
 from recond_models.classical.scale import normalise, restore
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
@@ -137,12 +137,15 @@ def reconstruct(
     _calibrations(batch, info)
 
     def work(part: PackedBatch) -> Reconstruction:
-        problem = pose(part, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
+        trimmed, first = field_of_view.trim(part)
+        problem = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
         images = method(problem)
         residuals = problem.encoding.relative_residuals(images, problem.kspace)
-        return Reconstruction(restore(images.abs(), problem.scales), residuals.cpu())
+        magnitudes = field_of_view.untrim(images.abs(), int(part.kspace.shape[1]), first)
+        return Reconstruction(restore(magnitudes, problem.scales), residuals.cpu())
 
-    done = frames.each(work, frames.split(batch) if device.type == "cpu" else [batch])
+    together = device.type != "cpu" and field_of_view.are_alike(batch)
+    done = frames.each(work, [batch] if together else frames.split(batch))
     residuals = [part.residuals for part in done if part.residuals is not None]
     return Reconstruction(torch.cat([part.images for part in done]), torch.cat(residuals))
 
