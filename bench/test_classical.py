@@ -1,4 +1,4 @@
-"""Classical reconstruction of a measured head beside BART and sigpy, in one run.
+"""Reconstruction of a measured head beside BART and sigpy, in one run.
 
 Eight frames: the head and seven copies turned in phase and scaled, so that nothing can be reused. Each side calibrates (ESPIRiT)
 and reconstructs them with two threads; BART and sigpy take them one after another, as their tools do; none gives freed memory back.
@@ -164,3 +164,24 @@ def test_eight_measured_heads_beside_bart_and_sigpy(benchmark, tmp_path: Path, m
     assert correlation(images[0], bart_images[0]) > 0.98
     assert seconds < bart_seconds
     assert 3 * seconds < sigpy_seconds
+
+
+@pytest.mark.parametrize("model", ["unrolled-brain", "unrolled-brain-fast"])
+def test_networks_on_eight_measured_heads_beside_bart(benchmark, tmp_path: Path, model: str):
+    from recond_models import registry
+
+    if model not in {info.name for info in registry.available()}:
+        pytest.skip(f"{model} is not installed")
+    bart_seconds, bart_used, bart_images, _ = timed_bart(tmp_path, "l1-wavelet")
+    seconds, used, images = benchmark.pedantic(timed_python, args=(OURS, tmp_path, model), rounds=1)
+    benchmark.extra_info |= {
+        "frames": FRAMES,
+        "recond_seconds": round(seconds, 2),
+        "bart_seconds": round(bart_seconds, 2),
+        "core_seconds": {"recond": round(used, 2), "bart": round(bart_used, 2)},
+        "bart_over_recond": round(bart_seconds / seconds, 2),
+        "correlation_with_bart": round(correlation(images[0], bart_images[0]), 4),
+    }
+    print(f"\n{model}: {benchmark.extra_info}")
+    assert correlation(images[0], bart_images[0]) > 0.97
+    assert seconds < bart_seconds
