@@ -76,7 +76,9 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 def test_documented_reasons_and_settings_exist() -> None:
     from recond_service.config import Settings
 
-    code = "\n".join(path.read_text() for folder in ("service", "clients", "models") for path in (ROOT / folder).rglob("*.py"))
+    code = "\n".join(
+        path.read_text() for folder in ("service", "clients", "models") for path in (ROOT / folder).rglob("*.py")
+    )
     table = (ROOT / "docs" / "errors.md").read_text().split("## Reasons", 1)[1]
     unknown = [reason for reason in re.findall(r"`([A-Z][A-Z0-9_]+)`", table) if f'"{reason}"' not in code]
     assert not unknown

@@ -16,7 +16,7 @@ from recond_models.training.publish import publish
 from recond_models.training.trainer import Progress, Trainer
 from recond_models.training.volumes import VolumesNotFoundError, load_volumes
 
-_BAD_INPUT = 3
+_BAD_INPUT, _FAILED = 3, 5
 
 
 @click.command()
@@ -59,7 +59,16 @@ def train(config: Path, data: Path, folder: Path | None, device: str, threads: i
     except (TrainingConfigError, VolumesNotFoundError) as error:
         click.echo(f"recond train: {error}", err=True)
         raise click.exceptions.Exit(_BAD_INPUT) from error
-    _run(trainer, settings)
+    try:
+        _run(trainer, settings)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        click.echo(
+            f"recond train: a process that simulates samples ended ({error}); the same command goes on from the last checkpoint",
+            err=True,
+        )
+        raise click.exceptions.Exit(_FAILED) from error
     written = publish(trainer, settings, config, place)
     click.echo(f"{settings.name}: {written}")
 

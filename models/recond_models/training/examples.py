@@ -184,7 +184,7 @@ def loader(examples: SimulatedExamples, steps: range, workers: int) -> DataLoade
         sampler=steps,
         num_workers=workers,
         prefetch_factor=6 if workers else None,
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_start_worker if workers else None,
     )
 

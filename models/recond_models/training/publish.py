@@ -21,7 +21,8 @@ _REFERENCE = (
 )
 _ACCELERATION = (1.0, 12.0)
 _COILS = (2, 64)
-_SIZES = (64, 512)
+# Readouts may be oversampled: what nobody wants of them is left out first.
+_ROWS, _COLUMNS = (64, 768), (64, 512)
 _CALIBRATION = (8, 8)
 
 
@@ -32,8 +33,8 @@ def contract_of(config: TrainingConfig) -> Contract:
         patterns=("uniform", "irregular", "two-dimensional"),
         acceleration=_ACCELERATION,
         coils=_COILS,
-        rows=_SIZES,
-        columns=_SIZES,
+        rows=_ROWS,
+        columns=_COLUMNS,
         calibration=_CALIBRATION,
         requires_calibration=True,
         anatomy="head",

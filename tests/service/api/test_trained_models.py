@@ -122,6 +122,25 @@ def test_added_models_have_a_health(service, added_models, add):
     assert health(service, "") == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_auto_picks_the_network_that_ships_within_its_contract(stub):
+    scan = simulate(
+        ScanSettings(
+            phantom="shepp-logan", slices=1, rows=96, columns=80, coils=4, acceleration=3, calibration_lines=16, oversampling=1
+        )
+    )  # fmt: skip
+    data = fastmri_file(scan.kspace.reshape(1, 4, 96, 80).astype(np.complex64), mask=scan.lines)
+    answer = reconstruct(stub, data)
+    summary = answer.summary
+    assert summary.model == answer.plan[0].model == "unrolled-brain"
+    assert "is what it was made for" in answer.plan[0].reason
+    assert "anatomy-assumed" in {finding.code for finding in summary.findings}
+    assert summary.figures.data_consistency_residual < 0.3
+    # 48 columns are fewer than it has ever seen.
+    summary = reconstruct(stub, DATA).summary
+    assert summary.model == "l1-wavelet"
+    assert "network-not-chosen" in {finding.code for finding in summary.findings}
+
+
 def test_auto_does_not_pick_an_added_model(stub, add):
     add("unrolled-extra")
     assert reconstruct(stub, DATA).summary.model != "unrolled-extra"
