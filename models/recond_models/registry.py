@@ -256,7 +256,7 @@ def choose(sampling: Sampling) -> Choice:
     """Pick a model.
 
     Undersampled data go to the network that comes with recond, if they are within its contract; all other data go to a classical
-    model. Networks that were added are never picked: they have to be named.
+    model, and so do those that coils alone determine well. Networks that were added are never picked: they have to be named.
 
     Parameters
     ----------
@@ -270,7 +270,8 @@ def choose(sampling: Sampling) -> Choice:
     """
     choice = _choose_classical(sampling)
     network = _preferred()
-    if network is None or network.contract is None or sampling.pattern == "full":
+    determined = sampling.pattern == "full" or choice.info is _CG_SENSE.info
+    if network is None or network.contract is None or determined:
         return choice
     try:
         check(network, sampling)
