@@ -183,7 +183,8 @@ def _probes(results: Results, names: Sequence[str]) -> list[str]:
     rows: list[list[Any]] = []
     for cell, sizes in probes[ready[0]]["lesions"].items():
         rows.extend(
-            [f"{cell}, {size} mm", *(probes[name]["lesions"][cell].get(size) for name in ready)] for size in sizes
+            [f"{cell}, {_diameter(size)}", *(probes[name]["lesions"][cell].get(size) for name in ready)]
+            for size in sizes
         )
     text += [*_table(["", *ready], rows, 2, None), ""]
     rows = [[cell, *(probes[name]["stability"][cell] for name in ready)] for cell in probes[ready[0]]["stability"]]
@@ -198,6 +199,12 @@ def _probes(results: Results, names: Sequence[str]) -> list[str]:
         ["change of the image at scales of 1e-6 and 1e6", *(probes[name]["scale"] for name in ready)],
     ]
     return [*text, "## What is no head", "", *_table(["", *ready], rows, 3, None), ""]
+
+
+def _diameter(size: str) -> str:
+    """Return what the probes call ``"4"`` or ``"4 worst"`` in words."""
+    diameter, _, worst = size.partition(" ")
+    return f"{diameter} mm{', ' + worst if worst else ''}"
 
 
 def _measured(results: Results, names: Sequence[str]) -> list[str]:

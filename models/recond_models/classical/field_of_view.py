@@ -67,4 +67,5 @@ def _shorten(kspace: Tensor, first: int, wanted: int) -> Tensor:
     """Return the k-space of some rows of the image, complex64 (coils, wanted, columns)."""
     lines = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(kspace, dim=1), dim=1, norm="ortho"), dim=1)
     kept = torch.fft.ifftshift(lines[:, first : first + wanted], dim=1)
-    return torch.fft.fftshift(torch.fft.fft(kept, dim=1, norm="ortho"), dim=1)
+    shortened: Tensor = torch.fft.fftshift(torch.fft.fft(kept, dim=1, norm="ortho"), dim=1)
+    return shortened

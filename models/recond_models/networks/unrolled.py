@@ -180,7 +180,7 @@ class UnrolledNetwork(nn.Module):
         first, end
             Rounds ``first`` to ``end - 1``; `first` is at least 1.
         """
-        columns = self.conditions[0].weight[:, _CONDITIONS:]
+        columns = self.get_parameter(ROUNDS_WEIGHT)[:, _CONDITIONS:]
         columns[:, first:end] = columns[:, first - 1 : first]
 
     @torch.no_grad()
@@ -325,5 +325,6 @@ def _bright(images: Tensor) -> Tensor:
     """Return float32 (batch,): the 99th percentile of the magnitudes; 1 for an image of zeros."""
     magnitudes = images.abs().flatten(1)
     rank = max(1, round(0.99 * magnitudes.shape[1]))
-    level: Tensor = magnitudes.kthvalue(rank, dim=1).values
-    return torch.where(level > 0, level, 1)
+    level = magnitudes.kthvalue(rank, dim=1).values
+    usable: Tensor = torch.where(level > 0, level, 1)
+    return usable

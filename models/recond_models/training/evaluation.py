@@ -53,7 +53,8 @@ def evaluate(
     Figures
         Means over all frames.
     """
-    images, references = [], []
+    images: list[Tensor] = []
+    references: list[Tensor] = []
     for example in examples:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             results, _ = network(
