@@ -308,7 +308,8 @@ class ResidualBlock(nn.Module):
         pixels = features.permute(0, 2, 3, 1)
         normalised = functional.layer_norm(pixels, pixels.shape[-1:]).permute(0, 3, 1, 2)
         inner = torch.addcmul(shift, self.first(normalised), scale + 1)
-        return features + self.second(functional.relu(inner))
+        changed: Tensor = features + self.second(functional.relu(inner))
+        return changed
 
 
 def _pairs(channels: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -326,5 +327,4 @@ def _bright(images: Tensor) -> Tensor:
     magnitudes = images.abs().flatten(1)
     rank = max(1, round(0.99 * magnitudes.shape[1]))
     level = magnitudes.kthvalue(rank, dim=1).values
-    usable: Tensor = torch.where(level > 0, level, 1)
-    return usable
+    return torch.where(level > 0, level, 1)
