@@ -79,3 +79,20 @@ def test_singular_operator_stops_without_nan():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match="need tolerance"):
         conjugate_gradients.solve(lambda x: x, torch.ones(1, 2, 2), **arguments)
+
+
+def test_replayed_steps_are_a_hermitian_operator_that_gives_the_solution():
+    generator = torch.Generator().manual_seed(4)
+    factor = torch.randn(20, 20, dtype=torch.complex64, generator=generator)
+    matrix = factor @ factor.mH / 20 + 0.1 * torch.eye(20)
+
+    def operator(images):
+        return (images.reshape(2, 20) @ matrix.T).reshape(images.shape)
+
+    first, second = (torch.randn(2, 4, 5, dtype=torch.complex64, generator=generator) for _ in range(2))
+    solution = conjugate_gradients.solve(operator, first, tolerance=0, max_iterations=3)
+    torch.testing.assert_close(solution.residuals, first - operator(solution.images), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(conjugate_gradients.replay(operator, first, solution), solution.images)
+    left = (conjugate_gradients.replay(operator, second, solution).conj() * first).sum()
+    right = (second.conj() * solution.images).sum()
+    torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)

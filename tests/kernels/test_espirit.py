@@ -110,3 +110,18 @@ def test_data_without_use():
         espirit.estimate(zeros, (16, 64))
     with pytest.raises(ValueError, match="does not suit"):
         espirit.estimate(zeros[:, :1], (64, 64))
+
+
+def test_few_patches_span_the_same_subspace_as_many_unknowns():
+    """Fewer patches than samples in a patch: the other Gram matrix, the same projection."""
+    block = block_of(known_case()[2], 24, 10)
+    width, coils = 5, block.shape[0]
+    patches = block.unfold(1, width, 1).unfold(2, width, 1).permute(1, 2, 0, 3, 4).reshape(-1, coils * width * width)
+    assert patches.shape[0] < patches.shape[1]
+    _, values, vectors = torch.linalg.svd(patches.to(torch.complex128), full_matrices=False)
+    kept = vectors[values > 0.02 * values[0]]
+    # The lag of zero holds the sum over the diagonal of the projector, coil by coil.
+    projector = (kept.T @ kept.conj()).reshape(coils, width * width, coils, width * width)
+    expected = torch.einsum("aibi->ab", projector).to(torch.complex64) / width**2
+    lags = espirit._projection_lags(block, width, 0.02)
+    torch.testing.assert_close(lags[:, :, width - 1, width - 1], expected, atol=1e-5, rtol=1e-4)

@@ -26,20 +26,18 @@ _ROWS, _COLUMNS = (64, 768), (64, 512)
 _CALIBRATION = (8, 8)
 
 
-def contract_of(config: TrainingConfig) -> Contract:
-    """Return what data a network of this configuration is made for."""
-    del config
-    return Contract(
-        patterns=("uniform", "irregular", "two-dimensional"),
-        acceleration=_ACCELERATION,
-        coils=_COILS,
-        rows=_ROWS,
-        columns=_COLUMNS,
-        calibration=_CALIBRATION,
-        requires_calibration=True,
-        anatomy="head",
-        contrast="T1-weighted, and T2-, PD- and FLAIR-like contrasts synthesised from it",
-    )
+CONTRACT = Contract(
+    patterns=("uniform", "irregular", "two-dimensional"),
+    acceleration=_ACCELERATION,
+    coils=_COILS,
+    rows=_ROWS,
+    columns=_COLUMNS,
+    calibration=_CALIBRATION,
+    requires_calibration=True,
+    anatomy="head",
+    contrast="T1-weighted, and T2-, PD- and FLAIR-like contrasts synthesised from it",
+)
+"""What data networks are made for that were trained on the simulated heads."""
 
 
 def publish(trainer: Trainer, config: TrainingConfig, config_path: Path, place: Path) -> Path:
@@ -81,7 +79,7 @@ def publish(trainer: Trainer, config: TrainingConfig, config_path: Path, place: 
         described,
         architecture,
         weights_of(trainer.average),
-        contract_of(config),
+        CONTRACT,
         precision="bfloat16" if config.precision == "bfloat16" else "float32",
         replace=True,
     )

@@ -55,6 +55,28 @@ def test_gradients_are_those_of_the_solution(problem):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=2e-3, rtol=2e-3)
 
 
+def test_gradient_of_an_early_stop_is_that_of_the_stopped_iteration(problem):
+    encoding, data, proposal = problem
+    generator = torch.Generator().manual_seed(8)
+    target = torch.randn(proposal.shape, dtype=torch.complex64, generator=generator)
+    weight = torch.tensor([0.05])
+
+    def error(images):
+        fitted, _ = fit(images, data, weight, encoding.normal, 3)
+        return torch.view_as_real(fitted - target).double().square().sum()
+
+    leaf = proposal.clone().requires_grad_()
+    error(leaf).backward()
+    for _ in range(4):
+        direction = torch.randn(proposal.shape, dtype=torch.complex64, generator=generator)
+        step = 1e-2
+        with torch.no_grad():
+            slope = (error(proposal + step * direction) - error(proposal - step * direction)) / (2 * step)
+        along = (leaf.grad.conj() * direction).sum().real
+        # The coefficients of the iteration are held fixed, so a few percent of the length of the gradient are left.
+        assert abs(float(slope) - float(along)) < 0.1 * float(leaf.grad.abs().square().sum().sqrt())
+
+
 def test_a_proposal_that_fits_stays(problem):
     encoding, _, proposal = problem
     data = encoding.normal(proposal)
