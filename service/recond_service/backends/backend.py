@@ -1,9 +1,9 @@
-"""What the scheduler knows of a model server."""
+"""What the scheduler knows of model servers: they take packed batches of frames and give images back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from recond_models.registry import ModelInfo
@@ -13,8 +13,24 @@ Note = tuple[str, str]
 """Code and message, as `recond_models.batch.Note`, which this side of the process boundary cannot import without torch."""
 
 
-class WorkerLostError(Exception):
-    """The model server went away while it had the batch; the frames are unharmed and may run elsewhere or again."""
+class ServerLostError(Exception):
+    """A model server went away while it had a batch; the frames are unharmed and may run elsewhere or again.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    begun
+        The server may have begun to compute the batch: then one of its frames may be what brought it down.
+    """
+
+    def __init__(self, message: str = "the model server was lost", *, begun: bool = True) -> None:
+        super().__init__(message)
+        self.begun = begun
+
+
+class TooLargeError(Exception):
+    """The device has not enough memory for a batch of this size; fewer frames at once may fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,44 @@ class FrameInput:
     block: SharedBlock
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Frames of equal rows and columns that run together.
+
+    Parameters
+    ----------
+    model
+        By what.
+    frames
+        The frames; coils may differ.
+    heads
+        Heads to run on the images.
+    predicted_seconds
+        How long the batch is expected to compute.
+
+    Attributes
+    ----------
+    withdrawn
+        Numbers of the frames that nobody waits for any more.
+    on_withdraw
+        Set by the server that has the batch: told the number of a frame that is withdrawn from now on.
+    """
+
+    model: ModelInfo
+    frames: tuple[FrameInput, ...]
+    heads: tuple[str, ...] = ()
+    predicted_seconds: float = 0.0
+    withdrawn: set[int] = field(default_factory=set)
+    on_withdraw: Callable[[int], None] | None = None
+
+    def withdraw(self, number: int) -> None:
+        """Say that nobody waits for a frame any more. The server may leave it out, and stops when no frame is left."""
+        if number not in self.withdrawn:
+            self.withdrawn.add(number)
+            if self.on_withdraw is not None:
+                self.on_withdraw(number)
+
+
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
     """What a model server made of a batch.
@@ -40,39 +94,104 @@ class BatchOutcome:
     Parameters
     ----------
     images
-        One block a frame: float32 (rows, columns), magnitude, in the scale of the frame.
+        One block a frame: float32 (rows, columns), magnitude, in the scale of the frame. None for a frame that was withdrawn
+        before it was done.
     residuals
         ``||A x - y|| / ||y||`` of each frame, None where the model does not fit the samples.
     seconds
         Time that the model took.
     notes
         What the model noticed on each frame: (code, message). Empty if there is nothing on any frame.
+    peak_bytes
+        Most memory of the device that the batch took while it was computed; 0 where that is not known.
     """
 
-    images: tuple[SharedBlock, ...]
+    images: tuple[SharedBlock | None, ...]
     residuals: tuple[float | None, ...]
     seconds: float
     notes: tuple[tuple[Note, ...], ...] = ()
+    peak_bytes: int = 0
 
 
-class Backend(Protocol):
-    """A model server, or a fleet of them."""
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How long a batch took on a server, measured at its warm-up.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    version
+        Its version.
+    rows, columns
+        Of the frames.
+    coils
+        Of each frame of the batch.
+    seconds
+        How long the batch was computed.
+    peak_bytes
+        Memory that it took, 0 if not known.
+    """
+
+    model: str
+    version: str
+    rows: int
+    columns: int
+    coils: tuple[int, ...]
+    seconds: float
+    peak_bytes: int = 0
+
+
+class ModelServer(Protocol):
+    """One model server: a worker process, or a Triton Inference Server."""
 
     @property
-    def slots(self) -> int:
-        """How many batches it takes at once; 0 while it cannot work."""
+    def name(self) -> str:
+        """Names it in logs and metrics; the same over restarts."""
 
     @property
-    def max_batch(self) -> int:
-        """Most frames in a batch that gain by being together."""
+    def up(self) -> bool:
+        """It can compute."""
 
-    async def run(self, model: ModelInfo, frames: Sequence[FrameInput]) -> BatchOutcome:
-        """Reconstruct frames of equal rows and columns.
+    @property
+    def concurrency(self) -> int:
+        """How many batches it computes at once."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that batches may take at once, 0 if that is not known."""
+
+    async def run(self, batch: Batch) -> BatchOutcome:
+        """Reconstruct a batch.
+
+        More batches than `concurrency` may be handed over: the server computes them in the order in which they came.
 
         Raises
         ------
-        WorkerLostError
+        ServerLostError
             If the server went away meanwhile.
+        TooLargeError
+            If the device has not enough memory for the batch.
         RecondError
             If the model failed on these frames.
         """
+
+
+class Backend(Protocol):
+    """A fleet of model servers."""
+
+    @property
+    def servers(self) -> Sequence[ModelServer]:
+        """All servers, whether up or not; fixed."""
+
+    def measurements(self) -> Sequence[Measurement]:
+        """Return what was measured at the warm-up of the servers that are up."""
+
+    async def start(self) -> None:
+        """Start looking after the servers."""
+
+    async def wait_ready(self) -> None:
+        """Wait until one server is up."""
+
+    async def close(self) -> None:
+        """End what was started."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from recond_models.registry import ModelInfo
-from recond_service.backends.backend import BatchOutcome, FrameInput, WorkerLostError
+from recond_service.backends.backend import Batch, BatchOutcome, Measurement, ServerLostError
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
 from recond_service.types import DefectError, RecondError
 
@@ -47,7 +46,9 @@ class EmbeddedBackend:
         Called with True when a worker can compute, and with False when it no longer can.
     """
 
-    max_batch = 1  # on CPU, frames of clinical size gain nothing from company: it costs cache
+    name = "worker-0"
+    concurrency = 1
+    memory_bytes = 0
 
     def __init__(
         self,
@@ -72,9 +73,18 @@ class EmbeddedBackend:
         self.starts = 0
 
     @property
-    def slots(self) -> int:
-        """1 while a worker can compute, else 0."""
-        return int(self._ready.is_set())
+    def up(self) -> bool:
+        """A worker can compute."""
+        return self._ready.is_set()
+
+    @property
+    def servers(self) -> Sequence[EmbeddedBackend]:
+        """All servers, whether up or not."""
+        return (self,)
+
+    def measurements(self) -> Sequence[Measurement]:
+        """Return what was measured at warm-up."""
+        return ()
 
     @property
     def pid(self) -> int | None:
@@ -89,10 +99,11 @@ class EmbeddedBackend:
         """Wait until a worker can compute."""
         await self._ready.wait()
 
-    async def run(self, model: ModelInfo, frames: Sequence[FrameInput]) -> BatchOutcome:
-        """Reconstruct frames of equal rows and columns. See `Backend.run`."""
+    async def run(self, batch: Batch) -> BatchOutcome:
+        """Reconstruct a batch. See `ModelServer.run`."""
         if self._running is not None:
             raise DefectError("the worker was given a second batch while it had one", reason="SCHEDULER")
+        model, frames = batch.model, batch.frames
         number = next(self._numbers)
         done: asyncio.Future[BatchOutcome] = asyncio.get_running_loop().create_future()
         image_bytes = tuple(frame.layout.rows * frame.layout.columns * 4 for frame in frames)
@@ -106,11 +117,11 @@ class EmbeddedBackend:
         }
         try:
             if self._channel is None or not self._ready.is_set():
-                raise WorkerLostError("no worker is up")
+                raise ServerLostError("no worker is up")
             try:
                 await self._channel.send("run", body, [frame.block.fd for frame in frames])
             except ChannelClosedError as error:
-                raise WorkerLostError(str(error)) from error
+                raise ServerLostError(str(error)) from error
             return await done
         finally:
             self._running = None
@@ -192,7 +203,7 @@ class EmbeddedBackend:
 
     def _fail_running(self) -> None:
         if self._running is not None and not self._running.done.done():
-            self._running.done.set_exception(WorkerLostError("the worker died while it had the batch"))
+            self._running.done.set_exception(ServerLostError("the worker died while it had the batch"))
 
     async def close(self) -> None:
         """End the worker."""
