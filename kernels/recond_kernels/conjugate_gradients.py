@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import interruption
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:
@@ -80,6 +82,7 @@ def solve(
     iterations = torch.zeros(energy.shape, dtype=torch.int64, device=energy.device)
     steps, momenta = [], []
     for _ in range(max_iterations):
+        interruption.checkpoint()
         active = energy > goal
         if tolerance > 0 and not bool(active.any()):
             break

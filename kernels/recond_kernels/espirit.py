@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import interruption
 from recond_kernels.fourier import ifft2c
 
 # Small enough for the cache of a CPU, where the matrices of a chunk are read a dozen times.
@@ -97,6 +98,7 @@ def estimate(
     maps = torch.empty((coils, *shape), dtype=torch.complex64, device=calibration.device)
     eigenvalues = torch.empty(shape, dtype=torch.float32, device=calibration.device)
     for first in range(0, shape[0], chunk):
+        interruption.checkpoint()
         part = slice(first, first + chunk)
         matrices = torch.matmul(column_waves, partial[part]).reshape(-1, coils, coils)
         vectors, values = _dominant(matrices, start[:, part].flatten(1).T, squarings)
@@ -138,6 +140,7 @@ def estimate_batch(calibrations: Sequence[Tensor], shape: tuple[int, int], *, cr
         raise ValueError("there is no frame to estimate coil sensitivities for")
     maps = []
     for calibration in calibrations:
+        interruption.checkpoint()
         if bool(calibration.abs().amax() > 0):
             maps.append(_cropped(estimate(calibration, _coarse(calibration, shape)), shape, crop))
         else:

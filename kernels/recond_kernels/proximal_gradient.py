@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import interruption
+
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
@@ -74,6 +76,7 @@ def minimise(
     momentum = torch.ones(start.shape[0], dtype=torch.float64, device=start.device)
     iterations = torch.zeros(start.shape[0], dtype=torch.int64, device=start.device)
     for step in range(max_iterations):
+        interruption.checkpoint()
         latest = proximal(ahead - gradient(ahead), step)
         change = latest - images
         restart = _dot(ahead - latest, change) > 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import interruption
+
 # The norm of the differences is below sqrt(8).
 _STEP = 1 / 8
 
@@ -106,6 +108,7 @@ def proximal(images: Tensor, weights: Tensor, dual: Tensor | None = None, *, ite
     current = target.new_zeros((target.shape[0], 2, *target.shape[1:])) if dual is None else dual
     ahead, momentum = current, 1.0
     for _ in range(iterations):
+        interruption.checkpoint()
         latest = _ascend(ahead, _primal(target, ahead))
         lengths = _lengths(latest)
         latest *= (limits / torch.maximum(lengths, limits).clamp_min_(torch.finfo(limits.dtype).tiny))[:, None, None]

@@ -7,6 +7,7 @@ cache of its core.
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from typing import TypeVar
 
 import torch
 
-from recond_models.batch import PackedBatch
+from recond_kernels import interruption
+from recond_models.batch import PackedBatch, Reconstruction
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -59,8 +61,60 @@ def each(work: Callable[[Item], T], batches: Sequence[Item]) -> list[T]:
 
     if workers == 1:
         return [run(batch) for batch in batches]
+    # So that whoever watches for frames that are withdrawn is asked in those threads too. A context can be entered once at a time.
+    contexts = [contextvars.copy_context() for _ in batches]
     # The number of threads within an operation belongs to the thread that calls it.
     with ThreadPoolExecutor(
         workers, "frame", initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)
     ) as pool:
-        return list(pool.map(run, batches))
+        return list(pool.map(lambda context, batch: context.run(run, batch), contexts, batches))
+
+
+def each_frame(
+    work: Callable[[int, PackedBatch], Reconstruction], batch: PackedBatch, *, at_once: bool
+) -> Reconstruction:
+    """Reconstruct every frame of a batch by itself. A frame that is withdrawn meanwhile is given up; the others go on.
+
+    Parameters
+    ----------
+    work
+        Gets the number of a frame and a batch of that frame alone, and reconstructs it; called as by `each`.
+    batch
+        The frames.
+    at_once
+        A thread for each frame, as `each` does it; else one frame after another, with all threads.
+
+    Returns
+    -------
+    Reconstruction
+        What `work` made of them; an image of zeros, with the residual NaN, for a frame that was given up.
+
+    Raises
+    ------
+    Interrupted
+        All of them were.
+    """
+    parts = split(batch)
+
+    def one(number: int) -> Reconstruction | None:
+        try:
+            with interruption.computing(number):
+                interruption.checkpoint()
+                return work(number, parts[number])
+        except interruption.Interrupted:
+            return None
+
+    done = each(one, range(len(parts))) if at_once else [one(number) for number in range(len(parts))]
+    finished = [part for part in done if part is not None]
+    if not finished:
+        raise interruption.Interrupted
+    images = torch.cat([torch.zeros_like(finished[0].images) if part is None else part.images for part in done])
+    notes = [
+        (part.notes if part is not None else ()) or ((),) * len(frame) for part, frame in zip(done, parts, strict=True)
+    ]
+    residuals = None
+    if finished[0].residuals is not None:
+        unknown = torch.full((1,), torch.nan, dtype=torch.float64)
+        residuals = torch.cat([unknown if part is None or part.residuals is None else part.residuals for part in done])
+    flat = tuple(itertools.chain.from_iterable(notes))
+    return Reconstruction(images, residuals, flat if any(flat) else ())

@@ -145,9 +145,9 @@ def reconstruct(
         return Reconstruction(restore(magnitudes, problem.scales), residuals.cpu())
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
-    done = frames.each(work, [batch] if together else frames.split(batch))
-    residuals = [part.residuals for part in done if part.residuals is not None]
-    return Reconstruction(torch.cat([part.images for part in done]), torch.cat(residuals))
+    if together:
+        return frames.each(work, [batch])[0]
+    return frames.each_frame(lambda _, part: work(part), batch, at_once=True)
 
 
 def _calibrations(batch: PackedBatch, info: ModelInfo) -> list[Tensor]:

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from recond_kernels import interruption
 from recond_models.networks import norm_unet
 from recond_models.networks.engines import Engine
 
@@ -63,6 +64,7 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
     Tensor
         float32 (batch, rows, columns): root sum of squares of the coil images.
     """
+    interruption.checkpoint()
     combined = encoding.combine()
     learned = apply(engines[0], combined)
     engines[0].release()
@@ -73,6 +75,7 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
     # p - q: zero after the first cascade, whose u is in both sums alike.
     difference = None
     for engine, weight in zip(engines[1:], weights[1:], strict=True):
+        interruption.checkpoint()
         image = combined - power * total
         if difference is not None:
             image += encoding.normal(difference)

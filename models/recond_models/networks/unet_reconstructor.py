@@ -87,10 +87,9 @@ class UnetReconstructor:
         """
         for crop in batch.crops or (None,):
             self._check(crop or (int(batch.kspace.shape[1]), int(batch.kspace.shape[2])))
-        parts = frames.split(batch) if self._device.type == "cpu" else [batch]
-        done = [self._enhance(part) for part in parts]
-        notes = tuple(note for _, part in done for note in part)
-        return Reconstruction(torch.cat([images for images, _ in done]), notes=notes if any(notes) else ())
+        if self._device.type != "cpu":
+            return self._enhance(batch)
+        return frames.each_frame(lambda _, frame: self._enhance(frame), batch, at_once=False)
 
     def _check(self, size: tuple[int, int]) -> None:
         if min(size) < self._smallest:
@@ -99,8 +98,7 @@ class UnetReconstructor:
                 f"the model rss"
             )
 
-    def _enhance(self, batch: PackedBatch) -> tuple[Tensor, list[tuple[Note, ...]]]:
-        """Return float32 images (batch, rows, columns) on the CPU, and the notes of each frame."""
+    def _enhance(self, batch: PackedBatch) -> Reconstruction:
         layout = batch.layout
         masked = sample(batch.kspace.to(self._device), batch.masks.to(self._device), layout)
         kspace, scales = normalise(masked, layout)
@@ -120,7 +118,7 @@ class UnetReconstructor:
             shown.copy_(output * deviation + mean)
         restored = restore(images, scales)
         notes: list[tuple[Note, ...]] = [(_flat(),) if constant else () for constant in torch.stack(flat).tolist()]
-        return restored, notes
+        return Reconstruction(restored, notes=tuple(notes) if any(notes) else ())
 
     def _run(self, image: Tensor) -> Tensor:
         """Return the output of the network for float32 (1, 1, rows, columns)."""

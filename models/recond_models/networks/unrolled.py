@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recond_kernels import interruption
 from recond_models.networks.data_consistency import Operator, first_fit, fit
 
 _CONDITIONS = 3  # noise level, measured part of k-space, their product
@@ -159,6 +160,7 @@ class UnrolledNetwork(nn.Module):
         images, memory = start, None
         results, proposals = [], []
         for number in range(self.architecture.rounds if rounds is None else rounds):
+            interruption.checkpoint()
             condition = self._condition(noise, fractions, number)
             weights = _LARGEST_WEIGHT * torch.exp(
                 _WEIGHT_RANGE * (torch.sigmoid(self.weight(condition)[:, 0].float()) - 1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recond_kernels import coils
+from recond_kernels import coils, interruption
 from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
@@ -88,6 +88,7 @@ def _sensitivities(hybrid: Tensor, lines: Tensor, layout: CoilLayout, engine: En
     back = ramp(rows, columns, hybrid.dtype, hybrid.device, conjugate=True)
     maps = torch.empty_like(hybrid)
     for part, spectrum, wanted in zip(*(torch.split(each, _COILS) for each in (maps, hybrid, lines)), strict=True):
+        interruption.checkpoint()
         images = torch.fft.ifft(torch.where(wanted[:, None], spectrum, 0), norm="ortho").mul_(back)
         part.copy_(cascades.apply(engine, images))
     engine.release()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recond_kernels import interruption
 from recond_kernels.fourier import ramp
 from recond_models.classical import frames
 from recond_models.networks import cascades
@@ -94,6 +95,7 @@ def sensitivities(calibration: HybridFrame, start: int, stop: int, engine: Engin
     count = calibration.samples.shape[0]
     maps = calibration.samples.new_empty(rows, count, width)
     for coil in range(count):
+        interruption.checkpoint()
         maps[:, coil] = cascades.apply(engine, calibration.coil_image(coil, start, stop))[0]
     engine.release()
     wave = ramp(rows, width, maps.dtype, maps.device)

@@ -95,31 +95,29 @@ class VarNetReconstructor:
         if self.buckets is None:
             return self._together(batch, lines, choices)
         engines = list(self.buckets.engines(size))
-        done = [
-            self._one(frame, lines[number], choices[number], engines)
-            for number, frame in enumerate(frames.split(batch))
-        ]
-        return _gather([image for image, _ in done], [notes for _, notes in done])
+        return frames.each_frame(
+            lambda number, frame: self._one(frame, lines[number], choices[number], engines), batch, at_once=False
+        )
 
     def _one(
         self, frame: PackedBatch, lines: Tensor, choice: CalibrationLines, engines: list[Engine]
-    ) -> tuple[Tensor, tuple[Note, ...]]:
-        """Return float32 (1, rows, columns) and notes of a single frame, on a CPU."""
+    ) -> Reconstruction:
+        """Reconstruct a single frame, on a CPU."""
         kspace = frame.kspace
         columns = lines.nonzero()[:, 0]
         if not columns.numel():
-            return torch.zeros(1, *kspace.shape[1:]), (_nothing(),)
+            return _noted(torch.zeros(1, *kspace.shape[1:]), (_nothing(),))
         hybrid = HybridFrame.of(kspace, columns)
         notes = _about_coils(hybrid.silent)
         if bool(hybrid.silent.all()):
-            return torch.zeros(1, *kspace.shape[1:]), notes
+            return _noted(torch.zeros(1, *kspace.shape[1:]), notes)
         calibration = hybrid
         apart = _apart(frame.calibrations[0], kspace, choice)
         if apart is not None:
             kspace, choice = apart
             calibration = HybridFrame.of(kspace, torch.arange(choice.start, choice.stop))
         images = varnet_frame.reconstruct(hybrid, calibration, (choice.start, choice.stop), engines, self._weights)
-        return torch.ldexp(images, torch.tensor(hybrid.exponent)), (*notes, *choice.notes)
+        return _noted(torch.ldexp(images, torch.tensor(hybrid.exponent)), (*notes, *choice.notes))
 
     def _together(self, batch: PackedBatch, lines: Tensor, choices: list[CalibrationLines]) -> Reconstruction:
         """Reconstruct all frames at once, on a GPU."""
@@ -150,12 +148,12 @@ class VarNetReconstructor:
         for part, choice in zip(torch.split(silent.cpu(), list(layout.counts)), choices, strict=True):
             about = _about_coils(part)
             notes.append(about if bool(part.all()) else (*about, *choice.notes))
-        return _gather([restored], notes)
+        return _noted(restored, *notes)
 
 
-def _gather(images: list[Tensor], notes: list[tuple[Note, ...]]) -> Reconstruction:
-    """Return the reconstruction of a batch."""
-    return Reconstruction(torch.cat(images), notes=tuple(notes) if any(notes) else ())
+def _noted(images: Tensor, *notes: tuple[Note, ...]) -> Reconstruction:
+    """Return the reconstruction of a batch, with the notes of each frame."""
+    return Reconstruction(images, notes=notes if any(notes) else ())
 
 
 def _apart(block: Tensor | None, kspace: Tensor, choice: CalibrationLines) -> tuple[Tensor, CalibrationLines] | None:
