@@ -20,6 +20,12 @@ _SECRET_FIELDS: Final = frozenset({"tls_key"})
 _UNITS: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 
+_METAVARS: Final = {
+    "triton": "HOST:PORT[,...]",
+    "warm_up": "MODEL:COILSxROWSxCOLUMNS[,...]",
+    "client_weights": "NAME=WEIGHT[,...]",
+}
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 PositiveBytes = Annotated[ByteSize, Field(gt=0)]
 
@@ -62,6 +68,28 @@ def split_address(address: str) -> tuple[str, int]:
         msg = f"{address!r} is not HOST:PORT (write an IPv6 address in brackets: [::1]:50051)"
         raise ValueError(msg)
     return bare, int(port)
+
+
+def read_weights(text: str) -> dict[str, float]:
+    """Return the weights of clients by name from ``NAME=WEIGHT[,NAME=WEIGHT...]``.
+
+    Raises
+    ------
+    ValueError
+        If an entry is not of that form, or a weight not positive.
+    """
+    weights = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, number = entry.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not name or not 0 < weight < float("inf"):
+            msg = f"{entry!r} is not NAME=WEIGHT with a weight above 0"
+            raise ValueError(msg)
+        weights[name] = weight
+    return weights
 
 
 def is_loopback(host: str) -> bool:
@@ -116,14 +144,53 @@ class Settings(BaseSettings):
     stream_idle_seconds: float = Field(
         600.0, gt=0, description="An acquisition stream that pauses this long is cut off: scanners wait for patients."
     )
-    compute_threads: int = Field(0, ge=0, description="Threads of the worker that computes; 0 for one per core.")
+    max_backlog_seconds: float = Field(
+        300.0, gt=0, description="A request that is predicted to end later than this from now is told to come back."
+    )
+    ageing_seconds: float = Field(
+        10.0, gt=0, description="After this long without a turn, less urgent frames get one before more urgent ones."
+    )
+    client_weights: str = Field(
+        "",
+        description="Shares of competing clients by certificate name or address, 1 for all others: NAME=2,NAME=0.5.",
+    )
+    backend: Literal["embedded", "triton"] = Field(
+        "embedded", description="What computes: workers of this service, or Triton Inference Servers."
+    )
+    triton: str = Field(
+        "", description="Triton Inference Servers, for backend triton: HOST:PORT[,HOST:PORT...] of their gRPC ports."
+    )
+    triton_ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities that Triton servers are checked by; without it no TLS.",
+    )
+    triton_shared_memory: Literal["auto", "off"] = Field(
+        "auto", description="Hand frames to Triton servers on this machine in shared memory, or never."
+    )
+    workers: int = Field(
+        0, ge=0, description="Worker processes on the CPU, which share its cores; 0 for one, or one per GPU."
+    )
+    compute_threads: int = Field(0, ge=0, description="Threads of each worker; 0 to share the cores between them.")
+    warm_up: str = Field(
+        "", description="Frames that workers are made ready for at the start: MODEL:COILSxROWSxCOLUMNS[,...]."
+    )
+    batch_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="A batch that takes longer than this, and 20 times longer than predicted, is taken to hang.",
+    )
     worker_start_seconds: float = Field(
         120.0, gt=0, description="A worker that is not ready after this long is started again."
     )
     worker_heartbeat_seconds: float = Field(
-        5.0, gt=0, description="Longest silence of a worker before it is taken for dead."
+        1.5,
+        gt=0,
+        description="A worker that is silent and does nothing for this long is taken for dead; a busy one gets ten times that.",
     )
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take to finish after SIGTERM.")
+    otlp_endpoint: str = Field(
+        "", description="HOST:PORT of an OpenTelemetry collector (OTLP, gRPC) for spans; empty for none."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe message to log.")
     log_format: Literal["json", "console"] = Field(
         "json", description="JSON objects, one per line, or text for people."
@@ -141,19 +208,32 @@ class Settings(BaseSettings):
         """Read no dotenv file and no secrets folder that nobody asked for."""
         return init_settings, env_settings
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "metrics_listen", "otlp_endpoint")
     @classmethod
     def _address(cls, value: str) -> str:
         if value:
             split_address(value)
         return value
 
-    @field_validator("tls_certificate", "tls_key", "tls_client_ca", mode="before")
+    @field_validator("triton")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in filter(None, value.split(",")):
+            split_address(address.strip())
+        return value
+
+    @field_validator("client_weights")
+    @classmethod
+    def _weights(cls, value: str) -> str:
+        read_weights(value)
+        return value
+
+    @field_validator("tls_certificate", "tls_key", "tls_client_ca", "triton_ca", mode="before")
     @classmethod
     def _unset(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("tls_certificate", "tls_key", "tls_client_ca")
+    @field_validator("tls_certificate", "tls_key", "tls_client_ca", "triton_ca")
     @classmethod
     def _readable(cls, value: Path | None) -> Path | None:
         if value is not None and not os.access(value, os.R_OK):
@@ -172,6 +252,12 @@ class Settings(BaseSettings):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             msg = "tls_client_ca needs tls_certificate and tls_key"
             raise ValueError(msg)
+        if self.backend == "triton" and not self.triton_addresses:
+            msg = "backend triton needs triton: HOST:PORT of one server or several"
+            raise ValueError(msg)
+        if self.backend != "triton" and self.triton_addresses:
+            msg = "triton names servers, but backend is not triton: say --backend triton"
+            raise ValueError(msg)
         host, _ = split_address(self.listen)
         if not is_loopback(host) and self.tls_certificate is None and not self.insecure:
             msg = (
@@ -180,6 +266,16 @@ class Settings(BaseSettings):
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def triton_addresses(self) -> tuple[str, ...]:
+        """Addresses of Triton servers."""
+        return tuple(address.strip() for address in self.triton.split(",") if address.strip())
+
+    @property
+    def warm_up_frames(self) -> tuple[str, ...]:
+        """Entries of `warm_up`."""
+        return tuple(entry.strip() for entry in self.warm_up.split(",") if entry.strip())
 
     def limits(self) -> Limits:
         """Return what one request may claim; never more than all requests together may hold."""
@@ -284,5 +380,5 @@ def _option(name: str, field: FieldInfo) -> Callable[[Decorated], Decorated]:
     if get_origin(field.annotation) is Literal:
         return click.option(flag, name, type=click.Choice(get_args(field.annotation)), default=None, help=text)
     metavars: dict[object, str] = {ByteSize: "SIZE", str: "HOST:PORT", int: "N", float: "SECONDS"}
-    metavar = metavars.get(field.annotation, "FILE")
+    metavar = _METAVARS.get(name, metavars.get(field.annotation, "FILE"))
     return click.option(flag, name, metavar=metavar, default=None, help=text)

@@ -78,7 +78,7 @@ def test_client_with_a_certificate(secured: Secured) -> None:
         text = response.read().decode()
     assert 'recond_requests_total{status="OK"} 1.0' in text
     assert 'recond_images_total{model="rss"} 2.0' in text
-    assert "recond_worker_up 1.0" in text
+    assert 'recond_server_up{server="worker-0"} 1.0' in text
 
 
 @pytest.mark.parametrize("pems", [{}, {"certificate": "stranger", "key": "stranger-key"}])

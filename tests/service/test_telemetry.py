@@ -86,7 +86,7 @@ def test_metrics_over_http() -> None:
     metrics.request_rejected("TOO_MANY_REQUESTS")
     metrics.observe_figures({"ssim": 0.93, "psnr": None})
     metrics.images.labels("rss").inc(3)
-    metrics.worker_up.set(1)
+    metrics.server_up.labels("worker-0").set(1)
     with (
         MetricsServer(metrics, "127.0.0.1", 0) as server,
         urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as response,
@@ -100,7 +100,7 @@ def test_metrics_over_http() -> None:
     assert "recond_figure_ssim_count 1.0" in text
     assert "recond_figure_psnr_count 0.0" in text
     assert 'recond_images_total{model="rss"} 3.0' in text
-    assert "recond_worker_up 1.0" in text
+    assert 'recond_server_up{server="worker-0"} 1.0' in text
 
 
 def test_unknown_stage_is_refused() -> None:

@@ -10,7 +10,7 @@ from recond.v1 import reconstruction_pb2 as pb
 from recond_models import registry
 from recond_models.sampling import Sampling
 from recond_service.api import wire
-from recond_service.api.upload import AcquisitionCounter, Elapsed, Inbox, Upload
+from recond_service.api.upload import AcquisitionCounter, BusyTime, Elapsed, Inbox, Upload
 from recond_service.backends import FrameInput
 from recond_service.config import Settings
 from recond_service.scanprocess import ScanProcess, ScanProcessHost
@@ -21,8 +21,8 @@ from recond_service.scanprocess.codec import (
     index_from_json,
     request_to_json,
 )
-from recond_service.scheduling import Admission, FrameJob, Scheduler, Ticket
-from recond_service.telemetry import Metrics
+from recond_service.scheduling import Admission, Demand, FrameJob, Outlook, Scheduler, Ticket
+from recond_service.telemetry import Metrics, RequestTrace, Tracing
 from recond_service.transport import FrameLayout, Message, SharedBlock
 from recond_service.types import (
     DefectError,
@@ -30,12 +30,14 @@ from recond_service.types import (
     InvalidInputError,
     ModelNotFoundError,
     OutputFormat,
+    PartRole,
     UnsupportedDataError,
 )
 
 PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
-_FRAMES_AHEAD = 3  # frames of one request that may be between conditioning and the client
 _BATCHES_AHEAD = 4  # acquisition batches that the scan process has not taken yet
+_REPORTED = frozenset(field.name for field in pb.Timings.DESCRIPTOR.fields)
+_ARRAY_AXES = 4  # slices, coils, rows, columns
 _STREAM_BYTES = 64 << 20  # what a stream of unknown size is taken to hold at a time
 
 
@@ -46,8 +48,10 @@ class Rooms:
     settings: Settings
     admission: Admission
     scheduler: Scheduler
+    outlook: Outlook
     scan_processes: ScanProcessHost
     metrics: Metrics
+    tracing: Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Call:
         What the client sends.
     write
         Sends a message to the client; waits while the client does not read.
+    trace
+        Spans of the call.
     """
 
     def __init__(
@@ -90,12 +96,14 @@ class Call:
         caller: Caller,
         inbox: Inbox,
         write: Callable[[pb.ReconstructResponse], Awaitable[None]],
+        trace: RequestTrace,
     ) -> None:
         self._rooms = rooms
         self._request_id = request_id
         self._caller = caller
         self._inbox = inbox
         self._write_unlocked = write
+        self._trace = trace
         self._writing = asyncio.Lock()
         self._findings = FindingList()
         self._model: registry.ModelInfo | None = None
@@ -105,6 +113,7 @@ class Call:
         self._frames: int | None = None  # how many there are, once known
         self._consumed = asyncio.Semaphore(_BATCHES_AHEAD)
         self._upload_time = Elapsed()
+        self._in_scheduler = BusyTime()
         self._total_time = Elapsed()
         self.stages: dict[str, float] = {"queue": 0.0, "compute": 0.0}
 
@@ -127,8 +136,9 @@ class Call:
         settings = self._rooms.settings
         spec = wire.read_spec(message.spec, settings.limits())
         self._resolve_names(spec)
-        with self._rooms.admission.admit(spec.size_bytes or _STREAM_BYTES) as ticket:
+        with self._rooms.admission.admit(self._demand(spec)) as ticket:
             await self._write(pb.ReconstructResponse(accepted=pb.Accepted(request_id=self._request_id)))
+            self.stages["admission"] = self._total_time.seconds
             async with (
                 await self._rooms.scan_processes.open() as scan,
                 asyncio.TaskGroup() as group,
@@ -138,6 +148,25 @@ class Call:
                 )
                 await self._follow(scan, spec, ticket, group)
                 feed.cancel()
+        self._learn(spec)
+
+    def _demand(self, spec: wire.Spec) -> Demand:
+        """Return what the spec lets expect. Of arrays the shape is known, of files the size."""
+        size = spec.size_bytes or _STREAM_BYTES
+        seconds = 0.0
+        shape = next((part.shape for part in spec.request.parts if part.role == PartRole.KSPACE), ())
+        if self._model is not None and len(shape) == _ARRAY_AXES:
+            slices, *frame = shape
+            seconds = slices * self._rooms.scheduler.predict_seconds(self._model, [(frame[0], frame[1], frame[2])])
+        if not seconds:
+            seconds = self._rooms.outlook.seconds(spec.model, spec.size_bytes)
+        return Demand(size, seconds, spec.priority, self._caller.name, self._caller.deadline)
+
+    def _learn(self, spec: wire.Spec) -> None:
+        """Take note of what the request cost, for the next of its kind."""
+        compute = self.stages["compute"]
+        self._rooms.outlook.observe(spec.model, spec.size_bytes, compute)
+        self._rooms.admission.ended(self._total_time.seconds - self._in_scheduler.seconds)
 
     def _resolve_names(self, spec: wire.Spec) -> None:
         if spec.heads:
@@ -173,12 +202,13 @@ class Call:
         with Upload(spec.request.parts) as upload:
             await upload.receive(self._inbox)
             self._upload_time.stop()
+            self._trace.uploaded()
             await scan.send("open", self._opening(spec), [block.fd for block in upload.blocks])
-        await scan.send("credit", {"frames": _FRAMES_AHEAD})
+        await scan.send("credit", {"frames": self._rooms.scheduler.frames_ahead(spec.model)})
 
     async def _feed_stream(self, scan: ScanProcess, spec: wire.Spec) -> None:
         await scan.send("open", self._opening(spec))
-        await scan.send("credit", {"frames": _FRAMES_AHEAD})
+        await scan.send("credit", {"frames": self._rooms.scheduler.frames_ahead(spec.model)})
         message = await self._inbox.next_of("mrd_header", "the first message after the spec of a stream")
         if message is None:
             raise InvalidInputError(
@@ -200,6 +230,7 @@ class Call:
             with SharedBlock.holding("recond-batch", batch.headers, batch.trajectories, batch.samples) as block:
                 await scan.send("acquisitions", {"count": batch.count, **sizes}, [block.fd])
         self._upload_time.stop()
+        self._trace.uploaded()
         await scan.send("end")
 
     # --- what the scan process says ---
@@ -251,9 +282,14 @@ class Call:
             deadline=self._caller.deadline,
             done=asyncio.get_running_loop().create_future(),
         )
+        job.link = self._trace.frame_arrived(number)
+        expected = int(message.body["expected"])
+        if number == 0 and expected:
+            shape = (layout.coils, layout.rows, layout.columns)
+            ticket.expect(expected * self._rooms.scheduler.predict_seconds(model, [shape]))
         group.create_task(self._reconstruct(number, job, scan, ticket))
         if number == 0:
-            await self._announce(model, int(message.body["expected"]))
+            await self._announce(model, expected)
 
     def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
         """Return the model that was asked for, or choose one by the first frame."""
@@ -281,12 +317,13 @@ class Call:
         layout = job.frame.layout
         ticket.hold(layout.size)
         try:
-            self._rooms.scheduler.submit(job)
-            outcome = await job.done
+            with self._in_scheduler:
+                self._rooms.scheduler.submit(job)
+                outcome = await job.done
         finally:
             ticket.hold(-layout.size)
-            # Giving the pages of a large block back takes milliseconds: not on the event loop.
-            asyncio.get_running_loop().run_in_executor(None, job.frame.block.close)
+        ticket.worked(outcome.compute_seconds)
+        self._trace.frame_done(number, outcome.queue_seconds, outcome.compute_seconds, outcome.batch_size)
         self.stages["queue"] += outcome.queue_seconds
         self.stages["compute"] += outcome.compute_seconds
         self._residuals[number] = outcome.residual
@@ -322,6 +359,7 @@ class Call:
         if self._frames is not None and self._images_sent == self._frames and self._model is not None:
             residuals = [self._residuals[number] for number in range(self._frames)]
             body = {"residuals": residuals, "model": self._model.name, "version": self._model.version}
+            self._trace.encoding()
             await scan.send("finish", body)
 
     async def _on_file(self, message: Message) -> None:
@@ -353,7 +391,7 @@ class Call:
             images=self._images_sent,
             shape=body["shape"],
             figures=wire.figures_message(figures),
-            seconds=pb.Timings(**self.stages),
+            seconds=pb.Timings(**{name: spent for name, spent in self.stages.items() if name in _REPORTED}),
             findings=[wire.finding_message(finding) for finding in self._findings],
             reference=body["reference"],
             order=body["order"],

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import structlog
@@ -26,6 +27,8 @@ from recond_service.types import (
 )
 
 _log = structlog.get_logger(__name__)
+
+_TOO_LATE = frozenset({"DEADLINE_UNREACHABLE", "DEADLINE_IN_QUEUE"})
 
 Context = grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse]
 
@@ -50,7 +53,8 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
         remaining = context.time_remaining()
         deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
         inbox = Inbox(request_iterator, self._rooms.settings.upload_idle_seconds)
-        call = Call(self._rooms, request_id, Caller(_caller_name(context), deadline), inbox, context.write)
+        trace = self._rooms.tracing.request(request_id, _text_metadata(context))
+        call = Call(self._rooms, request_id, Caller(caller_name(context), deadline), inbox, context.write, trace)
         started = time.perf_counter()
         metrics = self._rooms.metrics
         metrics.requests_in_flight.inc()
@@ -69,10 +73,14 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
                     _error_of(work, deadline)  # looked at, so that asyncio does not report it as forgotten
                 seconds = time.perf_counter() - started
                 metrics.requests_in_flight.dec()
+                trace.end(status, call.model, call.stages)
                 metrics.request_ended(status, seconds, call.stages if status == "OK" else None)
                 if error is not None:
                     metrics.request_failed(error.status, error.reason)
-                    if isinstance(error, (OverloadedError, LimitExceededError, UnavailableError)):
+                    if (
+                        isinstance(error, (OverloadedError, LimitExceededError, UnavailableError))
+                        or error.reason in _TOO_LATE
+                    ):
                         metrics.request_rejected(error.reason)
                 _log.info(
                     "request-ended",
@@ -103,7 +111,11 @@ def _error_of(work: asyncio.Task[None], deadline: float | None) -> RecondError |
     )
 
 
-def _caller_name(context: Context) -> str:
+def _text_metadata(context: Context) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def caller_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """Return who calls: the name in a client certificate, else the address, else (on this machine) the connection."""
     for name in context.auth_context().get("x509_common_name", ()):
         return name.decode(errors="replace")

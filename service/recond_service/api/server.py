@@ -15,12 +15,13 @@ from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruct
 from recond_models import registry
 from recond_service.api.call import Rooms
 from recond_service.api.models import ModelServicer
+from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruction import ReconstructionServicer
-from recond_service.backends import EmbeddedBackend
-from recond_service.config import Settings, SettingsError, split_address
+from recond_service.backends import Backend, EmbeddedBackend, ModelServer
+from recond_service.config import Settings, SettingsError, read_weights, split_address
 from recond_service.scanprocess import ScanProcessHost
-from recond_service.scheduling import Admission, Scheduler
-from recond_service.telemetry import Metrics, MetricsServer
+from recond_service.scheduling import Admission, Outlook, Scheduler
+from recond_service.telemetry import Metrics, MetricsServer, Tracing, TracingUnavailableError
 from recond_service.transport import FreedMemory
 from recond_service.types import UnavailableError
 
@@ -44,18 +45,24 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.metrics = Metrics()
-        self.backend = EmbeddedBackend(
-            settings.compute_threads,
-            settings.worker_start_seconds,
-            settings.worker_heartbeat_seconds,
-            settings.log_level,
-            settings.log_format,
-            on_change=self._on_worker,
+        self.tracing = _tracing(settings)
+        loop = asyncio.get_running_loop()
+        self.backend = self._make_backend()
+        self.scheduler = Scheduler(
+            self.backend.servers,
+            loop.time,
+            observer=SchedulerObserver(self.metrics, self.tracing),
+            weights=read_weights(settings.client_weights),
+            ageing_seconds=settings.ageing_seconds,
         )
-        self.scheduler = Scheduler(self.backend, asyncio.get_running_loop().time)
         self.admission = Admission(
-            settings.max_requests, int(settings.max_bytes_in_flight), self.scheduler.backlog_seconds
+            settings.max_requests,
+            int(settings.max_bytes_in_flight),
+            settings.max_backlog_seconds,
+            lambda: self.scheduler.capacity,
+            loop.time,
         )
+        self.outlook = Outlook()
         self.scan_processes = ScanProcessHost()
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
@@ -66,11 +73,34 @@ class Server:
         self._metrics_server: MetricsServer | None = None
         self.metrics.bytes_in_flight.set_function(lambda: self.admission.bytes_held)
         self.metrics.queue_frames.set_function(lambda: self.scheduler.waiting)
+        self.metrics.backlog.set_function(self.scheduler.backlog_seconds)
+        for server in self.backend.servers:
+            self.metrics.server_up.labels(server.name).set(0)
+            self.metrics.server_lost.labels(server.name)
         self._grpc = self._build()
         self.port = 0
 
+    def _make_backend(self) -> Backend:
+        settings = self._settings
+        return EmbeddedBackend(
+            settings.compute_threads,
+            settings.worker_start_seconds,
+            settings.worker_heartbeat_seconds,
+            settings.log_level,
+            settings.log_format,
+            on_change=lambda _: self._on_server(self.backend.servers[0]),
+        )
+
     def _build(self) -> grpc.aio.Server:
-        rooms = Rooms(self._settings, self.admission, self.scheduler, self.scan_processes, self.metrics)
+        rooms = Rooms(
+            self._settings,
+            self.admission,
+            self.scheduler,
+            self.outlook,
+            self.scan_processes,
+            self.metrics,
+            self.tracing,
+        )
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
@@ -83,7 +113,7 @@ class Server:
             ]
         )
         reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(ReconstructionServicer(rooms), server)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.backend.slots > 0), server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.scheduler.capacity > 0), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             _RECONSTRUCTION,
@@ -152,21 +182,26 @@ class Server:
         """Port of the HTTP server for /metrics, None if there is none."""
         return self._metrics_server.port if self._metrics_server else None
 
-    def _on_worker(self, up: bool) -> None:
-        self.metrics.worker_up.set(int(up))
-        self._publish_health(serving=up and not self.admission.draining)
-        if self._no_worker is not None:
+    def _on_server(self, server: ModelServer) -> None:
+        """Take note that a model server has come up or gone down."""
+        self.metrics.server_up.labels(server.name).set(int(server.up))
+        if not server.up:
+            self.metrics.server_lost.labels(server.name).inc()
+        up = self.scheduler.capacity > 0
+        if up != self._serving:
+            self._publish_health(serving=up and not self.admission.draining)
+        if server.up:
+            self.scheduler.learn(self.backend.measurements())
+            self.scheduler.dispatch()
+        if up and self._no_worker is not None:
             self._no_worker.cancel()
             self._no_worker = None
-        if up:
-            if self.backend.starts > 1:
-                self.metrics.worker_restarts.inc()
-            self.scheduler.dispatch()
-        else:
+        elif not up and self._no_worker is None:
             loop = asyncio.get_running_loop()
             self._no_worker = loop.call_later(self._settings.worker_start_seconds, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
+        self._no_worker = None
         self.scheduler.refuse_waiting(
             UnavailableError(
                 f"no worker came up for {self._settings.worker_start_seconds:g} s; try another service, or this one later",
@@ -209,6 +244,14 @@ class Server:
             self._idling.cancel()
         if self._metrics_server is not None:
             self._metrics_server.close()
+        self.tracing.close()
+
+
+def _tracing(settings: Settings) -> Tracing:
+    try:
+        return Tracing(settings.otlp_endpoint)
+    except TracingUnavailableError as error:
+        raise SettingsError(f"otlp_endpoint: {error}") from error
 
 
 def _model_names() -> frozenset[str]:

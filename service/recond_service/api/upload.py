@@ -205,6 +205,31 @@ class Elapsed:
         return (time.perf_counter() if self._end is None else self._end) - self._start
 
 
+class BusyTime:
+    """Seconds during which at least one of several pieces of work was going on. Each piece is a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._pieces = 0
+        self._since = 0.0
+        self._sum = 0.0
+
+    def __enter__(self) -> Self:
+        if self._pieces == 0:
+            self._since = time.perf_counter()
+        self._pieces += 1
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pieces -= 1
+        if self._pieces == 0:
+            self._sum += time.perf_counter() - self._since
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._sum + (time.perf_counter() - self._since if self._pieces else 0.0)
+
+
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the error of a task group that tells most: the service's own before any other."""
     own, other = group.split(RecondError)

@@ -121,8 +121,8 @@ class Measurement:
     ----------
     model
         Name of the model.
-    version
-        Its version.
+    version, weights_sha256
+        Which one.
     rows, columns
         Of the frames.
     coils
@@ -135,6 +135,7 @@ class Measurement:
 
     model: str
     version: str
+    weights_sha256: str
     rows: int
     columns: int
     coils: tuple[int, ...]

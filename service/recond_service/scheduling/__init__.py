@@ -1,6 +1,23 @@
-"""Who may come in, and whose frame goes next. The only queue of the service."""
+"""Who may come in, whose frame goes next, and which frames go together. The only queue of the service."""
 
-from recond_service.scheduling.admission import Admission, Ticket
-from recond_service.scheduling.scheduler import FrameJob, FrameOutcome, Scheduler
+from recond_service.scheduling.admission import Admission, Demand, Ticket
+from recond_service.scheduling.bucket import Bucket
+from recond_service.scheduling.cost import CostModel
+from recond_service.scheduling.job import FrameJob, FrameOutcome
+from recond_service.scheduling.observer import BatchReport, Observer
+from recond_service.scheduling.outlook import Outlook
+from recond_service.scheduling.scheduler import Scheduler
 
-__all__ = ["Admission", "FrameJob", "FrameOutcome", "Scheduler", "Ticket"]
+__all__ = [
+    "Admission",
+    "BatchReport",
+    "Bucket",
+    "CostModel",
+    "Demand",
+    "FrameJob",
+    "FrameOutcome",
+    "Observer",
+    "Outlook",
+    "Scheduler",
+    "Ticket",
+]

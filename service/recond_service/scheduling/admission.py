@@ -3,28 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from recond_service.types import LimitExceededError, OverloadedError, UnavailableError
+from recond_service.types import DeadlineExceededError, LimitExceededError, OverloadedError, Priority, UnavailableError
+
+_KEPT_FREE = {Priority.STAT: 0.0, Priority.CLINICAL: 0.1, Priority.RESEARCH: 0.2}
+"""Part of the slots and bytes that requests of a class leave to more urgent ones."""
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.5, 60.0
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request is going to need, as far as its spec tells.
+
+    Parameters
+    ----------
+    size_bytes
+        Memory for upload and frames.
+    seconds
+        Predicted seconds of one model server, 0 if there is no telling.
+    priority
+        How urgent it is.
+    client
+        Whose it is.
+    deadline
+        Time on the clock of the admission after which nobody wants the images, or None.
+    """
+
+    size_bytes: int
+    seconds: float = 0.0
+    priority: Priority = Priority.CLINICAL
+    client: str = ""
+    deadline: float | None = None
 
 
 class Ticket:
-    """Leave to hold some bytes. A context manager: leaving it gives them back.
+    """Leave to hold some bytes and to use some seconds. A context manager: leaving it gives them back.
 
     Parameters
     ----------
     admission
-        Where the bytes are counted.
+        Where they are counted.
+    demand
+        What was asked for.
+
+    Attributes
+    ----------
+    held
+        Bytes.
+    seconds
+        Predicted seconds of work that are left.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, demand: Demand) -> None:
         self._admission = admission
+        self.demand = demand
         self.held = 0
+        self.seconds = demand.seconds
 
     def hold(self, size: int) -> None:
         """Hold `size` bytes more (or fewer, if negative). Never refused: what is in has to be able to finish."""
         self.held += size
         self._admission.bytes_held += size
+
+    def expect(self, seconds: float) -> None:
+        """Correct the prediction of the work that is left."""
+        self.seconds = max(seconds, 0.0)
+
+    def worked(self, seconds: float) -> None:
+        """Take note that some of the predicted work is done."""
+        self.seconds = max(self.seconds - seconds, 0.0)
 
     def __enter__(self) -> Ticket:
         return self
@@ -35,7 +87,7 @@ class Ticket:
 
 
 class Admission:
-    """Counts requests and bytes in flight, and refuses what would go over.
+    """Counts requests, bytes and predicted seconds of work in flight, and refuses what would go over or come too late.
 
     Parameters
     ----------
@@ -43,8 +95,14 @@ class Admission:
         Most requests at once.
     max_bytes
         Most bytes of uploads and frames, all requests together.
-    backlog_seconds
-        Returns the predicted time until a slot is free, for the retry hint.
+    max_seconds
+        A request that is predicted to end later than this from now is told to come back, unless it would be the only one.
+    capacity
+        Returns how many batches the model servers compute at once, 0 while there is none.
+    patience
+        For this many seconds without a model server requests are still let in: one is probably being started again.
+    clock
+        Seconds, monotonic.
 
     Attributes
     ----------
@@ -56,12 +114,25 @@ class Admission:
         No more are let in.
     """
 
-    def __init__(self, max_requests: int, max_bytes: int, backlog_seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        max_requests: int,
+        max_bytes: int,
+        max_seconds: float,
+        capacity: Callable[[], int],
+        clock: Callable[[], float],
+        patience: float = 10.0,
+    ) -> None:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
-        self._backlog_seconds = backlog_seconds
+        self._max_seconds = max_seconds
+        self._capacity = capacity
+        self._clock = clock
+        self._patience = patience
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
+        self._overhead_seconds = 0.0
+        self._down_since: float | None = None
         self.bytes_held = 0
         self.admitted = 0
         self.draining = False
@@ -71,44 +142,120 @@ class Admission:
         """Requests that are in."""
         return len(self._tickets)
 
-    def admit(self, size: int) -> Ticket:
-        """Let a request of `size` bytes in.
+    @property
+    def seconds(self) -> float:
+        """Predicted seconds of work that all requests together have left."""
+        return sum(ticket.seconds for ticket in self._tickets)
+
+    def admit(self, demand: Demand) -> Ticket:
+        """Let a request in.
 
         Raises
         ------
         UnavailableError
-            While draining.
+            While draining, or if there has been no model server for a while.
         LimitExceededError
             If it would not fit into an empty service.
         OverloadedError
             If it does not fit now; `retry_after` says when to come back.
+        DeadlineExceededError
+            If its images cannot be ready in time.
         """
+        now = self._clock()
+        self._check_open(now)
+        self._check_room(demand)
+        self._check_time(demand, now)
+        ticket = Ticket(self, demand)
+        self._tickets.add(ticket)
+        self.admitted += 1
+        ticket.hold(demand.size_bytes)
+        return ticket
+
+    def _check_open(self, now: float) -> None:
         if self.draining:
             raise UnavailableError(
                 "this service is shutting down; try another one, or this one again later",
                 reason="DRAINING",
                 retry_after=5.0,
             )
+        if self._capacity() > 0:
+            self._down_since = None
+            return
+        if self._down_since is None:
+            self._down_since = now
+        if now - self._down_since >= self._patience:
+            raise UnavailableError(
+                f"no model server has been up for {now - self._down_since:.0f} s; try another service, or this one later",
+                reason="NO_WORKER",
+                retry_after=5.0,
+            )
+
+    def _check_room(self, demand: Demand) -> None:
+        size = demand.size_bytes
         if size > self._max_bytes:
             raise LimitExceededError(
                 f"the request needs {size} bytes in memory; all requests together may have {self._max_bytes}",
                 reason="TOO_LARGE",
                 field="spec.parts",
             )
-        full = len(self._tickets) >= self._max_requests
-        if full or self.bytes_held + size > self._max_bytes:
-            wait = min(max(self._backlog_seconds(), 0.5), 60.0)
-            what = f"{self._max_requests} requests" if full else f"{self.bytes_held} of {self._max_bytes} bytes"
-            raise OverloadedError(
-                f"the service is full ({what} in flight); try again in {wait:.1f} s",
-                reason="OVERLOADED",
-                retry_after=wait,
+        if not self._tickets:
+            return
+        kept = _KEPT_FREE[demand.priority]
+        slots = self._max_requests - math.floor(self._max_requests * kept)
+        room = self._max_bytes - math.floor(self._max_bytes * kept)
+        full = len(self._tickets) >= slots
+        if full or self.bytes_held + size > room:
+            what = f"{len(self._tickets)} of {slots} requests" if full else f"{self.bytes_held} of {room} bytes"
+            wait = self._seconds_until(len(self._tickets) - slots + 1 if full else 0, self.bytes_held + size - room)
+            self._refuse(f"the service is full ({what} in flight)", wait)
+
+    def _check_time(self, demand: Demand, now: float) -> None:
+        ends_in = self.predict(demand)
+        if demand.deadline is not None and now + ends_in > demand.deadline:
+            raise DeadlineExceededError(
+                f"the images would take about {ends_in:.1f} s, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; "
+                "allow more time, send less, or come back when there is less to do",
+                reason="DEADLINE_UNREACHABLE",
             )
-        ticket = Ticket(self)
-        self._tickets.add(ticket)
-        self.admitted += 1
-        ticket.hold(size)
-        return ticket
+        if self._tickets and ends_in > self._max_seconds:
+            self._refuse(f"there is work for {ends_in:.0f} s before and with this request", ends_in - self._max_seconds)
+
+    @staticmethod
+    def _refuse(what: str, wait: float) -> None:
+        wait = min(max(wait, _SHORTEST_WAIT), _LONGEST_WAIT)
+        raise OverloadedError(f"{what}; try again in {wait:.1f} s", reason="OVERLOADED", retry_after=wait)
+
+    def predict(self, demand: Demand) -> float:
+        """Predict in how many seconds a request that came in now would end.
+
+        More urgent work goes first. Within the class clients take turns: until this client has had what it needs, each other gets
+        no more than that, and no more than it has.
+        """
+        before = sum(ticket.seconds for ticket in self._tickets if ticket.demand.priority < demand.priority)
+        mine, others = demand.seconds, dict[str, float]()
+        for ticket in self._tickets:
+            if ticket.demand.priority != demand.priority:
+                continue
+            if ticket.demand.client == demand.client:
+                mine += ticket.seconds
+            else:
+                others[ticket.demand.client] = others.get(ticket.demand.client, 0.0) + ticket.seconds
+        fair = sum(min(theirs, mine) for theirs in others.values())
+        return (before + mine + fair) / max(self._capacity(), 1) + (self._overhead_seconds if demand.seconds else 0.0)
+
+    def _seconds_until(self, requests: int, size: int) -> float:
+        """Predict when so many requests have left and so many bytes are free, if the smallest leave first."""
+        elapsed, free_bytes = 0.0, 0
+        for left, ticket in enumerate(_smallest_first(self._tickets)):
+            if left >= requests and free_bytes >= size:
+                break
+            elapsed += ticket.seconds / max(self._capacity(), 1)
+            free_bytes += ticket.held
+        return elapsed
+
+    def ended(self, overhead_seconds: float) -> None:
+        """Learn how long a request took beside waiting and computing: upload, conditioning, writing."""
+        self._overhead_seconds += _SMOOTHING * (max(overhead_seconds, 0.0) - self._overhead_seconds)
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket."""
@@ -125,3 +272,7 @@ class Admission:
         except TimeoutError:
             return False
         return True
+
+
+def _smallest_first(tickets: Iterable[Ticket]) -> list[Ticket]:
+    return sorted(tickets, key=lambda ticket: ticket.seconds)

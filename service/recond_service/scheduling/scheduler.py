@@ -1,217 +1,474 @@
-"""Orders frames and hands them to the backend in batches of equal rows and columns."""
+"""The one owner of waiting frames: orders them, packs them into batches, and hands these to model servers."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
 
 from recond_models.registry import ModelInfo
-from recond_service.backends.backend import Backend, FrameInput, Note, WorkerLostError
-from recond_service.transport import SharedBlock
-from recond_service.types import DeadlineExceededError, Priority, RecondError, UnavailableError
+from recond_service.backends import (
+    Batch,
+    BatchOutcome,
+    Measurement,
+    ModelServer,
+    ServerLostError,
+    TooLargeError,
+)
+from recond_service.scheduling.batching import Arrivals, Batching, Choice
+from recond_service.scheduling.bucket import Bucket
+from recond_service.scheduling.cost import CostModel
+from recond_service.scheduling.job import FrameJob, FrameOutcome
+from recond_service.scheduling.observer import BatchReport, Observer
+from recond_service.scheduling.waiting import WaitingFrames
+from recond_service.types import DeadlineExceededError, LimitExceededError, RecondError, UnavailableError
 
-_SMOOTHING = 0.2  # weight of the newest frame in the running mean of seconds per frame
-_MOST_TRIES = 2  # a frame whose worker died is run once more; a second death is likely to be its own fault
+_log = structlog.get_logger(__name__)
+
+_MOST_TRIES = 2  # a frame whose server died is run once more; a second death is likely to be its own fault
+_LEAST_LEAD = (
+    0.01  # a batch is handed over this many seconds before the server runs dry: the way there and back takes a few ms
+)
+_FRAMES_AHEAD = 4
+_SPEED_SMOOTHING = 0.1
+_HOPELESS = 0.8  # a frame is given up when even this part of the predicted time does not fit before its deadline
 
 
-@dataclass(frozen=True, slots=True)
-class FrameOutcome:
-    """What became of a frame.
+class Timer(Protocol):
+    """A call in the future that can be cancelled."""
 
-    Parameters
-    ----------
-    image
-        Shared memory: float32 (rows, columns). The receiver owns it.
-    residual
-        ``||A x - y|| / ||y||``, or None.
-    queue_seconds, compute_seconds
-        Time in the queue and in the model.
-    notes
-        What the model noticed on the frame: (code, message).
-    """
-
-    image: SharedBlock
-    residual: float | None
-    queue_seconds: float
-    compute_seconds: float
-    notes: tuple[Note, ...] = ()
+    def cancel(self) -> None:
+        """Do not call."""
 
 
 @dataclass(slots=True, eq=False)
-class FrameJob:
-    """A frame that wants to be reconstructed.
+class _Running:
+    batch: Batch
+    jobs: list[FrameJob]
+    handed_over: float
+    ends: float  # predicted
+    held_seconds: float
 
-    Parameters
-    ----------
-    model
-        By what.
-    frame
-        The frame. Stays the submitter's: it is closed by the submitter once `done` is settled.
-    client
-        Whose it is, for fairness between clients.
-    priority
-        How urgent it is.
-    deadline
-        Time on the scheduler's clock after which nobody wants the image, or None.
-    done
-        Settled by the scheduler. Cancel it to withdraw the frame.
-    """
 
-    model: ModelInfo
-    frame: FrameInput
-    client: str
-    priority: Priority
-    deadline: float | None
-    done: asyncio.Future[FrameOutcome]
-    submitted: float = 0.0
-    tries: int = 0
-    order: tuple[float, ...] = field(default=())
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """What the scheduler knows of a server."""
 
-    @property
-    def bucket(self) -> tuple[str, str, str, int, int]:
-        """Frames of one bucket can share a batch."""
-        model, layout = self.model, self.frame.layout
-        return (model.name, model.version, model.weights_sha256, layout.rows, layout.columns)
+    server: ModelServer
+    running: list[_Running] = field(default_factory=list)
+    speed: float = 1.0
+    lost: int = 0
+
+    def busy_until(self, now: float) -> float:
+        """Return when it is predicted to have nothing more to do."""
+        return max((running.ends for running in self.running), default=now)
+
+    def free_at(self, now: float) -> float:
+        """Return when it is predicted to begin another batch."""
+        behind = len(self.running) - self.server.concurrency
+        return now if behind < 0 else sorted(running.ends for running in self.running)[behind]
 
 
 class Scheduler:
-    """The one owner of waiting frames.
+    """Hands waiting frames to model servers.
 
-    Within a priority class, clients take turns by virtual time (start-time fair queueing, Goyal et al. 1996): a volume of
-    300 slices does not keep another client's single slice waiting. Nothing waits for company: a batch takes what is there.
+    Batches hold frames of one bucket, see `Bucket`; whose turn it is, see `WaitingFrames`; how many go together, see `Batching`. A
+    server gets its next batch shortly before it is predicted to end the last, so that it does not idle, and no sooner, so that a
+    more urgent frame waits for one batch and not for two. Of several servers the one that is free first gets the batch.
+
+    A frame fails alone: a batch that failed is run again, each frame by itself. A frame whose server was lost runs once more, by
+    itself: if it was what brought the server down, it cannot do so to others. Frames that are withdrawn leave the queue, or their
+    batch.
 
     Parameters
     ----------
-    backend
-        Where batches go.
+    servers
+        Where batches go. Whoever has them calls `dispatch` when one comes up.
     clock
         Seconds, monotonic.
+    call_at
+        Calls something at a time of that clock.
+    costs
+        What batches cost; learns from every batch.
+    observer
+        Told of what happens, for metrics.
+    weights
+        Shares of clients by name, 1 for all others.
+    ageing_seconds
+        After this long without a turn a class of less urgent frames gets one.
     """
 
-    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        servers: Sequence[ModelServer],
+        clock: Callable[[], float],
+        call_at: Callable[[float, Callable[[], None]], Timer] | None = None,
+        costs: CostModel | None = None,
+        observer: Observer | None = None,
+        weights: Mapping[str, float] | None = None,
+        ageing_seconds: float = 10.0,
+    ) -> None:
+        self._lanes = [_Lane(server) for server in servers]
         self._clock = clock
-        self._heap: list[tuple[tuple[float, ...], FrameJob]] = []
+        self._call_at = call_at or asyncio.get_running_loop().call_at
+        self.costs = costs or CostModel()
+        self._observer = observer or Observer()
+        self._waiting = WaitingFrames(self._seconds_of, ageing_seconds, weights)
+        self._arrivals = Arrivals()
+        self._batching = Batching(self.costs, self._arrivals)
+        self._expiring: list[
+            tuple[float, int, FrameJob]
+        ] = []  # when to give up frames that wait, and some that no longer do
         self._numbers = itertools.count()
-        self._virtual_now = 0.0
-        self._virtual_by_client: dict[str, float] = {}
-        self._running: set[asyncio.Task[None]] = set()
-        self._frame_seconds = 1.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: Timer | None = None
+        self._timer_at = math.inf
+
+    # --- what others see ---
 
     @property
     def waiting(self) -> int:
-        """Frames in the queue, withdrawn ones included until their turn comes."""
-        return len(self._heap)
+        """Frames in the queue."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Frames that servers have."""
+        return sum(len(running.jobs) for lane in self._lanes for running in lane.running)
+
+    @property
+    def capacity(self) -> int:
+        """How many batches the servers that are up compute at once."""
+        return sum(lane.server.concurrency for lane in self._lanes if lane.server.up)
+
+    def predict_seconds(
+        self, model: ModelInfo, shapes: Sequence[tuple[int, int, int]], heads: tuple[str, ...] = ()
+    ) -> float:
+        """Predict how long one server computes frames one after another; 0 if nothing is known of the model.
+
+        Parameters
+        ----------
+        model
+            By what.
+        shapes
+            (coils, rows, columns) of each frame.
+        heads
+            Heads to run on the images.
+        """
+        total = 0.0
+        for coils, rows, columns in shapes:
+            bucket = Bucket.of(model, rows, columns, heads)
+            total += self.costs.seconds(bucket, [coils]) if self.costs.knows(bucket) else 0.0
+        return total
 
     def backlog_seconds(self) -> float:
-        """Return the predicted time until the frames that wait now are done."""
-        return (len(self._heap) + len(self._running)) * self._frame_seconds / max(self._backend.slots, 1)
+        """Return the predicted time until the frames that wait and run now are done."""
+        now = self._clock()
+        rest = sum(max(lane.busy_until(now) - now, 0.0) for lane in self._lanes)
+        return (rest + sum(self._seconds_of(job) for job in self._waiting)) / max(self.capacity, 1)
+
+    def frames_ahead(self, model: str = "") -> int:
+        """Return how many frames of one request may be under way, so that batches of the size that pays can be filled.
+
+        Parameters
+        ----------
+        model
+            Name of the model, empty if that is not decided.
+        """
+        sizes = (self.costs.preferred_size(bucket) for bucket in self.costs.buckets_of(model))
+        return max(_FRAMES_AHEAD, 2 * self.capacity + 1, 2 * max(sizes, default=1) + 1)
+
+    def learn(self, measurements: Sequence[Measurement]) -> None:
+        """Take over what servers measured at their warm-up, where nothing is known yet."""
+        for each in measurements:
+            bucket = Bucket(each.model, each.version, each.weights_sha256, each.rows, each.columns)
+            if not self.costs.measured(bucket, len(each.coils)):
+                self.costs.observe(bucket, each.coils, each.seconds, each.peak_bytes)
+
+    # --- frames come and go ---
 
     def submit(self, job: FrameJob) -> None:
         """Queue a frame. Its `done` gets the outcome, or the RecondError that kept it from one."""
-        start = max(self._virtual_now, self._virtual_by_client.get(job.client, 0.0))
-        self._virtual_by_client[job.client] = start + 1.0
-        job.submitted = self._clock()
-        job.order = (float(job.priority), start, float(next(self._numbers)))
-        heapq.heappush(self._heap, (job.order, job))
+        now = self._clock()
+        job.submitted, job.number = now, next(self._numbers)
+        self._arrivals.note(job.bucket, now)
+        self._wait(job, now)
+        job.done.add_done_callback(lambda _: self._settled(job))
         self.dispatch()
 
+    def _wait(self, job: FrameJob, now: float) -> None:
+        self._waiting.add(job, now)
+        if job.deadline is not None:
+            heapq.heappush(self._expiring, (self._give_up_at(job), next(self._numbers), job))
+
+    def _settled(self, job: FrameJob) -> None:
+        """See to it that a frame nobody waits for costs nothing more."""
+        if job in self._waiting:
+            self._waiting.discard(job)
+            self._observer.withdrawn("queue")
+            self._release(job)
+        elif job.done.cancelled() and job.batch is not None:
+            self._observer.withdrawn("server")
+            job.batch.withdraw(job.place)
+
+    def refuse_waiting(self, error: RecondError) -> None:
+        """Give every frame that waits this error."""
+        for job in self._waiting:
+            self._fail_waiting(job, error)
+
+    def _fail_waiting(self, job: FrameJob, error: RecondError) -> None:
+        self._waiting.discard(job)
+        self._finish(job, error)
+
+    def _finish(self, job: FrameJob, result: FrameOutcome | RecondError) -> None:
+        """Settle a frame that no server has and that does not wait."""
+        job.batch = None
+        if job.done.done():
+            if isinstance(result, FrameOutcome):
+                result.image.close()
+        elif isinstance(result, FrameOutcome):
+            job.done.set_result(result)
+        else:
+            job.done.set_exception(result)
+        self._release(job)
+
+    @staticmethod
+    def _release(job: FrameJob) -> None:
+        """Give the memory of a frame back. That of a large block takes milliseconds: not on the event loop."""
+        asyncio.get_running_loop().run_in_executor(None, job.frame.block.close)
+
+    # --- frames are handed over ---
+
     def dispatch(self) -> None:
-        """Hand out batches while the backend has free slots. Call it when a backend comes up."""
-        while self._heap and len(self._running) < self._backend.slots:
-            batch = self._take_batch()
-            if batch:
-                task = asyncio.get_running_loop().create_task(self._run(batch))
-                self._running.add(task)
-                task.add_done_callback(self._ended)
-        if not self._heap:
-            self._virtual_by_client.clear()
-            self._virtual_now = 0.0
+        """Hand out what can be handed out now. Call it when a server comes up."""
+        now = self._clock()
+        self._drop_hopeless(now)
+        wake_at = math.inf
+        while len(self._waiting):
+            up = [
+                (self._opens_at(lane, now), lane.free_at(now), place)
+                for place, lane in enumerate(self._lanes)
+                if lane.server.up
+            ]
+            opens_at, _, place = min(up, default=(math.inf, math.inf, 0))
+            if opens_at > now:
+                wake_at = opens_at
+                break
+            lane = self._lanes[place]
+            busy = lane.free_at(now) > now
+            choice = self._batching.choose(self._waiting, now, lane.server.memory_bytes, lane.speed, busy=busy)
+            if not choice.jobs:
+                wake_at = min(wake_at, choice.wake_at or math.inf)
+                break
+            self._hand_over(lane, choice, now)
+        self._wake_at(min(wake_at, self._expiring[0][0] if self._expiring else math.inf), now)
+
+    def _opens_at(self, lane: _Lane, now: float) -> float:
+        """Return when a server may be given its next batch, infinity if not before it has answered."""
+        behind = len(lane.running) - lane.server.concurrency
+        if behind < 0:
+            return now
+        if behind > 0:
+            return math.inf
+        first = min(lane.running, key=lambda running: running.ends)
+        doubt = self.costs.margin(first.jobs[0].bucket) - 1
+        lead = max(_LEAST_LEAD, min(doubt, 0.5) * (first.ends - first.handed_over))
+        return first.ends - lead
+
+    def _wake_at(self, time: float, now: float) -> None:
+        if time == self._timer_at and time > now:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = time
+        if time < math.inf:
+            self._timer = self._call_at(max(time, now + 1e-4), self._woken)
+
+    def _woken(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self.dispatch()
+
+    def _seconds_of(self, job: FrameJob) -> float:
+        return self.costs.seconds(job.bucket, [job.coils])
+
+    def _give_up_at(self, job: FrameJob) -> float:
+        """Return when a frame that still waits then cannot make its deadline any more."""
+        if job.deadline is None:
+            return math.inf
+        return job.deadline - (_HOPELESS * self._seconds_of(job) / self.costs.margin(job.bucket))
+
+    def _drop_hopeless(self, now: float) -> None:
+        """Fail frames that cannot make their deadline any more: what they would cost is better spent on others."""
+        while self._expiring and self._expiring[0][0] <= now:
+            _, number, job = heapq.heappop(self._expiring)
+            if job not in self._waiting:
+                continue
+            give_up_at = self._give_up_at(job)
+            if give_up_at > now:  # predictions have come down meanwhile
+                heapq.heappush(self._expiring, (give_up_at, number, job))
+                continue
+            error = DeadlineExceededError(
+                "a frame waited for a model server until its deadline could not be met any more; allow more time, or come "
+                "back later",
+                reason="DEADLINE_IN_QUEUE",
+            )
+            self._fail_waiting(job, error)
+
+    def _hand_over(self, lane: _Lane, choice: Choice, now: float) -> None:
+        jobs, seconds = choice.jobs, choice.seconds
+        self._waiting.take(jobs, now)
+        first = jobs[0]
+        batch = Batch(first.model, tuple(job.frame for job in jobs), first.heads, seconds)
+        for place, job in enumerate(jobs):
+            job.batch, job.place = batch, place
+        running = _Running(batch, jobs, now, lane.free_at(now) + seconds, choice.held_seconds)
+        lane.running.append(running)
+        task = asyncio.get_running_loop().create_task(self._run(lane, running))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             task.get_loop().call_exception_handler({"message": "batch failed", "exception": task.exception()})
         self.dispatch()
 
-    def _take_batch(self) -> list[FrameJob]:
-        """Take the first job and those behind it that can share its batch; drop the withdrawn and the late."""
-        batch: list[FrameJob] = []
-        passed_over: list[tuple[tuple[float, ...], FrameJob]] = []
-        while self._heap and len(batch) < self._backend.max_batch:
-            order, job = heapq.heappop(self._heap)
-            if job.done.done():
-                continue
-            if job.deadline is not None and self._clock() >= job.deadline:
-                job.done.set_exception(
-                    DeadlineExceededError(
-                        "the deadline passed while a frame waited for a worker; allow more time, or come back later",
-                        reason="DEADLINE_IN_QUEUE",
-                    )
-                )
-                continue
-            if batch and job.bucket != batch[0].bucket:
-                passed_over.append((order, job))
-                continue
-            batch.append(job)
-            self._virtual_now = max(self._virtual_now, order[1])
-        for item in passed_over:
-            heapq.heappush(self._heap, item)
-        return batch
-
-    async def _run(self, batch: list[FrameJob]) -> None:
-        started = self._clock()
-        for job in batch:
-            job.tries += 1
+    async def _run(self, lane: _Lane, running: _Running) -> None:
+        jobs, batch = running.jobs, running.batch
+        began = self._clock()
         try:
-            outcome = await self._backend.run(batch[0].model, [job.frame for job in batch])
-        except WorkerLostError:
-            self._requeue(batch)
-        except RecondError as error:
-            for job in batch:
-                if not job.done.done():
-                    job.done.set_exception(error)
-        else:
-            share = outcome.seconds / len(batch)
-            self._frame_seconds += _SMOOTHING * (share - self._frame_seconds)
-            notes = outcome.notes or ((),) * len(batch)
-            for job, image, residual, noticed in zip(batch, outcome.images, outcome.residuals, notes, strict=True):
-                if job.done.done():
-                    image.close()
-                else:
-                    job.done.set_result(FrameOutcome(image, residual, started - job.submitted, share, noticed))
-
-    def _requeue(self, batch: list[FrameJob]) -> None:
-        for job in batch:
-            if job.done.done():
-                continue
-            if job.tries < _MOST_TRIES:
-                heapq.heappush(self._heap, (job.order, job))
+            if len(batch.withdrawn) == len(jobs):
+                outcome = BatchOutcome((None,) * len(jobs), (None,) * len(jobs), 0.0)
             else:
-                job.done.set_exception(
+                outcome = await lane.server.run(batch)
+        except ServerLostError as error:
+            lane.running.remove(running)
+            self._after_loss(lane, jobs, begun=error.begun)
+        except TooLargeError:
+            lane.running.remove(running)
+            self._after_too_large(jobs)
+        except RecondError as error:
+            lane.running.remove(running)
+            self._after_failure(jobs, error)
+        except asyncio.CancelledError:
+            lane.running.remove(running)
+            closing = UnavailableError(
+                "this service has shut down; try another one", reason="DRAINING", retry_after=5.0
+            )
+            for job in jobs:
+                self._finish(job, closing)
+            raise
+        else:
+            lane.running.remove(running)
+            self._after_success(lane, running, outcome, began)
+
+    def _after_success(self, lane: _Lane, running: _Running, outcome: BatchOutcome, began: float) -> None:
+        jobs, bucket = running.jobs, running.jobs[0].bucket
+        now = self._clock()
+        done = [job for job, image in zip(jobs, outcome.images, strict=True) if image is not None]
+        if len(done) == len(jobs) and outcome.seconds > 0:
+            coils = [job.coils for job in jobs]
+            expected = self.costs.seconds(bucket, coils)
+            if len(self._lanes) > 1:
+                ratio = min(max(outcome.seconds / (expected * lane.speed), 0.25), 4.0)
+                lane.speed = min(max(lane.speed * ratio**_SPEED_SMOOTHING, 0.1), 10.0)
+            self.costs.observe(bucket, coils, outcome.seconds / lane.speed, outcome.peak_bytes)
+            self._observer.batch(
+                BatchReport(
+                    server=lane.server.name,
+                    model=bucket.model,
+                    size=len(jobs),
+                    fill=len(jobs) / max(self.costs.preferred_size(bucket), len(jobs)),
+                    coils=sum(coils),
+                    predicted_seconds=running.batch.predicted_seconds,
+                    seconds=outcome.seconds,
+                    forming_seconds=running.held_seconds,
+                    handed_over=began,
+                    ended=now,
+                    links=tuple(job.link for job in jobs),
+                )
+            )
+        share = outcome.seconds / max(len(done), 1)
+        notes = outcome.notes or ((),) * len(jobs)
+        for job, image, residual, noticed in zip(jobs, outcome.images, outcome.residuals, notes, strict=True):
+            if image is not None:
+                queued = max(now - outcome.seconds - job.submitted, 0.0)
+                self._observer.frame(job.priority.name, queued, None if job.deadline is None else job.deadline - now)
+                self._finish(job, FrameOutcome(image, residual, queued, share, noticed, len(jobs)))
+            elif job.done.done():
+                job.batch = None
+                self._release(job)
+            else:
+                self._again(job, "withdrawn-in-error")
+
+    def _after_loss(self, lane: _Lane, jobs: list[FrameJob], *, begun: bool) -> None:
+        if begun:
+            lane.lost += 1
+        for job in jobs:
+            if begun:
+                job.tries += 1
+                job.alone = True
+            if job.tries < _MOST_TRIES:
+                self._again(job, "lost")
+            else:
+                self._finish(
+                    job,
                     UnavailableError(
-                        "the worker died twice while it had this frame; try again, and report the request id if it happens "
-                        "again",
+                        "the model server was lost twice while it had this frame; try again, and report the request id if it "
+                        "happens again",
                         reason="WORKER_LOST",
                         retry_after=5.0,
-                    )
+                    ),
                 )
 
-    def refuse_waiting(self, error: RecondError) -> None:
-        """Give every frame that waits this error."""
-        while self._heap:
-            _, job = heapq.heappop(self._heap)
-            if not job.done.done():
-                job.done.set_exception(error)
+    def _after_too_large(self, jobs: list[FrameJob]) -> None:
+        bucket = jobs[0].bucket
+        if len(jobs) == 1:
+            error = LimitExceededError(
+                f"a frame of {jobs[0].coils} coils, {bucket.rows} x {bucket.columns}, does not fit the memory of the model server "
+                f"for {bucket.model}; compress the coils, or use another model",
+                reason="OUT_OF_MEMORY",
+                field="spec.model",
+            )
+            self._finish(jobs[0], error)
+            return
+        self.costs.limit_size(bucket, len(jobs) // 2)
+        _log.warning("batch-too-large", model=bucket.model, frames=len(jobs), now_at_most=len(jobs) // 2)
+        for job in jobs:
+            self._again(job, "memory")
+
+    def _after_failure(self, jobs: list[FrameJob], error: RecondError) -> None:
+        if len(jobs) == 1:
+            self._finish(jobs[0], error)
+            return
+        for job in jobs:
+            job.alone = True
+            self._again(job, "apart")
+
+    def _again(self, job: FrameJob, why: str) -> None:
+        """Let a frame wait again, unless it was withdrawn meanwhile."""
+        job.batch = None
+        if job.done.done():
+            self._release(job)
+            return
+        self._observer.again(why)
+        self._wait(job, self._clock())
 
     async def close(self) -> None:
         """Stop what runs and refuse what waits."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
         self.refuse_waiting(
             UnavailableError("this service has shut down; try another one", reason="DRAINING", retry_after=5.0)
         )
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

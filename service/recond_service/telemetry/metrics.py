@@ -11,10 +11,11 @@ from typing import Final, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-STAGES: Final = ("upload", "ingest", "conditioning", "queue", "compute", "encode", "total")
+STAGES: Final = ("admission", "upload", "ingest", "conditioning", "queue", "compute", "encode", "total")
 FIGURES: Final = ("ssim", "psnr", "nmse", "data_consistency_residual", "noise_level")
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+_SLACK: Final = (-100, -10, -1, -0.1, 0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _FIGURE_BUCKETS: Final = {
     "ssim": (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 1.0),
     "psnr": (10, 15, 20, 22.5, 25, 27.5, 30, 32.5, 35, 37.5, 40, 45, 50, 60),
@@ -75,16 +76,88 @@ class Metrics:
         self.images: Final = Counter(
             "recond_images_total", "Images finished, by model.", ["model"], registry=self.registry
         )
-        self.worker_restarts: Final = Counter(
-            "recond_worker_restarts_total", "Times that a worker was started again.", registry=self.registry
+        self.backlog: Final = Gauge(
+            "recond_backlog_seconds",
+            "Predicted time until all frames that are here are computed.",
+            registry=self.registry,
         )
-        self.worker_up: Final = Gauge("recond_worker_up", "1 while a worker can compute.", registry=self.registry)
+        self.server_up: Final = Gauge(
+            "recond_server_up", "1 while a model server can compute.", ["server"], registry=self.registry
+        )
+        self.server_lost: Final = Counter(
+            "recond_server_lost_total",
+            "Times that a model server went away and was started again or given up.",
+            ["server"],
+            registry=self.registry,
+        )
+        self.frame_queue: Final = Histogram(
+            "recond_frame_queue_seconds",
+            "Seconds that a frame waited for a model server.",
+            ["priority"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.deadline_slack: Final = Histogram(
+            "recond_frame_deadline_slack_seconds",
+            "Seconds between a frame's image and its deadline.",
+            ["priority"],
+            buckets=_SLACK,
+            registry=self.registry,
+        )
+        self.batch_frames: Final = Histogram(
+            "recond_batch_frames",
+            "Frames in a batch.",
+            ["model"],
+            buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64),
+            registry=self.registry,
+        )
+        self.batch_fill: Final = Histogram(
+            "recond_batch_fill_ratio",
+            "Frames in a batch over frames at which a frame is cheapest.",
+            buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+            registry=self.registry,
+        )
+        self.batch_forming: Final = Histogram(
+            "recond_batch_forming_seconds",
+            "Seconds that a batch was held back for company while a model server was free.",
+            buckets=(0.0, *_SECONDS),
+            registry=self.registry,
+        )
+        self.batch_compute: Final = Histogram(
+            "recond_batch_compute_seconds",
+            "Seconds that a batch was computed.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_cost_ratio: Final = Histogram(
+            "recond_batch_cost_ratio",
+            "Actual over predicted seconds of a batch.",
+            buckets=(0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0),
+            registry=self.registry,
+        )
+        self.frames_again: Final = Counter(
+            "recond_frames_again_total",
+            "Frames that had to be computed again: lost with their server, apart from a batch that failed, for memory.",
+            ["why"],
+            registry=self.registry,
+        )
+        self.frames_withdrawn: Final = Counter(
+            "recond_frames_withdrawn_total",
+            "Frames that nobody waited for any more, by where they were.",
+            ["where"],
+            registry=self.registry,
+        )
         self.figures: Final = {
             name: Histogram(
                 f"recond_figure_{name}", f"Figure {name} of the scans.", buckets=buckets, registry=self.registry
             )
             for name, buckets in _FIGURE_BUCKETS.items()
         }
+        for why in ("lost", "apart", "memory"):
+            self.frames_again.labels(why)
+        for where in ("queue", "server"):
+            self.frames_withdrawn.labels(where)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
 

@@ -100,8 +100,8 @@ def test_killed_worker_costs_no_image(tmp_path):
         assert sorted(answer.images) == list(range(5))
         assert seen == [SERVING, NOT_SERVING, SERVING]
         metrics = service.metrics()
-        assert metrics["recond_worker_restarts_total"] == 1
-        assert metrics["recond_worker_up"] == 1
+        assert metrics['recond_server_lost_total{server="worker-0"}'] == 1
+        assert metrics['recond_server_up{server="worker-0"}'] == 1
         channel.close()
 
 
@@ -110,7 +110,7 @@ def test_worker_that_hangs_is_replaced(tmp_path):
         call = slow_call(stub)
         service.worker.suspend()
         assert collect(call).summary.images == 5
-        assert service.metrics()["recond_worker_restarts_total"] == 1
+        assert service.metrics()['recond_server_lost_total{server="worker-0"}'] == 1
 
 
 def test_killed_parser_ends_one_request_and_can_be_tried_again(tmp_path):

@@ -14,7 +14,7 @@ import structlog
 
 from recond_service.backends.backend import Batch, BatchOutcome, Measurement, ServerLostError
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, channel_pair
-from recond_service.types import DefectError, RecondError
+from recond_service.types import RecondError
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 10.0
 _BEATS_PER_LIMIT = 5  # signs of life within the time after which silence counts as death
@@ -70,6 +70,7 @@ class EmbeddedBackend:
         self._process: subprocess.Popen[bytes] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._turn = asyncio.Lock()
         self.starts = 0
 
     @property
@@ -101,8 +102,10 @@ class EmbeddedBackend:
 
     async def run(self, batch: Batch) -> BatchOutcome:
         """Reconstruct a batch. See `ModelServer.run`."""
-        if self._running is not None:
-            raise DefectError("the worker was given a second batch while it had one", reason="SCHEDULER")
+        async with self._turn:
+            return await self._run(batch)
+
+    async def _run(self, batch: Batch) -> BatchOutcome:
         model, frames = batch.model, batch.frames
         number = next(self._numbers)
         done: asyncio.Future[BatchOutcome] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,161 @@
+"""Which frames go together, and whether it is worth waiting for one more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recond_service.scheduling.bucket import Bucket
+from recond_service.scheduling.cost import CostModel
+from recond_service.scheduling.job import FrameJob
+from recond_service.scheduling.waiting import WaitingFrames
+
+_HELD_UP = 1.25  # a frame's batch may take this much longer because of frames that are less urgent
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to hand to a server now.
+
+    Parameters
+    ----------
+    jobs
+        The batch; empty if nothing should run now.
+    seconds
+        Prediction for the batch.
+    held_seconds
+        How long it was held back for company.
+    wake_at
+        When to look again, if frames are held back for company.
+    """
+
+    jobs: list[FrameJob]
+    seconds: float = 0.0
+    held_seconds: float = 0.0
+    wake_at: float | None = None
+
+
+class Arrivals:
+    """How often frames of a bucket come.
+
+    Only buckets with frames that wait, or that came lately, are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._gaps: dict[Bucket, tuple[float, float | None]] = {}  # last arrival, mean gap
+
+    def note(self, bucket: Bucket, now: float) -> None:
+        """Take note that a frame has come."""
+        last, gap = self._gaps.pop(bucket, (now, None))
+        new = now - last
+        gap = new if gap is None or gap == 0 else gap + _SMOOTHING * (new - gap)
+        self._gaps[bucket] = (now, gap)
+        if len(self._gaps) > 256:
+            del self._gaps[next(iter(self._gaps))]
+
+    def next_after(self, bucket: Bucket, now: float) -> float | None:
+        """Return when the next frame can be expected, None if there is no telling."""
+        last, gap = self._gaps.get(bucket, (now, None))
+        return None if gap is None else max(last + gap, now)
+
+
+class Batching:
+    """Chooses batches: as large as is cheapest by frame, no larger than deadlines and memory allow.
+
+    Parameters
+    ----------
+    costs
+        What batches cost.
+    arrivals
+        How often frames come.
+    longest_wait
+        Most seconds that a frame is held back for company while a server is free.
+    """
+
+    def __init__(self, costs: CostModel, arrivals: Arrivals, longest_wait: float = 0.02) -> None:
+        self._costs = costs
+        self._arrivals = arrivals
+        self._longest_wait = longest_wait
+        self._held_since: dict[FrameJob, float] = {}
+
+    def choose(
+        self, waiting: WaitingFrames, now: float, memory_bytes: int = 0, speed: float = 1.0, *, busy: bool = False
+    ) -> Choice:
+        """Choose what a server should do next. The chosen frames stay in `waiting`.
+
+        Parameters
+        ----------
+        waiting
+            The queue.
+        now
+            Time.
+        memory_bytes
+            What a batch may take on the server, 0 for no such limit.
+        speed
+            By what the server's times differ from those predicted.
+        busy
+            The server computes still: holding back costs nothing then, and no frame is.
+        """
+        held: Mapping[FrameJob, float] = self._held_since
+        self._held_since = {}
+        wake_at: float | None = None
+        passed: set[Bucket] = set()
+        while (head := waiting.head(now, lambda job: job.bucket in passed)) is not None:
+            jobs, seconds = self._fill(waiting, head, now, memory_bytes, speed)
+            until = None if busy else self._hold_until(head, jobs, now, held.get(head, now))
+            if until is None:
+                return Choice(jobs, seconds, now - held.get(head, now))
+            self._held_since[head] = held.get(head, now)
+            wake_at = until if wake_at is None else min(wake_at, until)
+            passed.add(head.bucket)
+        return Choice([], wake_at=wake_at)
+
+    def _fill(
+        self, waiting: WaitingFrames, head: FrameJob, now: float, memory_bytes: int, speed: float
+    ) -> tuple[list[FrameJob], float]:
+        costs, bucket = self._costs, head.bucket
+        jobs = [head]
+        seconds = own = costs.seconds(bucket, [head.coils]) * speed
+        preferred, trial = costs.preferred_size(bucket), costs.size_to_try(bucket)
+        candidates = waiting.companions(head, max(preferred, trial or 1) - 1)
+        size = trial if trial is not None and len(candidates) + 1 >= trial else preferred
+        margin = costs.margin(bucket)
+        latest = _latest(head)
+        for job in candidates[: size - 1]:
+            coils = [each.coils for each in jobs] + [job.coils]
+            longer = costs.seconds(bucket, coils) * speed
+            if job.priority > head.priority:
+                if longer > _HELD_UP * own:
+                    break
+            else:
+                own = longer
+            if now + longer * margin > min(latest, _latest(job)):
+                break
+            if memory_bytes and costs.peak_bytes(bucket, coils) > memory_bytes:
+                break
+            jobs.append(job)
+            seconds, latest = longer, min(latest, _latest(job))
+        return jobs, seconds
+
+    def _hold_until(self, head: FrameJob, jobs: list[FrameJob], now: float, held_since: float) -> float | None:
+        """Return until when to hold a batch back, None if it should go now.
+
+        Holding pays while the seconds that one more frame would save exceed those that all in the batch are expected to wait.
+        """
+        bucket = head.bucket
+        if head.alone or len(jobs) >= self._costs.preferred_size(bucket):
+            return None
+        expected = self._arrivals.next_after(bucket, now)
+        if expected is None:
+            return None
+        until = min(max(expected, now + 1e-4), held_since + self._longest_wait)
+        gain = self._costs.gain(bucket, len(jobs))
+        if until <= now or gain <= (until - now) * len(jobs):
+            return None
+        seconds = self._costs.seconds(bucket, [job.coils for job in jobs]) * self._costs.margin(bucket)
+        return until if until + seconds <= min(_latest(job) for job in jobs) else None
+
+
+def _latest(job: FrameJob) -> float:
+    return float("inf") if job.deadline is None else job.deadline

@@ -1,0 +1,89 @@
+"""A frame that wants to be reconstructed, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from recond_models.registry import ModelInfo
+from recond_service.backends import Batch, FrameInput, Note
+from recond_service.scheduling.bucket import Bucket
+from recond_service.transport import SharedBlock
+from recond_service.types import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOutcome:
+    """What became of a frame.
+
+    Parameters
+    ----------
+    image
+        Shared memory: float32 (rows, columns). The receiver owns it.
+    residual
+        ``||A x - y|| / ||y||``, or None.
+    queue_seconds, compute_seconds
+        Time in the queue, and the frame's share of the time that its batch was computed.
+    notes
+        What the model noticed on the frame: (code, message).
+    batch_size
+        Frames of its batch.
+    """
+
+    image: SharedBlock
+    residual: float | None
+    queue_seconds: float
+    compute_seconds: float
+    notes: tuple[Note, ...] = ()
+    batch_size: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class FrameJob:
+    """A frame that wants to be reconstructed.
+
+    Parameters
+    ----------
+    model
+        By what.
+    frame
+        The frame. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it any more.
+    client
+        Whose it is, for fairness between clients.
+    priority
+        How urgent it is.
+    deadline
+        Time on the scheduler's clock after which nobody wants the image, or None.
+    done
+        Settled by the scheduler. Cancel it to withdraw the frame.
+    heads
+        Heads to run on the image.
+    link
+        What spans of its batch refer to, see `recond_service.telemetry`.
+    """
+
+    model: ModelInfo
+    frame: FrameInput
+    client: str
+    priority: Priority
+    deadline: float | None
+    done: asyncio.Future[FrameOutcome]
+    heads: tuple[str, ...] = ()
+    link: object = None
+    submitted: float = 0.0
+    number: int = 0
+    due: float = 0.0
+    tries: int = 0
+    alone: bool = False
+    bucket: Bucket = field(init=False)
+    batch: Batch | None = None
+    place: int = 0
+
+    def __post_init__(self) -> None:
+        layout = self.frame.layout
+        self.bucket = Bucket.of(self.model, layout.rows, layout.columns, self.heads)
+
+    @property
+    def coils(self) -> int:
+        """Coils of the frame."""
+        return self.frame.layout.coils
