@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak training-data quality proto interop-venv clean
+.PHONY: help setup demo test lint format bench soak training-data quality proto interop-venv triton-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
@@ -21,6 +21,7 @@ help:
 	@echo "make training-data  fetch the heads that training data are simulated from"
 	@echo "make quality  figures of all reconstructions on held-out heads: docs/quality.md"
 	@echo "make interop-venv  pulserver (a virtual scanner) and fastmri, which tests compare with, in environments of their own"
+	@echo "make triton-venv  Triton Inference Server, in an environment of its own"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
 	@echo "make clean   remove all that these made"
@@ -37,8 +38,10 @@ $(VENV)/.head: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nilearn
 	touch $@
 
-# Third-party scanner and networks for tests/interop, apart from ours because they pin other things; torch and the like are shared.
-interop-venv: $(VENV)-pulserver/.ready $(VENV)-fastmri/.ready
+# Third-party scanner and networks, and Triton servers, for tests/interop, apart from ours because they pin other things; torch and the like are shared.
+interop-venv: $(VENV)-pulserver/.ready $(VENV)-fastmri/.ready triton-venv
+
+triton-venv: $(VENV)-triton/.ready
 
 $(VENV)-%/.ready: tests/interop/%.txt $(VENV)/.ready
 	$(BIN)/python -m venv $(VENV)-$*
@@ -81,4 +84,4 @@ proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-pulserver $(VENV)-fastmri $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(VENV)-pulserver $(VENV)-fastmri $(VENV)-triton $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks

@@ -1,0 +1,65 @@
+"""What an error of a call to a Triton server means: the frames, the device, or the server."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+from recond_service.backends.backend import ServerLostError, TooLargeError
+from recond_service.backends.triton import interface
+from recond_service.types import DefectError, RecondError
+
+_LOST = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+}
+
+
+def answered(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether a recond model on the server answered, so that the server is done with the request."""
+    return interface.read_error(error.details() or "") is not None
+
+
+def lost(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the error says that the server, or the process in it that runs the model, is out of order.
+
+    Triton never starts a dead Python process again, and says that it is ready all the same.
+    """
+    details = error.details() or ""
+    if answered(error):
+        return False
+    return error.code() in _LOST or "Stub process" in details or "shared memory region" in details
+
+
+def of_model_only(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether the other models of the server may still work."""
+    return "Stub process" in (error.details() or "")
+
+
+def meaning(error: grpc.aio.AioRpcError, server: str, *, begun: bool) -> RecondError | ServerLostError | TooLargeError:
+    """Return what the scheduler is to be told.
+
+    Parameters
+    ----------
+    error
+        What came back.
+    server
+        Name of the server.
+    begun
+        The server may have begun to compute the batch.
+    """
+    text = error.details() or ""
+    own = interface.read_error(text)
+    if isinstance(own, interface.DeviceMemoryError):
+        return TooLargeError(f"Triton server {server}: {own}")
+    if own is not None:
+        return own
+    if lost(error):
+        # A region that the server does not know any more is refused before anything is computed.
+        return ServerLostError(f"Triton server {server}: {text}", begun=begun and "shared memory region" not in text)
+    return DefectError(
+        f"Triton server {server} answered {error.code().name}: {text}; report the request id to the administrator",
+        reason="TRITON_ERROR",
+    )

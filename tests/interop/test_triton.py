@@ -1,0 +1,275 @@
+"""Batches on real Triton Inference Servers: the same images as in this process, and what happens when a server dies.
+
+Both sides run the same code on the same kind of processor, so images agree to 1e-5 of their norm, of networks in bfloat16 too.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from triton_server import INSTALLED, MISSING, TritonServer, triton_server
+
+from recond_models import registry
+from recond_models.batch import PackedBatch
+from recond_models.simulate.scan import ScanSettings, simulate
+from recond_service.backends import Batch, BatchOutcome, FrameInput, ServerLostError
+from recond_service.backends.triton.backend import TritonBackend
+from recond_service.backends.triton.regions import FOLDER, NAME_PREFIX
+from recond_service.backends.triton.server import Patience, TritonModelServer
+from recond_service.commands.triton import triton
+from recond_service.transport import FrameLayout
+from recond_service.types import Frame, FrameIndex, UnsupportedDataError
+
+pytestmark = pytest.mark.skipif(not INSTALLED, reason=MISSING)
+
+MODELS = ("rss", "l1-wavelet", "unrolled-brain-fast")
+TOLERANCE = 1e-5
+PATIENCE = Patience(probe_seconds=10, idle_seconds=0.5)
+
+
+def ours() -> list[str]:
+    return [path.name for path in FOLDER.glob(f"{NAME_PREFIX}*")]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("triton") / "repository"
+    names = [word for name in MODELS for word in ("--model", name)]
+    done = CliRunner().invoke(triton, ["export", str(folder), *names])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, TritonServer]]:
+    log = tmp_path_factory.mktemp("log")
+    with (
+        triton_server(repository, log / "1", wait=False) as one,
+        triton_server(repository, log / "2", wait=False) as two,
+    ):
+        for server in (one, two):
+            server.wait_ready(60)
+        yield one, two
+
+
+class Changes:
+    """Waits until a server is up or down."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task] = set()
+
+    def __call__(self, server: TritonModelServer) -> None:
+        task = asyncio.ensure_future(self._tell())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait(self, server: TritonModelServer, *, up: bool, seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds), self._changed:
+            await self._changed.wait_for(lambda: server.up == up)
+
+
+@pytest.fixture
+def changes() -> Changes:
+    return Changes()
+
+
+@pytest.fixture
+async def backend(servers: tuple[TritonServer, TritonServer], changes: Changes) -> AsyncIterator[TritonBackend]:
+    addresses = [server.address for server in servers]
+    backend = TritonBackend(addresses, batch_seconds=30, on_change=changes, patience=PATIENCE)
+    await backend.start()
+    for server in backend.servers:
+        await changes.wait(server, up=True)
+    yield backend
+    await backend.close()
+    assert ours() == []
+
+
+def frame(coils: int, rows: int = 96, columns: int = 80, *, apart: bool = False, seed: int = 0) -> Frame:
+    scan = simulate(
+        ScanSettings(
+            *(coils, 1, rows, columns),
+            acceleration=3,
+            calibration_lines=20,
+            phantom="shepp-logan",
+            oversampling=1,
+            seed=seed,
+        )
+    )
+    kspace = scan.kspace.reshape(-1, rows, columns).astype(np.complex64)
+    mask = np.broadcast_to(scan.lines, kspace.shape[1:]).copy()
+    kspace *= mask
+    lines = int(scan.calibration.sum())
+    block = (
+        kspace[:, rows // 2 - 12 : rows // 2 + 12, columns // 2 - lines // 2 :][:, :, :lines].copy() if apart else None
+    )
+    return Frame(
+        index=FrameIndex(),
+        kspace=kspace,
+        mask=mask,
+        calibration_extent=(rows, lines),
+        scale=1.0,
+        image_shape=(rows, columns),
+        calibration=block,
+    )
+
+
+def batch_of(frames: list[Frame], model: str, predicted_seconds: float = 0.1) -> Batch:
+    layouts = [FrameLayout.of(frame) for frame in frames]
+    inputs = tuple(FrameInput(layout, layout.store(frame)) for layout, frame in zip(layouts, frames, strict=True))
+    return Batch(registry.find(model), inputs, predicted_seconds=predicted_seconds)
+
+
+def here(batch: Batch) -> np.ndarray:
+    """Reconstruct a batch in this process."""
+    pairs = [(frame.layout, frame.block) for frame in batch.frames]
+    packed = PackedBatch.pack(
+        [layout.kspace(block) for layout, block in pairs],
+        [layout.mask(block) for layout, block in pairs],
+        [layout.calibration(block) for layout, block in pairs],
+        [layout.crop for layout, _ in pairs],
+    )
+    return registry.load(batch.model.name).reconstruct(packed).images.numpy()
+
+
+def images(outcome: BatchOutcome, rows: int = 96, columns: int = 80) -> np.ndarray:
+    assert all(block is not None for block in outcome.images)
+    return np.stack([block.array(np.float32, (rows, columns)) for block in outcome.images])
+
+
+def relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_mixed_coils_in_one_batch_give_the_images_of_this_process(backend, model):
+    frames = [frame(4), frame(7, apart=True, seed=1), frame(2, seed=2)]
+    batch = batch_of(frames, model)
+    wanted = here(batch)
+    for server in backend.servers:
+        assert server.by_shared_memory
+        outcome = await server.run(batch)
+        assert relative(images(outcome), wanted) < TOLERANCE
+        assert outcome.seconds > 0
+        fits = registry.find(model).fits_samples
+        assert all((residual is not None and 0 < residual < 1) == fits for residual in outcome.residuals)
+    for number, one in enumerate(frames):
+        alone = await backend.servers[0].run(batch_of([one], model))
+        assert relative(images(alone)[0], wanted[number]) < TOLERANCE
+
+
+async def test_frames_that_travel_give_the_images_of_frames_in_shared_memory(backend, servers, changes):
+    batch = batch_of([frame(5), frame(3, apart=True)], "l1-wavelet")
+    shared = images(await backend.servers[0].run(batch))
+    inline = TritonBackend([servers[0].address], batch_seconds=30, shared_memory="off", on_change=changes)
+    await inline.start()
+    await asyncio.wait_for(inline.wait_ready(), 30)
+    try:
+        assert not inline.servers[0].by_shared_memory
+        assert np.array_equal(images(await inline.servers[0].run(batch)), shared)
+    finally:
+        await inline.close()
+
+
+async def test_what_a_model_refuses_comes_back_typed_and_harms_nobody(backend):
+    server = backend.servers[0]
+    with pytest.raises(UnsupportedDataError, match="use the model rss") as refusal:
+        await server.run(batch_of([frame(1)], "l1-wavelet"))
+    assert refusal.value.reason == "MODEL_UNSUITABLE"
+    assert server.up
+    await server.run(batch_of([frame(4)], "l1-wavelet"))
+
+
+async def test_a_model_that_a_server_lacks_is_named_with_the_server_and_the_remedy(backend):
+    server = backend.servers[0]
+    with pytest.raises(
+        UnsupportedDataError, match=rf"{server.name}, which does not have it.* recond triton export"
+    ) as missing:
+        await server.run(batch_of([frame(4)], "tv"))
+    assert missing.value.reason == "MODEL_NOT_ON_SERVER"
+    assert server.up
+
+
+async def test_a_server_killed_with_a_batch_is_down_until_it_makes_images_again(backend, servers, changes):
+    one, two = backend.servers
+    batch = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
+    lost = asyncio.ensure_future(one.run(batch))
+    await asyncio.sleep(0.3)
+    servers[0].kill()
+    with pytest.raises(ServerLostError) as error:
+        await lost
+    assert error.value.begun
+    assert not one.up
+    with pytest.raises(ServerLostError) as refused:
+        await one.run(batch)
+    assert not refused.value.begun
+    assert relative(images(await two.run(batch), 192, 160), here(batch)) < TOLERANCE
+    servers[0].start(60)
+    await changes.wait(one, up=True)
+    assert one.by_shared_memory
+    small = batch_of([frame(4)], "rss")
+    assert relative(images(await one.run(small)), here(small)) < TOLERANCE
+
+
+async def test_a_server_that_stands_still_loses_its_batch_and_comes_back(servers, changes):
+    backend = TritonBackend([servers[1].address], batch_seconds=1.0, on_change=changes, patience=PATIENCE)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    (server,) = backend.servers
+    os.kill(servers[1].process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServerLostError, match="took longer than"):
+            await server.run(batch_of([frame(4)], "rss", predicted_seconds=0.01))
+        assert not server.up
+    finally:
+        os.kill(servers[1].process.pid, signal.SIGCONT)
+    await changes.wait(server, up=True)
+    await server.run(batch_of([frame(4)], "rss"))
+    await backend.close()
+
+
+async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend):
+    server = backend.servers[0]
+    long = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
+    running = asyncio.ensure_future(server.run(long))
+    queued = batch_of([frame(8, 192, 160)], "l1-wavelet")
+    waiting = asyncio.ensure_future(server.run(queued))
+    await asyncio.sleep(0.3)
+    queued.withdraw(0)
+    assert (await waiting).images == (None,)
+    partly = batch_of([frame(4), frame(5), frame(6)], "rss")
+    partly.withdraw(1)
+    outcome = await server.run(partly)
+    assert [block is None for block in outcome.images] == [False, True, False]
+    for number in range(6):
+        long.withdraw(number)
+    assert (await running).images == (None,) * 6
+    begun = asyncio.get_running_loop().time()
+    await server.run(batch_of([frame(4)], "l1-wavelet"))  # the one that was running is given up within an iteration
+    assert asyncio.get_running_loop().time() - begun < 5
+    assert server.up
+
+
+async def test_a_dead_python_process_takes_its_server_down_though_triton_says_that_it_is_ready(
+    backend, servers, changes
+):
+    server = backend.servers[0]
+    for process in servers[0].stubs("recond-rss"):
+        process.kill()
+    await changes.wait(server, up=False)
+    assert servers[0].says_ready()
+    with pytest.raises(ServerLostError, match="not healthy"):
+        await server.run(batch_of([frame(4)], "rss"))
+    servers[0].kill()
+    servers[0].start(60)
+    await changes.wait(server, up=True)
