@@ -67,7 +67,15 @@ class Service:
 
     @property
     def worker(self) -> psutil.Process:
-        return self.child("recond_service.backends.embedded.worker")
+        """The first worker, as soon as it is there: forked, so that its command line is that of the process it comes from."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                for child in psutil.Process(self.process.pid).children(recursive=True):
+                    if child.name() == "recond-worker-0":
+                        return child
+            time.sleep(0.02)
+        raise AssertionError("there is no worker")
 
     @property
     def zygote(self) -> psutil.Process:

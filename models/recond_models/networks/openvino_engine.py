@@ -167,6 +167,12 @@ def compiler() -> type[OpenVinoEngine] | None:
     return OpenVinoEngine if importlib.util.find_spec("openvino") else None
 
 
+def load_if_installed() -> None:
+    """Import OpenVINO ahead of its first use, where it is installed. Starts no thread."""
+    if compiler() is not None:
+        _load()
+
+
 @functools.cache
 def _load() -> tuple[Any, Any]:
     """Import OpenVINO and its set of operations.

@@ -11,7 +11,7 @@ from recond_service.backends.backend import (
     ServerLostError,
     TooLargeError,
 )
-from recond_service.backends.embedded.supervisor import EmbeddedBackend
+from recond_service.backends.embedded.fleet import EmbeddedBackend
 
 __all__ = [
     "Backend",

@@ -16,6 +16,8 @@ from recond_service.transport.memory import SharedBlock
 _INLINE_BYTES = 48 << 10  # longer texts go through shared memory; the default socket buffer holds several of these
 _LONGEST_TEXT = 64 << 20
 _MOST_FDS = 64
+MOST_DESCRIPTORS = _MOST_FDS - 1
+"""In one message; a long message takes one for its text."""
 _INLINE, _BLOCK = b"i", b"b"
 
 
@@ -66,7 +68,7 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
 
 def _encode(op: str, body: dict[str, Any], fds: Sequence[int]) -> tuple[bytes, list[int], SharedBlock | None]:
     """Return the packet, its descriptors, and the block that has to live until it is sent."""
-    if len(fds) >= _MOST_FDS:
+    if len(fds) > MOST_DESCRIPTORS:
         raise ValueError(f"{len(fds)} descriptors in one message")
     text = json.dumps([op, body], separators=(",", ":"), allow_nan=True).encode()
     if len(text) <= _INLINE_BYTES:

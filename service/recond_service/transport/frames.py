@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,6 +120,36 @@ class FrameLayout:
         if frame.calibration is not None:
             block.write(np.ascontiguousarray(frame.calibration).data.cast("B"), self._calibration_offset)
         return block
+
+    def arrays(
+        self, block: SharedBlock
+    ) -> tuple[NDArray[np.complex64], NDArray[np.bool_], NDArray[np.complex64] | None]:
+        """Map a frame of this layout, once; writable, for torch takes no other arrays without complaint.
+
+        Returns
+        -------
+        kspace
+            complex64 (coils, rows, columns).
+        mask
+            bool (rows, columns).
+        calibration
+            complex64 (coils, calibration rows, calibration columns), None if there is none. Both the k-space and its calibration
+            have their centre at index n // 2.
+        """
+        everything = block.array(np.uint8, (self.size,), writable=True, populate=True)
+
+        def part(dtype: type, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+            return np.frombuffer(everything.data, dtype, math.prod(shape), offset).reshape(shape)
+
+        kspace = part(np.complex64, (self.coils, self.rows, self.columns), 0)
+        mask = part(np.bool_, (self.rows, self.columns), self._mask_offset)
+        rows, columns = self.calibration_rows, self.calibration_columns
+        if rows == 0 or columns == 0:
+            return kspace, mask, None
+        if self.calibration_apart:
+            return kspace, mask, part(np.complex64, (self.coils, rows, columns), self._calibration_offset)
+        top, left = self.rows // 2 - rows // 2, self.columns // 2 - columns // 2
+        return kspace, mask, kspace[:, top : top + rows, left : left + columns]
 
     @staticmethod
     def _array(  # writable also for readers: torch takes no others without complaint

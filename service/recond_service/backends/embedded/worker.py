@@ -1,200 +1,204 @@
-"""The process that computes.
+"""What a worker process does: it computes batches, one after another, and says once in a while that it is alive.
 
-Started as ``python -P -m recond_service.backends.embedded.worker FD HEARTBEAT_SECONDS THREADS LOG_LEVEL LOG_FORMAT``.
-
-Messages in: ``run`` (model, version, hash of its weights, layouts; one descriptor a frame). Messages out: ``ready``, ``beat``,
-``done`` (residuals, notes, seconds; one descriptor an image), ``failed``.
+Messages in: ``run`` (number of the batch, slot on the board, model, layouts), with one descriptor a frame; if there are many, the
+first ones come ahead in messages ``frames``. Messages out: ``beat``, ``ready``, and for each batch, in the order of their coming,
+``done`` (residuals, notes, seconds, numbers of the frames without an image), with one descriptor an image; if there are many, the
+first ones go ahead in messages ``images``; or ``too-large``, or ``failed``.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import sys
 import threading
 import time
 import traceback
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import structlog
 import torch
+from numpy.typing import NDArray
 
+from recond_kernels.interruption import Interrupted, watching
 from recond_models import registry
-from recond_models.batch import PackedBatch
-from recond_models.store.errors import StoreError
-from recond_service.telemetry import configure_logging
-from recond_service.transport import (
-    BlockingChannel,
-    ChannelClosedError,
-    FrameLayout,
-    FreedMemory,
-    Message,
-    SharedBlock,
-    die_with_parent,
-    keep_freed_memory,
-)
-from recond_service.types import (
-    DefectError,
-    ModelNotFoundError,
-    RecondError,
-    UnavailableError,
-    UnsupportedDataError,
-)
+from recond_models.batch import Reconstruction
+from recond_service.backends.embedded import measuring
+from recond_service.backends.embedded.device import device_of, ran_out_of_memory
+from recond_service.backends.embedded.intake import Intake, Job
+from recond_service.backends.embedded.models import LoadedModels
+from recond_service.backends.embedded.options import WorkerOptions
+from recond_service.backends.embedded.withdrawals import Board
+from recond_service.transport import MOST_DESCRIPTORS, BlockingChannel, ChannelClosedError, FreedMemory, SharedBlock
+from recond_service.types import DefectError, RecondError, UnsupportedDataError
 
-_KEPT_BYTES = 1 << 30
 _log = structlog.get_logger(__name__)
 
-_MOST_ADDED = 4  # added models that stay in memory: one of the published size takes 120 MB
+_STORE_SECONDS = 1.0
 
 
 class Worker:
-    """Computes batches, one after another, and says once in a while that it is alive.
+    """Computes batches.
 
     Parameters
     ----------
     channel
         To the supervisor.
-    heartbeat_seconds
-        Time between two signs of life.
-    device
-        Where to compute.
+    board
+        Where frames are struck out, and batches marked that are begun.
+    options
+        What to do.
     """
 
-    def __init__(self, channel: BlockingChannel, heartbeat_seconds: float, device: str) -> None:
+    def __init__(self, channel: BlockingChannel, board: Board, options: WorkerOptions) -> None:
         self._channel = channel
-        self._heartbeat_seconds = heartbeat_seconds
-        self._device = device
-        self._models: dict[str, registry.Reconstructor] = {}
+        self._board = board
+        self._options = options
+        self._device = device_of(options.device)
+        self._models = LoadedModels(options.device)
         self._memory = FreedMemory()
         self._begun = self._ended = 0
 
     def serve(self) -> None:
         """Serve until the supervisor closes the channel."""
-        for info in registry.available():
-            if info.origin != "added":
-                self._warm(info)
-        self._channel.send("ready", {"device": self._device, "torch_threads": torch.get_num_threads()})
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        while True:
-            message = self._channel.receive()
+        _in_background("heartbeat", self._beat)
+        memory_bytes = self._device.memory_bytes(self._options.workers)
+        coming = [info for info in registry.available() if info.origin != "added"]
+        warm = [info for info in coming if self._models.warm(info)]
+        measurements = []
+        if self._options.measure:
+            measurements += measuring.measure_loaded(self._models, self._device, warm)
+            measurements += measuring.warm_up(self._models, self._device, self._options.warm_up)
+        intake = Intake(self._channel, self._board, self._device)
+        _in_background("intake", intake.run)
+        _in_background("store", self._follow_store)
+        self._channel.send(
+            "ready",
+            {
+                "device": self._device.name,
+                "torch_threads": torch.get_num_threads(),
+                "memory_bytes": memory_bytes,
+                "measurements": [asdict(measurement) for measurement in measurements],
+            },
+        )
+        while (job := intake.next()) is not None:
             self._begun += 1
-            self._run(message)
+            self._run(job)
             self._ended += 1
 
     def _beat(self) -> None:
         seen = 0
-        try:
-            while True:
-                time.sleep(self._heartbeat_seconds)
-                self._channel.send("beat")
-                begun, ended = self._begun, self._ended
-                self._memory.look(working=begun != ended or ended != seen)
-                seen = ended
-        except ChannelClosedError:
-            return  # the main thread sees the same, and ends the process
+        while True:
+            self._channel.send("beat")
+            begun, ended = self._begun, self._ended
+            self._memory.look(working=begun != ended or ended != seen)
+            seen = ended
+            time.sleep(self._options.beat_seconds)
 
-    def _warm(self, info: registry.ModelInfo) -> None:
-        """Load a model that comes with recond. A damaged one must not keep the others from working."""
-        try:
-            self._model(info.name, info.version, info.weights_sha256)
-        except (ArithmeticError, RecondError, RuntimeError, TypeError, ValueError) as error:
-            _log.error("model-out-of-order", model=info.name, problem=str(error))
+    def _follow_store(self) -> None:
+        torch.set_num_threads(1)  # the number belongs to the thread; the work goes on meanwhile
+        while True:
+            time.sleep(_STORE_SECONDS)
+            self._models.refresh()
 
-    def _model(self, name: str, version: str, weights_sha256: str) -> registry.Reconstructor:
-        """Return a model, loaded at its first use; an older one of that name is forgotten, and the added one unused longest."""
-        model = self._models.pop(name, None)
-        if model is None or (model.info.version, model.info.weights_sha256) != (version, weights_sha256):
-            try:
-                model = registry.load(name, version, device=self._device)
-            except StoreError as error:
-                raise UnsupportedDataError(str(error), reason=error.reason, field="spec.model") from error
-            except registry.UnknownModelError as error:
-                raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
-        self._models[name] = model
-        added = [other for other, loaded in self._models.items() if loaded.info.origin == "added"]
-        for other in added[:-_MOST_ADDED]:
-            del self._models[other]
-        if model.info.weights_sha256 != weights_sha256:
-            raise UnavailableError(
-                f"{name} was replaced after this request began; send it again",
-                reason="MODEL_REPLACED",
-                retry_after=0.1,
-            )
-        return model
-
-    def _run(self, message: Message) -> None:
-        batch = message.body["batch"]
+    def _run(self, job: Job) -> None:
+        """Compute a batch and answer."""
+        self._board.begin(job.slot)
+        too_large = ""
         try:
-            images, answer = self._reconstruct(message)
+            self._compute(job)
+        except Interrupted:
+            self._answer(job, None, 0.0, 0)
         except RecondError as error:
-            self._channel.send("failed", {"batch": batch, "error": error.to_json()})
+            self._channel.send("failed", {"batch": job.number, "error": error.to_json()})
         except registry.UnsuitableModelError as error:
             refusal = UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model")
-            self._channel.send("failed", {"batch": batch, "error": refusal.to_json()})
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-            # What a model can raise on a frame. The worker stays up: the next frame may be sound.
-            failure = DefectError(
-                f"{message.body['model']} failed on this frame ({type(error).__name__}: {error}); report the request id to "
-                "the administrator",
-                reason="MODEL_FAILED",
-            )
-            text = "".join(traceback.format_exception(error))
-            self._channel.send("failed", {"batch": batch, "error": failure.to_json(), "traceback": text})
-        else:
-            self._channel.send("done", {"batch": batch, **answer}, [image.fd for image in images])
+            self._channel.send("failed", {"batch": job.number, "error": refusal.to_json()})
+        except ChannelClosedError:
+            raise
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
+            if ran_out_of_memory(error):
+                too_large = str(error) or type(error).__name__
+            else:
+                self._failed(job, error)
+        finally:
+            job.forget()
+        if too_large:
+            # After the handler, whose traceback holds on to the arrays of the attempt.
+            self._device.recover()
+            self._channel.send("too-large", {"batch": job.number, "problem": too_large})
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        """Answer what a model can raise on a frame. The worker stays up: the next frame may be sound."""
+        failure = DefectError(
+            f"{job.model} failed on this frame ({type(error).__name__}: {error}); report the request id to the administrator",
+            reason="MODEL_FAILED",
+        )
+        text = "".join(traceback.format_exception(error))
+        self._channel.send("failed", {"batch": job.number, "error": failure.to_json(), "traceback": text})
+
+    def _compute(self, job: Job) -> None:
+        model = self._models.get(job.model, job.version, job.weights_sha256)
+        batch = job.take()
+        if batch is None:
+            raise Interrupted
+        start = time.perf_counter()
+        with watching(lambda frame: self._board.withdrawn(job.slot, frame), job.frames):
+            result, peak_bytes = self._device.run(job.kind, lambda: model.reconstruct(batch), job.input_bytes)
+        self._answer(job, result, time.perf_counter() - start, peak_bytes)
+
+    def _answer(self, job: Job, result: Reconstruction | None, seconds: float, peak_bytes: int) -> None:
+        """Send the images of the frames that are still wanted."""
+        withdrawn = {frame for frame in range(job.frames) if result is None or self._board.withdrawn(job.slot, frame)}
+        residuals: list[float | None] = [None] * job.frames
+        notes: list[list[tuple[str, str]]] = [[] for _ in range(job.frames)]
+        images: list[SharedBlock] = []
+        if result is not None:
+            pixels = result.images.numpy().astype(np.float32, copy=False)
+            wanted = [frame for frame in range(job.frames) if frame not in withdrawn]
+            if not all(np.isfinite(pixels[frame]).all() for frame in wanted):
+                raise DefectError(
+                    f"{job.model} made pixels that are not finite; report the request id to the administrator",
+                    reason="MODEL_NOT_FINITE",
+                )
+            if result.residuals is not None:
+                residuals = [
+                    None if frame in withdrawn else value for frame, value in enumerate(result.residuals.tolist())
+                ]
+            if result.notes:
+                notes = [[(note.code, note.message) for note in frame] for frame in result.notes]
+            images = [_shared(pixels[frame]) for frame in wanted]
+        answer: dict[str, Any] = {
+            "batch": job.number,
+            "withdrawn": sorted(withdrawn),
+            "residuals": residuals,
+            "notes": notes,
+            "seconds": seconds,
+            "peak_bytes": peak_bytes,
+        }
+        try:
+            descriptors = [image.fd for image in images]
+            while len(descriptors) > MOST_DESCRIPTORS:
+                self._channel.send("images", {"batch": job.number}, descriptors[:MOST_DESCRIPTORS])
+                del descriptors[:MOST_DESCRIPTORS]
+            self._channel.send("done", answer, descriptors)
+        finally:
             for image in images:
                 image.close()
-        finally:
-            message.close_fds()
-
-    def _reconstruct(self, message: Message) -> tuple[list[SharedBlock], dict[str, Any]]:
-        body: dict[str, Any] = message.body
-        model = self._model(body["model"], body["version"], body["weights_sha256"])
-        layouts = [FrameLayout.from_json(layout) for layout in body["layouts"]]
-        blocks = [message.take_block(layout.size) for layout in layouts]
-        start = time.perf_counter()
-        batch = PackedBatch.pack(
-            [layout.kspace(block) for layout, block in zip(layouts, blocks, strict=True)],
-            [layout.mask(block) for layout, block in zip(layouts, blocks, strict=True)],
-            [layout.calibration(block) for layout, block in zip(layouts, blocks, strict=True)],
-            [layout.crop for layout in layouts],
-        )
-        result = model.reconstruct(batch)
-        images = result.images.numpy().astype(np.float32, copy=False)
-        residuals = [None] * len(layouts) if result.residuals is None else result.residuals.tolist()
-        seconds = time.perf_counter() - start
-        if not np.isfinite(images).all():
-            raise DefectError(
-                f"{body['model']} made pixels that are not finite; report the request id to the administrator",
-                reason="MODEL_NOT_FINITE",
-            )
-        notes = [[(note.code, note.message) for note in frame] for frame in result.notes]
-        answer = {"residuals": residuals, "notes": notes, "seconds": seconds}
-        return [self._shared(image) for image in images], answer
-
-    @staticmethod
-    def _shared(image: np.ndarray[Any, np.dtype[np.float32]]) -> SharedBlock:
-        block = SharedBlock.create("recond-image", image.nbytes)
-        block.write(np.ascontiguousarray(image).data.cast("B"), 0)
-        return block
 
 
-def main() -> None:
-    """Run a worker on the channel whose descriptor is the first argument."""
-    die_with_parent(os.getppid())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; the front end drains
-    channel, heartbeat_seconds, threads = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    configure_logging(cast("Any", sys.argv[4]), cast("Any", sys.argv[5]))
-    torch.set_num_threads(threads)
-    keep_freed_memory(_KEPT_BYTES)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        Worker(BlockingChannel(socket.socket(fileno=channel)), heartbeat_seconds, device).serve()
-    except ChannelClosedError:
-        return
+def _shared(image: NDArray[np.float32]) -> SharedBlock:
+    block = SharedBlock.create("recond-image", image.nbytes)
+    block.write(np.ascontiguousarray(image).data.cast("B"), 0)
+    return block
 
 
-if __name__ == "__main__":
-    main()
+def _in_background(name: str, work: Any) -> None:  # noqa: ANN401
+    """Run something beside the work until the supervisor is gone; the main thread sees the same, and ends the process."""
+
+    def run() -> None:
+        try:
+            work()
+        except ChannelClosedError:
+            return
+
+    threading.Thread(target=run, name=name, daemon=True).start()

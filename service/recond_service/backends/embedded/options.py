@@ -1,0 +1,82 @@
+"""What a worker has to know when it is forked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+_WARM_UP = re.compile(r"(?P<model>[^:]+):(?P<coils>\d{1,4})x(?P<rows>\d{1,5})x(?P<columns>\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Frames that a worker is to be made ready for.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    coils, rows, columns
+        Of every frame.
+    """
+
+    model: str
+    coils: int
+    rows: int
+    columns: int
+
+    @classmethod
+    def parse(cls, text: str) -> WarmUp:
+        """Return what ``MODEL:COILSxROWSxCOLUMNS`` says.
+
+        Raises
+        ------
+        ValueError
+            It is not of that form.
+        """
+        found = _WARM_UP.fullmatch(text.strip())
+        sizes = [int(found[name]) for name in ("coils", "rows", "columns")] if found else [0]
+        if found is None or min(sizes) < 1:
+            raise ValueError(f"{text!r} is not MODEL:COILSxROWSxCOLUMNS, such as cg-sense:8x320x320")
+        return cls(found["model"], *sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker has to know when it is forked.
+
+    Parameters
+    ----------
+    name
+        Its name in logs and process lists.
+    device
+        torch device.
+    threads
+        To compute with.
+    beat_seconds
+        Time between two signs of life.
+    workers
+        How many of them share the memory of the device.
+    warm_up
+        Entries as for `WarmUp.parse`.
+    measure
+        Measure models before the first batch; not needed when a worker is started again.
+    """
+
+    name: str
+    device: str
+    threads: int
+    beat_seconds: float
+    workers: int = 1
+    warm_up: tuple[str, ...] = ()
+    measure: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary for `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> WorkerOptions:
+        """Return the options that `to_json` described."""
+        return cls(**{**data, "warm_up": tuple(data["warm_up"])})
