@@ -88,7 +88,10 @@ class Server:
             settings.worker_heartbeat_seconds,
             settings.log_level,
             settings.log_format,
-            on_change=lambda _: self._on_server(self.backend.servers[0]),
+            self._on_server,
+            workers=settings.workers,
+            batch_seconds=settings.batch_seconds,
+            warm_up=settings.warm_up_frames,
         )
 
     def _build(self) -> grpc.aio.Server:
