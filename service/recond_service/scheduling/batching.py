@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,9 +10,12 @@ from recond_service.scheduling.bucket import Bucket
 from recond_service.scheduling.cost import CostModel
 from recond_service.scheduling.job import FrameJob
 from recond_service.scheduling.waiting import WaitingFrames
+from recond_service.types import Priority
 
 _HELD_UP = 1.25  # a frame's batch may take this much longer because of frames that are less urgent
 _SMOOTHING = 0.2
+_SHORTEST_GAP = 1e-4
+_MOST_BUCKETS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +41,30 @@ class Choice:
 
 
 class Arrivals:
-    """How often frames of a bucket come.
+    """How often frames of a bucket come: the geometric mean of the gaps, lately, so that a pause between bursts counts little.
 
-    Only buckets with frames that wait, or that came lately, are remembered.
+    Only so many buckets are remembered.
     """
 
     def __init__(self) -> None:
-        self._gaps: dict[Bucket, tuple[float, float | None]] = {}  # last arrival, mean gap
+        self._gaps: dict[Bucket, tuple[float, float | None]] = {}  # last arrival, mean logarithm of the gap
 
     def note(self, bucket: Bucket, now: float) -> None:
         """Take note that a frame has come."""
-        last, gap = self._gaps.pop(bucket, (now, None))
-        new = now - last
-        gap = new if gap is None or gap == 0 else gap + _SMOOTHING * (new - gap)
-        self._gaps[bucket] = (now, gap)
-        if len(self._gaps) > 256:
+        known = self._gaps.pop(bucket, None)
+        mean: float | None = None
+        if known is not None:
+            last, mean = known
+            new = math.log(max(now - last, _SHORTEST_GAP))
+            mean = new if mean is None else mean + _SMOOTHING * (new - mean)
+        self._gaps[bucket] = (now, mean)
+        if len(self._gaps) > _MOST_BUCKETS:
             del self._gaps[next(iter(self._gaps))]
 
     def next_after(self, bucket: Bucket, now: float) -> float | None:
         """Return when the next frame can be expected, None if there is no telling."""
-        last, gap = self._gaps.get(bucket, (now, None))
-        return None if gap is None else max(last + gap, now)
+        last, mean = self._gaps.get(bucket, (now, None))
+        return None if mean is None else max(last + math.exp(mean), now)
 
 
 class Batching:
@@ -80,7 +87,7 @@ class Batching:
         self._held_since: dict[FrameJob, float] = {}
 
     def choose(
-        self, waiting: WaitingFrames, now: float, memory_bytes: int = 0, speed: float = 1.0, *, busy: bool = False
+        self, waiting: WaitingFrames, now: float, starts: float, memory_bytes: int = 0, speed: float = 1.0
     ) -> Choice:
         """Choose what a server should do next. The chosen frames stay in `waiting`.
 
@@ -90,20 +97,21 @@ class Batching:
             The queue.
         now
             Time.
+        starts
+            When the server is predicted to begin the batch. If that is not now, no frame is held back: others may join its batch
+            until then, but what is handed over is handed over late as it is.
         memory_bytes
             What a batch may take on the server, 0 for no such limit.
         speed
             By what the server's times differ from those predicted.
-        busy
-            The server computes still: holding back costs nothing then, and no frame is.
         """
         held: Mapping[FrameJob, float] = self._held_since
         self._held_since = {}
         wake_at: float | None = None
         passed: set[Bucket] = set()
         while (head := waiting.head(now, lambda job: job.bucket in passed)) is not None:
-            jobs, seconds = self._fill(waiting, head, now, memory_bytes, speed)
-            until = None if busy else self._hold_until(head, jobs, now, held.get(head, now))
+            jobs, seconds = self._fill(waiting, head, starts, memory_bytes, speed)
+            until = None if starts > now else self._hold_until(head, jobs, now, held.get(head, now))
             if until is None:
                 return Choice(jobs, seconds, now - held.get(head, now))
             self._held_since[head] = held.get(head, now)
@@ -112,12 +120,13 @@ class Batching:
         return Choice([], wake_at=wake_at)
 
     def _fill(
-        self, waiting: WaitingFrames, head: FrameJob, now: float, memory_bytes: int, speed: float
+        self, waiting: WaitingFrames, head: FrameJob, starts: float, memory_bytes: int, speed: float
     ) -> tuple[list[FrameJob], float]:
         costs, bucket = self._costs, head.bucket
         jobs = [head]
         seconds = own = costs.seconds(bucket, [head.coils]) * speed
-        preferred, trial = costs.preferred_size(bucket), costs.size_to_try(bucket)
+        preferred = costs.preferred_size(bucket)
+        trial = None if head.priority == Priority.STAT else costs.size_to_try(bucket)
         candidates = waiting.companions(head, max(preferred, trial or 1) - 1)
         size = trial if trial is not None and len(candidates) + 1 >= trial else preferred
         margin = costs.margin(bucket)
@@ -130,7 +139,7 @@ class Batching:
                     break
             else:
                 own = longer
-            if now + longer * margin > min(latest, _latest(job)):
+            if starts + longer * margin > min(latest, _latest(job)):
                 break
             if memory_bytes and costs.peak_bytes(bucket, coils) > memory_bytes:
                 break
@@ -149,9 +158,9 @@ class Batching:
         expected = self._arrivals.next_after(bucket, now)
         if expected is None:
             return None
-        until = min(max(expected, now + 1e-4), held_since + self._longest_wait)
+        until = max(expected, now + _SHORTEST_GAP)
         gain = self._costs.gain(bucket, len(jobs))
-        if until <= now or gain <= (until - now) * len(jobs):
+        if until > held_since + self._longest_wait or gain <= (until - now) * len(jobs):
             return None
         seconds = self._costs.seconds(bucket, [job.coils for job in jobs]) * self._costs.margin(bucket)
         return until if until + seconds <= min(_latest(job) for job in jobs) else None

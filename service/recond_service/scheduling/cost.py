@@ -29,6 +29,7 @@ _TRY_AGAIN_AFTER = 400  # batches
 _MOST_COVARIANCE = 100.0  # forgetting must not blow up what equal batches tell nothing about
 _MOST_BUCKETS = 1024
 _OUTLIER = 4.0  # a batch this many times off teaches no more than one this far off
+_BATCH_OUTLIER = 1.25  # what a batch says of single frames goes through a curve that is known less well
 _LARGEST_BATCH = 64
 
 
@@ -59,11 +60,11 @@ class _Line:
     def at(self, frames: float, coils: float) -> float:
         return max(self.frame * frames + self.coil * coils / _USUAL_COILS, 1e-9)
 
-    def follow(self, frames: float, coils: float, value: float) -> None:
+    def follow(self, frames: float, coils: float, value: float, outlier: float = _OUTLIER) -> None:
         x1, x2 = frames, coils / _USUAL_COILS
         predicted = self.at(frames, coils)
         if self.seen:
-            value = min(max(value, predicted / _OUTLIER), predicted * _OUTLIER)
+            value = min(max(value, predicted / outlier), predicted * outlier)
         g1, g2 = self.p11 * x1 + self.p12 * x2, self.p12 * x1 + self.p22 * x2
         scale = _FORGETTING + x1 * g1 + x2 * g2
         k1, k2 = g1 / scale, g2 / scale
@@ -194,7 +195,7 @@ class CostModel:
             cost.seconds.follow(1, total, seconds)
         else:
             self._learn_size(cost, size, seconds / cost.seconds.at(size, total))
-            cost.seconds.follow(size, total, seconds / _factor(cost, size))
+            cost.seconds.follow(size, total, seconds / _factor(cost, size), _BATCH_OUTLIER)
         if peak_bytes > 0:
             cost.memory.follow(size, total, float(peak_bytes))
         cost.batches += 1

@@ -261,12 +261,16 @@ class Scheduler:
                 wake_at = opens_at
                 break
             lane = self._lanes[place]
-            busy = lane.free_at(now) > now
-            choice = self._batching.choose(self._waiting, now, lane.server.memory_bytes, lane.speed, busy=busy)
+            starts = lane.free_at(now)
+            choice = self._batching.choose(self._waiting, now, starts, lane.server.memory_bytes, lane.speed)
             if not choice.jobs:
                 wake_at = min(wake_at, choice.wake_at or math.inf)
                 break
-            self._hand_over(lane, choice, now)
+            late = [job for job in choice.jobs if starts >= self._give_up_at(job)]
+            for job in late:
+                self._fail_late(job)
+            if not late:
+                self._hand_over(lane, choice, now)
         self._wake_at(min(wake_at, self._expiring[0][0] if self._expiring else math.inf), now)
 
     def _opens_at(self, lane: _Lane, now: float) -> float:
@@ -274,7 +278,7 @@ class Scheduler:
         behind = len(lane.running) - lane.server.concurrency
         if behind < 0:
             return now
-        if behind > 0:
+        if behind > 0 or not all(self.costs.knows(running.jobs[0].bucket) for running in lane.running):
             return math.inf
         first = min(lane.running, key=lambda running: running.ends)
         doubt = self.costs.margin(first.jobs[0].bucket) - 1
@@ -314,12 +318,14 @@ class Scheduler:
             if give_up_at > now:  # predictions have come down meanwhile
                 heapq.heappush(self._expiring, (give_up_at, number, job))
                 continue
-            error = DeadlineExceededError(
-                "a frame waited for a model server until its deadline could not be met any more; allow more time, or come "
-                "back later",
-                reason="DEADLINE_IN_QUEUE",
-            )
-            self._fail_waiting(job, error)
+            self._fail_late(job)
+
+    def _fail_late(self, job: FrameJob) -> None:
+        error = DeadlineExceededError(
+            "a frame waited for a model server until its deadline could not be met any more; allow more time, or come back later",
+            reason="DEADLINE_IN_QUEUE",
+        )
+        self._fail_waiting(job, error)
 
     def _hand_over(self, lane: _Lane, choice: Choice, now: float) -> None:
         jobs, seconds = choice.jobs, choice.seconds
