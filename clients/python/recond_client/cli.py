@@ -30,6 +30,7 @@ _ABOUT: Final = {
     "serve": "Run the service.",
     "doctor": "Say what is in a file, what is odd, and which model would run.",
     "simulate": "Turn images into raw k-space files.",
+    "loadtest": "Drive a service at a given load, and report what came of it.",
 }
 
 
