@@ -27,7 +27,6 @@ from recond_service.types import UnavailableError
 
 _log = structlog.get_logger(__name__)
 
-_MOST_MESSAGE_BYTES = 4 << 20
 _LOOK_SECONDS = 1.0
 _RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
 _MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -82,6 +81,17 @@ class Server:
 
     def _make_backend(self) -> Backend:
         settings = self._settings
+        if settings.backend == "triton":
+            # Only who uses Triton pays for loading its client.
+            from recond_service.backends.triton.backend import TritonBackend  # noqa: PLC0415
+
+            return TritonBackend(
+                settings.triton_addresses,
+                batch_seconds=settings.batch_seconds,
+                shared_memory=settings.triton_shared_memory,
+                ca=settings.triton_ca,
+                on_change=self._on_server,
+            )
         return EmbeddedBackend(
             settings.compute_threads,
             settings.worker_start_seconds,
@@ -106,7 +116,7 @@ class Server:
         )
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", int(self._settings.max_message_bytes)),
                 ("grpc.max_send_message_length", -1),
                 # Clients look after us every 30 s, and gRPC itself measures the line with pings: a call that takes minutes to its
                 # first image must not be cut off for them.
