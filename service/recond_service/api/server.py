@@ -10,10 +10,12 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from tritonclient.grpc import service_pb2_grpc as kserve_pb2_grpc
 
 from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
 from recond_models import registry
 from recond_service.api.call import Rooms
+from recond_service.api.kserve import KServeServicer
 from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruction import ReconstructionServicer
@@ -29,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
+_KSERVE = "inference.GRPCInferenceService"
 _MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
 
@@ -127,10 +130,12 @@ class Server:
         )
         reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(ReconstructionServicer(rooms), server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.scheduler.capacity > 0), server)
+        kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(rooms), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             _RECONSTRUCTION,
             _MODELS,
+            _KSERVE,
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
             reflection.SERVICE_NAME,
         )
