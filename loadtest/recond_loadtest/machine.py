@@ -23,6 +23,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "generator_nice": os.getpriority(os.PRIO_PROCESS, 0),
         "load_before": os.getloadavg()[0],
         "cpu_pressure_before": pressure.partition("\n")[0],
     }

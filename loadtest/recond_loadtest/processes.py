@@ -73,6 +73,7 @@ class TargetProcess:
         self._cpus = settings.cpus
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
         self._spent_cpu = 0.0
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._start()
 
     @property
@@ -173,6 +174,9 @@ class TargetProcess:
         except OSError as error:
             self._log.close()
             raise WireError(f"cannot start {shlex.join(self._command)}: {error.strerror}") from error
+        # The generator may have raised its own priority.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._nice)
         if self._cpus:
             os.sched_setaffinity(self._process.pid, self._cpus)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 _LINE: Final = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(\{.*\})?\s+(\S+)")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _TIMEOUT: Final = 5.0
-_BATCH_NAMES: Final = ("recond_batch_size", "recond_batch_frames")
+_BATCH_NAMES: Final = ("recond_batch_frames", "recond_batch_size")
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 Samples = dict[Sample, float]

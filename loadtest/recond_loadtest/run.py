@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
+from recond_loadtest.generator_process import undisturbed
 from recond_loadtest.inputs import Inputs, prepare_inputs
 from recond_loadtest.phase import ClosedPlan, Expected, Load, OpenPlan, Progress, Status, measure, prepare
 from recond_loadtest.planned import PlannedRequest
@@ -22,7 +19,6 @@ from recond_loadtest.wires import WireError
 
 #: Requests per second that are drawn in advance for a closed loop with a time limit: more than any reconstruction can end.
 _CLOSED_RATE: Final = 1000
-_SWITCH_SECONDS: Final = 1e-3
 _FIRST_PROBE: Final = 0.75
 _LONGEST_PROBE: Final = 4.0
 
@@ -79,7 +75,7 @@ def run(
             return run(
                 scenario, opened, inputs=inputs, expected=expected, peak=peak, schedule=schedule, progress=progress
             )
-    with _quiet_interpreter(scenario):
+    with undisturbed(scenario.generator):
         tell(Status("reconstructing every input once"))
         load = prepare(scenario, target, inputs, expected)
         match scenario.mode:
@@ -184,20 +180,3 @@ def _judged(result: RunResult, rate: float, quantile: float, limit: float) -> Pr
     if value is None and not errors:
         void = void or f"{len(times)} samples are too few for p{100 * quantile:g}"
     return Probe(rate, value, outcomes.requests, errors, passed, void)
-
-
-@contextmanager
-def _quiet_interpreter(scenario: Scenario) -> Iterator[None]:
-    """Keep what delays the threads of this interpreter away for the time of a run."""
-    interval, cores = sys.getswitchinterval(), os.sched_getaffinity(0)
-    gc.collect()
-    gc.freeze()  # what is there already need not be looked through again and again
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    if scenario.generator.cpus:
-        os.sched_setaffinity(0, scenario.generator.cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        sys.setswitchinterval(interval)
-        gc.unfreeze()

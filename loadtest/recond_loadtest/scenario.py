@@ -278,6 +278,8 @@ class GeneratorSettings:
         Seconds after which a request without an end is lost (from its intended time, or from its deadline if it has one).
     cpus
         Cores that the generator is pinned to; empty for all.
+    nice
+        Priority of the generator, -20 to 19, where the system allows it: one that waits for a core sends late.
     image_tolerance
         Largest relative error (Frobenius norm) of an image against the one that the same input gave before the run.
     """
@@ -286,11 +288,13 @@ class GeneratorSettings:
     lag_share: float = 0.05
     bound: float = 60.0
     cpus: tuple[int, ...] = ()
+    nice: int = -10
     image_tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
         for name in ("lag_seconds", "lag_share", "bound", "image_tolerance"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        _require(-20 <= self.nice <= 19, "nice", self.nice, "from -20 to 19")
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,13 @@ def _machine(result: RunResult) -> list[tuple[str, str]]:
         ("target", result.target["command"] or "started elsewhere"),
         (
             "generator",
-            f"{result.generator_cpu_seconds:.2f} s of processor time, {seconds_text(per_request)} per request",
+            ", ".join(
+                (
+                    f"{result.generator_cpu_seconds:.2f} s of processor time",
+                    f"{seconds_text(per_request)} per request",
+                    f"nice {machine['generator_nice']}",
+                )
+            ),
         ),
         (
             "send lag",
