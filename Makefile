@@ -9,7 +9,7 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak training-data quality proto interop-venv triton-venv clean
+.PHONY: help setup demo test lint format bench soak training-data quality compare proto interop-venv triton-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
@@ -22,6 +22,7 @@ help:
 	@echo "make quality  figures of all reconstructions on held-out heads: docs/quality.md"
 	@echo "make interop-venv  pulserver (a virtual scanner) and fastmri, which tests compare with, in environments of their own"
 	@echo "make triton-venv  Triton Inference Server, in an environment of its own"
+	@echo "make compare  recond beside Triton, LitServe and a plain gRPC loop: docs/performance.md"
 	@echo "make proto   generate the wire code again"
 	@echo "make setup   the environment alone (PYTHON=python3.12 to choose)"
 	@echo "make clean   remove all that these made"
@@ -80,8 +81,19 @@ training-data: $(VENV)/.head
 quality: training-data
 	$(BIN)/python bench/quality --volumes $(OUT)/volumes $(ARGS)
 
+# recond beside Triton, LitServe and a plain gRPC loop; half an hour on an otherwise idle machine.
+compare: $(VENV)/.head triton-venv $(VENV)-litserve/.ready
+	$(BIN)/python bench/compare $(ARGS)
+
+$(VENV)-litserve/.ready: bench/compare/litserve.txt $(VENV)/.ready
+	$(BIN)/python -m venv $(VENV)-litserve
+	$(VENV)-litserve/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(VENV)-litserve/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth
+	touch $@
+
 proto: $(VENV)/.ready
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto proto/recond/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-pulserver $(VENV)-fastmri $(VENV)-triton $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(VENV)-pulserver $(VENV)-fastmri $(VENV)-triton $(VENV)-litserve $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
