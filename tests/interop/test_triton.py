@@ -6,13 +6,17 @@ Both sides run the same code on the same kind of processor, so images agree to 1
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from triton_server import INSTALLED, MISSING, TritonServer, triton_server
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
@@ -36,6 +40,19 @@ def ours() -> list[str]:
     return [path.name for path in FOLDER.glob(f"{NAME_PREFIX}*")]
 
 
+def registered(server: TritonServer) -> set[str]:
+    """Return the names of the regions that a server has mapped."""
+    with grpc.insecure_channel(server.address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        return set(stub.SystemSharedMemoryStatus(service_pb2.SystemSharedMemoryStatusRequest(), timeout=5).regions)
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("triton") / "repository"
@@ -48,8 +65,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def servers(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, TritonServer]]:
     log = tmp_path_factory.mktemp("log")
+    explicit = ("--model-control-mode=explicit", "--load-model=*")
     with (
-        triton_server(repository, log / "1", wait=False) as one,
+        triton_server(repository, log / "1", options=explicit, wait=False) as one,
         triton_server(repository, log / "2", wait=False) as two,
     ):
         for server in (one, two):
@@ -200,6 +218,37 @@ async def test_a_model_that_a_server_lacks_is_named_with_the_server_and_the_reme
     assert server.up
 
 
+DYING = """
+import asyncio, os, sys
+from recond_service.backends.triton.connection import Connection
+from recond_service.backends.triton.regions import Region
+
+async def main():
+    region = Region(1 << 20)
+    await Connection(sys.argv[1], None).register(region)
+    print(region.name, flush=True)
+    os._exit(1)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_process_that_died_left_behind_is_removed(servers, changes):
+    server = servers[0]
+    command = [sys.executable, "-c", DYING, server.address]
+    died = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    name = died.stdout.strip()
+    assert name in ours(), died.stderr
+    assert name in registered(server)
+    backend = TritonBackend([server.address], batch_seconds=30, on_change=changes)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    assert name not in ours()
+    assert name not in registered(server)
+    await backend.close()
+    assert registered(server) == set()
+
+
 async def test_a_server_killed_with_a_batch_is_down_until_it_makes_images_again(backend, servers, changes):
     one, two = backend.servers
     batch = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
@@ -238,7 +287,7 @@ async def test_a_server_that_stands_still_loses_its_batch_and_comes_back(servers
     await backend.close()
 
 
-async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend):
+async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend, servers):
     server = backend.servers[0]
     long = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
     running = asyncio.ensure_future(server.run(long))
@@ -258,18 +307,52 @@ async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend):
     await server.run(batch_of([frame(4)], "l1-wavelet"))  # the one that was running is given up within an iteration
     assert asyncio.get_running_loop().time() - begun < 5
     assert server.up
+    # Neither of the regions that were given up stays with the server, which could not let go of that in use at first.
+    await eventually(lambda: registered(servers[0]) <= set(ours()))
 
 
-async def test_a_dead_python_process_takes_its_server_down_though_triton_says_that_it_is_ready(
+async def test_a_dead_python_process_is_noticed_and_started_anew_though_triton_says_that_it_is_ready(
     backend, servers, changes
 ):
     server = backend.servers[0]
-    for process in servers[0].stubs("recond-rss"):
-        process.kill()
+    (process,) = servers[0].stubs("recond-rss")
+    process.kill()
     await changes.wait(server, up=False)
     assert servers[0].says_ready()
+    with pytest.raises(ServerLostError, match=r"is down: .*not healthy"):
+        await server.run(batch_of([frame(4)], "rss"))
+    await changes.wait(server, up=True)
+    batch = batch_of([frame(4)], "rss")
+    assert relative(images(await server.run(batch)), here(batch)) < TOLERANCE
+
+
+async def test_a_server_with_a_dead_python_process_stays_down_where_nobody_may_start_it_anew(backend, servers, changes):
+    server = backend.servers[1]
+    (process,) = servers[1].stubs("recond-rss")
+    process.kill()
     with pytest.raises(ServerLostError, match="not healthy"):
         await server.run(batch_of([frame(4)], "rss"))
-    servers[0].kill()
-    servers[0].start(60)
-    await changes.wait(server, up=True)
+    assert not server.up
+    await eventually(lambda: "--model-control-mode=explicit" in server.problem)
+    assert servers[1].says_ready()
+    assert not server.up
+    assert backend.servers[0].up
+
+
+async def test_a_server_that_shuts_down_ends_what_it_has_and_takes_no_more(servers, changes):
+    backend = TritonBackend([servers[0].address], batch_seconds=30, on_change=changes, patience=PATIENCE)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    (server,) = backend.servers
+    batch = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
+    running = asyncio.ensure_future(server.run(batch))
+    await asyncio.sleep(0.3)
+    servers[0].process.terminate()
+    await asyncio.sleep(0.2)
+    with pytest.raises(ServerLostError) as refused:
+        await server.run(batch_of([frame(4)], "rss"))
+    assert not refused.value.begun
+    assert not server.up
+    assert relative(images(await running, 192, 160), here(batch)) < TOLERANCE
+    await backend.close()
+    assert ours() == []

@@ -17,6 +17,7 @@ from recond_service.backends.triton.regions import NAME_PREFIX, Region
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 _CALL_SECONDS = 5.0  # for the small calls
+_LOAD_SECONDS = 120.0
 _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -93,6 +94,20 @@ class Connection:
                     found[name] = Deployed(name, version, weights, max(instances, 1))
         return found
 
+    async def load_anew(self, model: str) -> None:
+        """Have the server start the processes of a model anew. Loading alone does nothing as long as the files are the same.
+
+        Parameters
+        ----------
+        model
+            Name of the model in recond.
+        """
+        name = interface.PREFIX + model
+        unload = pb.RepositoryModelUnloadRequest(model_name=name)
+        await self._call("RepositoryModelUnload", unload, pb.RepositoryModelUnloadResponse)
+        load = pb.RepositoryModelLoadRequest(model_name=name)
+        await self._call("RepositoryModelLoad", load, pb.RepositoryModelLoadResponse, _LOAD_SECONDS)
+
     async def register(self, region: Region) -> None:
         """Have the server map a region."""
         request = pb.SystemSharedMemoryRegisterRequest(name=region.name, key=f"/{region.name}", byte_size=region.size)
@@ -109,13 +124,15 @@ class Connection:
         answer = await self._call("SystemSharedMemoryStatus", request, pb.SystemSharedMemoryStatusResponse)
         return [name for name in answer.regions if name.startswith(NAME_PREFIX)]
 
-    async def _call(self, method: str, request: Message, response: type[Message]) -> Any:  # noqa: ANN401
+    async def _call(
+        self, method: str, request: Message, response: type[Message], seconds: float = _CALL_SECONDS
+    ) -> Any:  # noqa: ANN401
         call = self._channel.unary_unary(
             f"/{_SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        return await call(request, timeout=_CALL_SECONDS)
+        return await call(request, timeout=seconds)
 
     async def close(self) -> None:
         """Close the channel."""

@@ -16,6 +16,9 @@ _LOST = {
     grpc.StatusCode.UNKNOWN,
 }
 
+_EXITING = "Server exiting"
+_REGION = "shared memory region"  # one that the server does not know any more: it was started anew meanwhile
+
 
 def answered(error: grpc.aio.AioRpcError) -> bool:
     """Tell whether a recond model on the server answered, so that the server is done with the request."""
@@ -23,19 +26,23 @@ def answered(error: grpc.aio.AioRpcError) -> bool:
 
 
 def lost(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the error says that the server, or the process in it that runs the model, is out of order.
-
-    Triton never starts a dead Python process again, and says that it is ready all the same.
-    """
-    details = error.details() or ""
+    """Tell whether the error says that the server, or the process in it that runs the model, is out of order."""
     if answered(error):
         return False
-    return error.code() in _LOST or "Stub process" in details or "shared memory region" in details
+    return error.code() in _LOST or process_died(error) or _REGION in (error.details() or "")
 
 
-def of_model_only(error: grpc.aio.AioRpcError) -> bool:
-    """Tell whether the other models of the server may still work."""
-    return "Stub process" in (error.details() or "")
+def process_died(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether a Python process of the server died. Triton says that the model is ready all the same."""
+    return not answered(error) and "Stub process" in (error.details() or "")
+
+
+def others_go_on(error: grpc.aio.AioRpcError) -> bool:
+    """Tell whether other batches that the server has may still end well.
+
+    They do when a single model's process died, and when the server shuts down, which it says to new batches only.
+    """
+    return process_died(error) or _EXITING in (error.details() or "")
 
 
 def meaning(error: grpc.aio.AioRpcError, server: str, *, begun: bool) -> RecondError | ServerLostError | TooLargeError:
@@ -57,8 +64,8 @@ def meaning(error: grpc.aio.AioRpcError, server: str, *, begun: bool) -> RecondE
     if own is not None:
         return own
     if lost(error):
-        # A region that the server does not know any more is refused before anything is computed.
-        return ServerLostError(f"Triton server {server}: {text}", begun=begun and "shared memory region" not in text)
+        refused = _REGION in text or _EXITING in text
+        return ServerLostError(f"Triton server {server}: {text}", begun=begun and not refused)
     return DefectError(
         f"Triton server {server} answered {error.code().name}: {text}; report the request id to the administrator",
         reason="TRITON_ERROR",

@@ -130,6 +130,11 @@ class TritonModelServer:
         return max((model.instances for model in self._deployed.values()), default=1)
 
     @property
+    def problem(self) -> str:
+        """What keeps it from computing, while it is down."""
+        return self._problem
+
+    @property
     def by_shared_memory(self) -> bool:
         """Frames reach it through shared memory."""
         return self._by_region
@@ -188,7 +193,7 @@ class TritonModelServer:
         except grpc.aio.AioRpcError as error:
             begun = self._begun(own)
             if faults.lost(error):
-                self._lose(error.details() or error.code().name, all_batches=not faults.of_model_only(error))
+                self._lose(error.details() or error.code().name, all_batches=not faults.others_go_on(error))
             raise faults.meaning(error, self.name, begun=begun) from error
         self._proved[own.model] = _now()
         return outcome
@@ -327,7 +332,7 @@ class TritonModelServer:
             if not models:
                 return "it has no model of this service ready: write its model repository with recond triton export"
             for info in models:
-                await self._prove(info, by_region=False)
+                await self._heal(info)
             if self._shared_memory == "auto":
                 self._by_region = await self._region_works(models[0])
         except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError, TooLargeError) as error:
@@ -336,6 +341,30 @@ class TritonModelServer:
             return f"a small inference took longer than {self._patience.probe_seconds:g} s"
         self._regions.most_free = 2 * self.concurrency + 2
         return ""
+
+    async def _heal(self, info: ModelInfo) -> None:
+        """Have every instance of a model make an image; have the model loaded anew if one of its processes died."""
+        try:
+            await self._prove_instances(info)
+        except grpc.aio.AioRpcError as error:
+            if not faults.process_died(error):
+                raise
+            try:
+                await self._connection.load_anew(info.name)
+            except grpc.aio.AioRpcError as refusal:
+                raise ServerLostError(
+                    f"{error.details()} Restart this server. With --model-control-mode=explicit it could be told to load the model "
+                    f"anew (now: {refusal.details()})"
+                ) from error
+            _log.info("triton-model-loaded-anew", server=self.name, model=info.name)
+            await self._prove_instances(info)
+
+    async def _prove_instances(self, info: ModelInfo) -> None:
+        """Have a model make as many images at once as it has instances, so that each of them makes one."""
+        probes = [self._prove(info, by_region=False) for _ in range(self._deployed[info.name].instances)]
+        for result in await asyncio.gather(*probes, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     async def _prove(self, info: ModelInfo, *, by_region: bool) -> BatchOutcome | None:
         """Have a model reconstruct a small frame; return None if it refused the frame, which proves that it works, too."""
@@ -347,9 +376,12 @@ class TritonModelServer:
             outcome = None
         except grpc.aio.AioRpcError as error:
             meaning = faults.meaning(error, self.name, begun=True)
-            if not isinstance(meaning, UnsupportedDataError):
+            if isinstance(meaning, UnsupportedDataError):
+                outcome = None
+            elif isinstance(meaning, RecondError):
                 raise meaning from error
-            outcome = None
+            else:
+                raise
         finally:
             frame.block.close()
         self._proved[info.name] = _now()
@@ -380,7 +412,7 @@ class TritonModelServer:
                 continue
             begun = _now()
             try:
-                await self._prove(info, by_region=False)
+                await self._prove_instances(info)
             except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError, TooLargeError) as error:
                 self._lose(_text(error), all_batches=False)
                 return
