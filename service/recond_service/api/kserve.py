@@ -1,0 +1,223 @@
+"""The KServe v2 protocol, as Triton speaks it: tritonclient and what builds on it talk to this service unchanged.
+
+Open Inference Protocol 2.0 over gRPC (package ``inference``), with the messages of tritonclient. A request is one frame, see
+`recond_service.api.kserve_tensors`; whole scans, files and streams go to `ReconstructionService`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import grpc
+import structlog
+from tritonclient.grpc import model_config_pb2 as config_pb
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as pb_grpc
+
+from recond_models import registry
+from recond_service.api.call import Caller, Rooms
+from recond_service.api.errors import status_code, status_details
+from recond_service.api.kserve_call import AUTO, InferCall, find_model
+from recond_service.api.kserve_tensors import INPUTS, OPTIONAL_INPUTS, OUTPUTS
+from recond_service.api.reconstruction import caller_name
+from recond_service.telemetry import bind_request
+from recond_service.types import (
+    DefectError,
+    LimitExceededError,
+    OverloadedError,
+    RecondError,
+    UnavailableError,
+)
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+"""Name of the service, for health and reflection."""
+
+_TOO_LATE: Final = frozenset({"DEADLINE_UNREACHABLE", "DEADLINE_IN_QUEUE"})
+_PLATFORM: Final = "recond"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = structlog.get_logger(__name__)
+
+
+def _refusing(remedy: str) -> Callable[[Any, Any, Context], Coroutine[Any, Any, None]]:
+    """Return a method that answers UNIMPLEMENTED and says what to do instead."""
+
+    async def refuse(_self: object, _request: object, context: Context) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, remedy)
+
+    return refuse
+
+
+_MODELS_REMEDY = (
+    "models are added and removed with recond models add and recond models remove on the machine of the service"
+)
+_MEMORY_REMEDY = "this service maps no shared memory: send tensors with the request"
+_METRICS_REMEDY = "this service has its statistics at /metrics over HTTP"
+
+
+class KServeServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc] # generated without types
+    """Serves single frames.
+
+    Parameters
+    ----------
+    rooms
+        The service.
+    """
+
+    ModelStreamInfer = _refusing("send one frame a ModelInfer, or a whole scan to recond.v1.ReconstructionService")
+    ModelStatistics = _refusing(_METRICS_REMEDY)
+    RepositoryModelLoad = _refusing(_MODELS_REMEDY)
+    RepositoryModelUnload = _refusing(_MODELS_REMEDY)
+    SystemSharedMemoryStatus = _refusing(_MEMORY_REMEDY)
+    SystemSharedMemoryRegister = _refusing(_MEMORY_REMEDY)
+    SystemSharedMemoryUnregister = _refusing(_MEMORY_REMEDY)
+    CudaSharedMemoryStatus = _refusing(_MEMORY_REMEDY)
+    CudaSharedMemoryRegister = _refusing(_MEMORY_REMEDY)
+    CudaSharedMemoryUnregister = _refusing(_MEMORY_REMEDY)
+    TraceSetting = _refusing("spans are set up when the service is started")
+    LogSettings = _refusing("the log is set up when the service is started")
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    # --- what there is ---
+
+    async def ServerLive(  # noqa: N802 - named by the protocol
+        self,
+        request: pb.ServerLiveRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> pb.ServerLiveResponse:
+        """Tell that the service runs."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(  # noqa: N802
+        self,
+        request: pb.ServerReadyRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> pb.ServerReadyResponse:
+        """Tell whether a model server can compute and requests are let in."""
+        return pb.ServerReadyResponse(ready=self._ready())
+
+    async def ModelReady(  # noqa: N802
+        self,
+        request: pb.ModelReadyRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.ModelReadyResponse:
+        """Tell whether a model can run; false for one that there is not."""
+        known = request.name == AUTO
+        try:
+            known = known or bool(find_model(request.name, request.version))
+        except RecondError:
+            known = False
+        return pb.ModelReadyResponse(ready=known and self._ready())
+
+    def _ready(self) -> bool:
+        return self._rooms.scheduler.capacity > 0 and not self._rooms.admission.draining
+
+    async def ServerMetadata(  # noqa: N802
+        self,
+        request: pb.ServerMetadataRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> pb.ServerMetadataResponse:
+        """Return name and version of the service."""
+        return pb.ServerMetadataResponse(name="recond", version=importlib.metadata.version("recond"))
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+        """Return the tensors of a model, which are the same for all."""
+        versions = await self._versions(request.name, request.version, context)
+        response = pb.ModelMetadataResponse(name=request.name, versions=versions, platform=_PLATFORM)
+        for name, (datatype, axes) in INPUTS.items():
+            response.inputs.add(name=name, datatype=datatype, shape=(1, *axes))
+        for name, (datatype, axes) in OUTPUTS.items():
+            response.outputs.add(name=name, datatype=datatype, shape=(1, *axes))
+        return response
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+        """Return what tools want to know before they send tensors."""
+        await self._versions(request.name, request.version, context)
+        config = config_pb.ModelConfig(name=request.name, platform=_PLATFORM, max_batch_size=1)
+        for name, (datatype, axes) in INPUTS.items():
+            optional = name in OPTIONAL_INPUTS
+            config.input.add(name=name, data_type=_config_type(datatype), dims=axes, optional=optional)
+        for name, (datatype, axes) in OUTPUTS.items():
+            # A single number for each frame has no axes of its own, which a configuration cannot say.
+            shape = None if axes else config_pb.ModelTensorReshape()
+            config.output.add(name=name, data_type=_config_type(datatype), dims=axes or (1,), reshape=shape)
+        return pb.ModelConfigResponse(config=config)
+
+    async def _versions(self, name: str, version: str, context: Context) -> list[str]:
+        if name == AUTO:
+            return []
+        try:
+            return [find_model(name, version).version]
+        except RecondError as error:
+            await context.abort(status_code(error), error.message, status_details(error, ""))
+
+    async def RepositoryIndex(  # noqa: N802
+        self,
+        request: pb.RepositoryIndexRequest,
+        context: Context,  # noqa: ARG002
+    ) -> pb.RepositoryIndexResponse:
+        """Return all models."""
+        response = pb.RepositoryIndexResponse()
+        ready = self._ready()
+        for info in registry.available():
+            if ready:
+                response.models.add(name=info.name, version=info.version, state="READY")
+            elif not request.ready:
+                response.models.add(
+                    name=info.name, version=info.version, state="UNAVAILABLE", reason="no model server is up"
+                )
+        return response
+
+    # --- frames ---
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+        """Reconstruct one frame."""
+        request_id = uuid.uuid4().hex[:16]
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        trace = self._rooms.tracing.request(request_id, metadata)
+        call = InferCall(self._rooms, request_id, Caller(caller_name(context), deadline), request, trace)
+        started = time.perf_counter()
+        metrics = self._rooms.metrics
+        metrics.requests_in_flight.inc()
+        status = "CANCELLED"
+        error: RecondError | None = None
+        response = pb.ModelInferResponse()
+        with bind_request(request_id):
+            try:
+                response = await call.run()
+                status = "OK"
+            except RecondError as refusal:
+                error, status = refusal, refusal.status
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the client gets a status
+                _log.exception("defect")
+                text = f"a defect in recond ({type(problem).__name__}); report the request id to the administrator"
+                error = DefectError(text, reason="DEFECT")
+                status = error.status
+            finally:
+                seconds = time.perf_counter() - started
+                metrics.requests_in_flight.dec()
+                trace.end(status, call.model, call.stages)
+                metrics.request_ended(status, seconds, call.stages | {"total": seconds} if status == "OK" else None)
+                if error is not None:
+                    metrics.request_failed(error.status, error.reason)
+                    full = isinstance(error, (OverloadedError, LimitExceededError, UnavailableError))
+                    if full or error.reason in _TOO_LATE:
+                        metrics.request_rejected(error.reason)
+                _log.info("infer-ended", status=status, seconds=round(seconds, 4), model=call.model)
+        if error is not None:
+            await context.abort(status_code(error), error.message, status_details(error, request_id))
+        return response
+
+
+def _config_type(datatype: str) -> int:
+    return int(config_pb.DataType.Value(f"TYPE_{datatype}"))
