@@ -102,10 +102,7 @@ class Executor:
         info = self._model.info
         try:
             self._check_version(request)
-            batch = unpack(tensors)
-            with interruption.watching(_Withdrawal(is_cancelled), len(batch)):
-                interruption.checkpoint()
-                return self._reconstruct(batch)
+            return self._reconstruct(unpack(tensors), _Withdrawal(is_cancelled))
         except interruption.Interrupted:
             nobody = UnavailableError("nobody waits for these images any more", reason="WITHDRAWN")
             return Failure(interface.write_error(nobody))
@@ -135,12 +132,16 @@ class Executor:
                 field="spec.model",
             )
 
-    def _reconstruct(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def _reconstruct(self, batch: PackedBatch, withdrawal: _Withdrawal) -> dict[str, Tensor]:
         cuda = self._device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
         start = time.perf_counter()
-        result = self._model.reconstruct(batch)
+        with interruption.watching(withdrawal, len(batch)):
+            interruption.checkpoint()
+            result = self._model.reconstruct(batch)
+        if withdrawal.noticed:
+            raise interruption.Interrupted  # some frames were given up, and their images are zeros
         images = result.images.to("cpu", torch.float32).contiguous()
         seconds = time.perf_counter() - start
         if not bool(torch.isfinite(images).all()):
@@ -165,17 +166,17 @@ class _Withdrawal:
         self._is_cancelled = is_cancelled
         self._asking = threading.Lock()
         self._next = 0.0
-        self._withdrawn = False
+        self.noticed = False
 
     def __call__(self, frame: int) -> bool:  # noqa: ARG002 - asked about each frame
         """Tell whether nobody waits for a frame any more."""
-        if not self._withdrawn and time.monotonic() >= self._next and self._asking.acquire(blocking=False):
+        if not self.noticed and time.monotonic() >= self._next and self._asking.acquire(blocking=False):
             try:
-                self._withdrawn = self._is_cancelled()
+                self.noticed = self._is_cancelled()
                 self._next = time.monotonic() + _ASK_SECONDS
             finally:
                 self._asking.release()
-        return self._withdrawn
+        return self.noticed
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> PackedBatch:

@@ -66,9 +66,7 @@ ORIGIN: Final = "recond_origin"
 """Parameters in the configuration of a model. `VERSION` and `WEIGHTS` are parameters of a request, too."""
 
 _ERROR_MARK = "recond-error:"
-_MOST_MESSAGE = (
-    2000  # the message travels in a header of at most 8 KiB, where other than ASCII takes three times its size
-)
+_MOST_MESSAGE = 1000  # it travels in a header of at most 8 KiB, where a letter that is not ASCII takes six bytes
 _TOO_LARGE = "too_large"
 
 
