@@ -1,5 +1,7 @@
 """Memory of one service over thousands of reconstructions of mixed files: formats, sizes, models, and bad ones.
 
+With ``--faults`` the worker is killed and stopped in turn meanwhile: then every good request has to get its images all the same.
+
 Prints a table and writes it as JSON. Ends with 1 if the resident memory of front end or worker has grown by more than 1 %, or
 their descriptors or processes have grown in number. Growth is from the first to the last quarter of the looks after the warm-up,
 by their medians: a single look varies by some per cent with what was under way last.
@@ -16,11 +18,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import SIGKILL, SIGSTOP
 
 import ismrmrd
 import numpy as np
@@ -35,6 +39,7 @@ from recond_models.simulate.scan import ScanSettings, simulate
 LARGEST_GROWTH = 0.01
 SETTLE_SECONDS = 60.0
 IDLE_SECONDS = 6.0  # after this long without work, processes have given back what they do not need
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where shm_open(3) of Linux keeps what it makes
 Case = Callable[[Client], object]
 
 
@@ -131,6 +136,57 @@ def run(client: Client, case: Case) -> str:
     return "OK"
 
 
+class Faults:
+    """Kills and stops the worker of a service in turn, while requests are under way.
+
+    Parameters
+    ----------
+    service
+        Whose worker.
+    every
+        Seconds between two faults.
+    """
+
+    def __init__(self, service: Service, every: float) -> None:
+        self._service = service
+        self._every = every
+        self._under_way = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="faults")
+        self.done: Counter[str] = Counter()
+
+    def __enter__(self) -> Faults:
+        if self._every:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._under_way.set()
+        if self._every:
+            self._thread.join()
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Let faults happen, but not while memory is being looked at."""
+        self._under_way.set()
+        try:
+            yield
+        finally:
+            self._under_way.clear()
+
+    def _run(self) -> None:
+        for number in (SIGKILL, SIGSTOP) * 100_000:
+            if self._over.wait(self._every):
+                return
+            self._under_way.wait()
+            if self._over.is_set():
+                return
+            with contextlib.suppress(AssertionError, psutil.NoSuchProcess):
+                self._service.worker.send_signal(number)
+                self.done[number.name] += 1
+
+
 def growth(samples: list[Sample], name: str, field: str, warm_up: int) -> float:
     """Return how much a process has grown from the first to the last quarter of the looks after the warm-up, as a fraction."""
     values = [getattr(sample, field) for sample in samples if sample.name == name and sample.requests >= warm_up]
@@ -157,6 +213,8 @@ def main() -> int:
         "--every", type=int, default=100, help="requests between two looks, each after some idle seconds"
     )
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=0.0, help="go on for this long, however many requests that is")
+    parser.add_argument("--faults", type=float, default=0.0, help="seconds between faults of the worker, 0 for none")
     parser.add_argument("--json", type=Path, default=Path("out/soak.json"))
     options = parser.parse_args()
 
@@ -167,21 +225,25 @@ def main() -> int:
         requests = list(cases(Path(name)).items())
         retry = recond_client.RetryPolicy(attempts=1)
         started = time.monotonic()
+        shared_before = set(SHARED_MEMORY.iterdir())
         with (
             Client(service.address, retry=retry) as client,
             concurrent.futures.ThreadPoolExecutor(options.at_once) as threads,
+            Faults(service, options.faults) as faults,
         ):
             client.wait_until_ready()
             done = 0
-            while done < options.requests:
+            while time.monotonic() - started < 60 * options.minutes if options.minutes else done < options.requests:
                 batch = [requests[number % len(requests)] for number in range(done, done + options.every)]
-                found = threads.map(lambda request: f"{request[0]}: {run(client, request[1])}", batch)
-                outcomes.update(found)
+                with faults.allowed():
+                    found = threads.map(lambda request: f"{request[0]}: {run(client, request[1])}", batch)
+                    outcomes.update(found)
                 done += len(batch)
                 for sample in measured(service, done):
                     samples.append(sample)
                     show(sample)
         seconds = time.monotonic() - started
+        left = sorted(path.name for path in set(SHARED_MEMORY.iterdir()) - shared_before)
 
     grown = {
         f"{process}, {field}": growth(samples, process, field, options.warm_up)
@@ -189,13 +251,17 @@ def main() -> int:
         for field in ("rss", "uss", "descriptors")
     }
     grown["processes"] = growth(samples, "processes", "descriptors", options.warm_up)
-    print(f"\n{options.requests} requests in {seconds:.0f} s; growth from request {options.warm_up} on:")
+    print(
+        f"\n{done} requests in {seconds:.0f} s, faults: {dict(faults.done)}, shared memory left: {left}; "
+        f"growth from request {options.warm_up} on:"
+    )
     for key, value in grown.items():
         print(f"  {key:24s} {value:+.2%}")
     for key, count in sorted(outcomes.items()):
         print(f"  {count:5d} x {key}")
     options.json.parent.mkdir(parents=True, exist_ok=True)
     report = {"seconds": seconds, "growth": grown, "outcomes": outcomes, "samples": [asdict(each) for each in samples]}
+    report |= {"faults": faults.done, "shared_memory_left": left}
     options.json.write_text(json.dumps(report, indent=1))
     limits = {key: LARGEST_GROWTH if "descriptors" not in key and key != "processes" else 0.0 for key in grown}
     over = [
@@ -203,7 +269,10 @@ def main() -> int:
     ]
     if over:
         print(f"grown too much: {', '.join(over)}")
-    return 1 if over else 0
+    failed = [key for key in outcomes if not key.startswith("bad: ") and not key.endswith(": OK")]
+    if failed:
+        print(f"good requests that failed: {', '.join(failed)}")
+    return 1 if over or failed or left else 0
 
 
 if __name__ == "__main__":
