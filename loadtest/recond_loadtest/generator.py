@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from recond_loadtest.ledger import Ledger, RequestRecord
+from recond_loadtest.ledger import BAD_DATA, Ledger, RequestRecord
 from recond_loadtest.planned import PlannedRequest
 from recond_loadtest.scenario import RequestClass, Scenario
 from recond_loadtest.wires import Call, Wire
@@ -179,7 +179,7 @@ class Generator:
         self._pool.submit(self._send, record, planned, kind)
 
     def _send(self, record: RequestRecord, planned: PlannedRequest, kind: RequestClass) -> None:
-        content = planned.fault if planned.fault in {"poison", "truncate"} else ""
+        content = planned.fault if planned.fault in BAD_DATA else ""
         slow = self._scenario.faults_of(kind).slow_bytes_per_second if planned.fault == "slow" else None
         limit = self._scenario.generator.bound if kind.deadline is None else kind.deadline
         record.sent = self._clock()

@@ -14,6 +14,7 @@ from typing import Final
 from recond_loadtest.scenario import GeneratorSettings
 
 _SWITCH_SECONDS: Final = 1e-3
+_AUTOGROUP: Final = Path("/proc/self/autogroup")
 
 
 @contextmanager
@@ -25,24 +26,35 @@ def undisturbed(settings: GeneratorSettings) -> Iterator[None]:
     settings
         Cores and priority; a priority that the system does not allow is left alone.
     """
-    interval, cores, nice = sys.getswitchinterval(), os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
+    interval, cores = sys.getswitchinterval(), os.sched_getaffinity(0)
+    nice, group_nice = os.getpriority(os.PRIO_PROCESS, 0), _group_nice()
     gc.collect()
     gc.freeze()  # what is there already need not be looked through again and again
     sys.setswitchinterval(_SWITCH_SECONDS)
     if settings.cpus:
         os.sched_setaffinity(0, settings.cpus)
-    _set_priority(settings.nice)
+    _set_priority(settings.nice, settings.nice)
     try:
         yield
     finally:
-        _set_priority(nice)
+        _set_priority(nice, group_nice)
         os.sched_setaffinity(0, cores)
         sys.setswitchinterval(interval)
         gc.unfreeze()
 
 
-def _set_priority(nice: int) -> None:
-    """Set the priority of all threads that there are; those that they start inherit it."""
+def _group_nice() -> int:
+    """Return the priority of the session among all sessions, which Linux schedules as groups (sched(7), autogroup)."""
+    try:
+        return int(_AUTOGROUP.read_text(encoding="ascii").rpartition(" ")[2])
+    except (OSError, ValueError):
+        return 0
+
+
+def _set_priority(nice: int, group_nice: int) -> None:
+    """Set the priority of the session, and of all threads that there are; those that they start inherit it."""
+    with contextlib.suppress(OSError):
+        _AUTOGROUP.write_text(str(group_nice), encoding="ascii")
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from recond_loadtest.planned import Fault, PlannedRequest
 from recond_loadtest.wires import Call, End
 
 Outcome = Literal["ok", "error", "cancelled", "lost"]
+#: Faults after which no image can be right.
+BAD_DATA: Final = frozenset({"poison", "truncate"})
+
+_DIGITS: Final = 6
+
 Images = tuple[NDArray[np.float32], ...]
 
 
@@ -76,11 +82,18 @@ class RequestRecord:
         """Seconds from the intended time to the end, None if it was lost."""
         return None if self.end is None or self.outcome == "lost" else self.end - self.intended
 
+    def rounded(self) -> RequestRecord:
+        """Return the record with its times in whole microseconds, as they are stored."""
+        times = {name: getattr(self, name) for name in ("intended", "sent", "first_image", "end", "retry_after")}
+        return dataclasses.replace(
+            self, **{name: round(value, _DIGITS) for name, value in times.items() if value is not None}
+        )
+
     @property
     def good(self) -> bool:
-        """It succeeded, with the right images, within its deadline."""
+        """It succeeded, with good data and the right images, within its deadline."""
         late = self.deadline is not None and self.end is not None and self.end - self.intended > self.deadline
-        return self.outcome == "ok" and not self.wrong and not late
+        return self.outcome == "ok" and self.fault not in BAD_DATA and not self.wrong and not late
 
 
 class Ledger:
@@ -140,7 +153,7 @@ class Ledger:
                 record.outcome = "error"
             self._changed.notify_all()
         expected = self._expected.get((planned.kind, planned.input))
-        if record.outcome == "ok" and expected is not None and planned.fault not in {"poison", "truncate"}:
+        if record.outcome == "ok" and expected is not None and planned.fault not in BAD_DATA:
             self._images.put((record, end.images, expected))
 
     def wait_below(self, outstanding: int, timeout: float | None = None) -> bool:

@@ -209,7 +209,8 @@ def measure(load: Load, plan: OpenPlan | ClosedPlan, progress: Progress, phase: 
         observer.close()
         ledger.close()
         generator.close()
-    measured = [record for record in ledger.records if record.measured]
+    records = tuple(record.rounded() for record in ledger.records)
+    measured = [record for record in records if record.measured]
     lag = send_lag(measured, settings.lag_seconds, settings.lag_share)
     return RunResult(
         scenario=scenario.to_json(),
@@ -217,7 +218,7 @@ def measure(load: Load, plan: OpenPlan | ClosedPlan, progress: Progress, phase: 
         started=started.isoformat(timespec="seconds"),
         machine=machine,
         window=window,
-        records=tuple(ledger.records),
+        records=records,
         lag=lag,
         generator_cpu_seconds=observer.generator_cpu_seconds(),
         usage=observer.usage(),

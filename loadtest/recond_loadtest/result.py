@@ -25,7 +25,6 @@ from recond_loadtest.statistics import (
 
 SCHEMA: Final = "recond-loadtest/1"
 
-_DIGITS: Final = 6  # microseconds
 _COLUMNS: Final = tuple(one.name for one in dataclasses.fields(RequestRecord))
 
 
@@ -224,6 +223,12 @@ class RunResult:
         return self.window[1] - self.window[0]
 
     @property
+    def kinds(self) -> list[str]:
+        """Names of the classes that had requests, in the order of the scenario."""
+        there = {record.kind for record in self.records}
+        return [kind["name"] for kind in self.scenario["classes"] if kind["name"] in there]
+
+    @property
     def measured(self) -> list[RequestRecord]:
         """Requests that count."""
         return [record for record in self.records if record.measured]
@@ -283,7 +288,7 @@ class RunResult:
     def to_json(self) -> dict[str, Any]:
         """Return plain values: `from_json` restores all but `summary`, which repeats what follows from the rest."""
         values = {name.name: getattr(self, name.name) for name in dataclasses.fields(self)}
-        columns = {name: [_rounded(getattr(record, name)) for record in self.records] for name in _COLUMNS}
+        columns = {name: [getattr(record, name) for record in self.records] for name in _COLUMNS}
         return {
             "schema": SCHEMA,
             "summary": self._summary(),
@@ -354,10 +359,9 @@ class RunResult:
             raise ResultError(f"{path}: not a result of a load test: {error}") from error
 
     def _summary(self) -> dict[str, Any]:
-        kinds = list(dict.fromkeys(record.kind for record in self.records))
         return {
             "all": self._figures(None),
-            "classes": {kind: self._figures(kind) for kind in kinds},
+            "classes": {kind: self._figures(kind) for kind in self.kinds},
             "mean_batch": self.server.mean_batch,
             "cpu_seconds_per_request": self.cpu_per_request,
             "recoveries": [
@@ -402,7 +406,3 @@ def send_lag(records: list[RequestRecord], lag_seconds: float, lag_share: float)
         return SendLag(0.0, 0.0, 0.0, bound)
     median, p99 = np.percentile(lags, [50, 99])
     return SendLag(float(median), float(p99), float(lags.max()), bound)
-
-
-def _rounded(value: Any) -> Any:  # noqa: ANN401 - values of JSON
-    return round(value, _DIGITS) if isinstance(value, float) else value

@@ -11,13 +11,15 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
-from recond_loadtest.ledger import RequestRecord
+from recond_loadtest.ledger import BAD_DATA, RequestRecord
 
 QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
 
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 _SAMPLES_BEYOND: Final = 10
 _RESAMPLES: Final = 2000
+_FEWEST_RESAMPLES: Final = 200
+_RESAMPLED_RECORDS: Final = 2_000_000
 _FEWEST_BLOCKS: Final = 8
 
 
@@ -131,7 +133,6 @@ def outcomes_of(records: Iterable[RequestRecord]) -> Outcomes:
     def count(test: Callable[[RequestRecord], bool]) -> int:
         return sum(map(test, records))
 
-    bad_data = {"poison", "truncate"}
     return Outcomes(
         requests=len(records),
         ok=count(lambda record: record.outcome == "ok"),
@@ -142,7 +143,7 @@ def outcomes_of(records: Iterable[RequestRecord]) -> Outcomes:
         wrong=count(lambda record: bool(record.wrong)),
         compared=count(lambda record: record.wrong is not None),
         innocent_failures=count(lambda record: not record.fault and record.outcome in {"error", "lost"}),
-        accepted_faults=count(lambda record: record.fault in bad_data and record.outcome == "ok"),
+        accepted_faults=count(lambda record: record.fault in BAD_DATA and record.outcome == "ok"),
         errors=dict(sorted(errors.items(), key=lambda item: -item[1])),
     )
 
@@ -228,9 +229,10 @@ def ratio_interval(
         Lower and upper end, None if the runs are too short.
     """
     generator = np.random.default_rng(seed)
+    resamples = min(_RESAMPLES, max(_FEWEST_RESAMPLES, _RESAMPLED_RECORDS // max(len(first), len(second), 1)))
     drawn: list[NDArray[np.float64]] = []
     for records, window in zip((first, second), windows, strict=True):
-        values = _resampled(records, window, statistic, generator)
+        values = _resampled(records, window, statistic, resamples, generator)
         if values is None:
             return None
         drawn.append(values)
@@ -244,6 +246,7 @@ def _resampled(
     records: Sequence[RequestRecord],
     window: tuple[float, float],
     statistic: Statistic,
+    resamples: int,
     generator: np.random.Generator,
 ) -> NDArray[np.float64] | None:
     start, end = window
@@ -255,7 +258,6 @@ def _resampled(
     for record in records:
         if start <= record.intended < end:
             contents[min(int((record.intended - start) / width), blocks - 1)].append(record)
-    resamples = min(_RESAMPLES, max(200, 2_000_000 // max(len(records), 1)))
     values = []
     for _ in range(resamples):
         chosen = [record for block in generator.integers(blocks, size=blocks) for record in contents[block]]

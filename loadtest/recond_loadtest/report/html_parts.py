@@ -34,6 +34,7 @@ th, td { padding: 6px 9px; text-align: right; border-bottom: 1px solid var(--lin
 th { font-weight: 600; color: var(--soft); }
 tr:last-child td { border-bottom: 0; }
 th.text, td.text { text-align: left; } td.text { white-space: normal; }
+td.text + td.text + td.text { min-width: 240px; }
 details { margin-top: 12px; } summary { cursor: pointer; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px;
   overflow-x: auto; font-size: 12.5px; }

@@ -106,7 +106,7 @@ def _headline(result: RunResult) -> list[tuple[str, str, bool]]:
 
 
 def _class_table(result: RunResult) -> str:
-    kinds: list[str | None] = list(dict.fromkeys(record.kind for record in result.records))
+    kinds: list[str | None] = [*result.kinds]
     rows = []
     for kind in [None, *kinds] if len(kinds) > 1 else kinds:
         outcomes, latency, rates = result.outcomes(kind), result.latency(kind), result.rates(kind)

@@ -75,7 +75,7 @@ def rates_over_time(result: RunResult) -> Figure | None:
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, edges[-1])
     _mark_times(axes, result)
-    legend_below(figure, axes)
+    legend_below(figure, axes, 6)
     return figure
 
 
@@ -87,7 +87,7 @@ def latency_over_time(result: RunResult) -> Figure | None:
     ended = ended[:: math.ceil(len(ended) / _MOST_POINTS)]
     figure, axes = new_plot("Requests over time", "intended time, s", "latency")
     axes.set_yscale("log")
-    kinds = list(dict.fromkeys(record.kind for record in result.records))
+    kinds = result.kinds
     size = float(np.clip(2500 / len(ended), 3, 16))
     groups = [(kind, COLOURS[number % len(COLOURS)], "o", {"ok"}) for number, kind in enumerate(kinds)]
     for name, colour, marker, outcomes in [
@@ -113,7 +113,7 @@ def latency_over_time(result: RunResult) -> Figure | None:
             )
     _mark_times(axes, result)
     _time_axis(axes)
-    legend_below(figure, axes, 5)
+    legend_below(figure, axes, 5, marker_scale=2.0)
     return figure
 
 
@@ -153,9 +153,7 @@ def stage_seconds(result: RunResult) -> Figure | None:
     ]
     if not stages:
         return None
-    figure, axes = new_plot(
-        "Mean time per request and stage, as the target measured it", "", "", height=0.9 + 0.28 * len(stages)
-    )
+    figure, axes = new_plot("Mean time per request and stage, as the target measured it", "", "")
     known = {name: number for number, name in enumerate(_STAGES)}
     stages.sort(key=lambda one: known.get(one.labels["stage"], len(known)))
     means = [one.mean for one in stages]
@@ -215,7 +213,7 @@ def search_probes(result: RunResult) -> Figure | None:
 
 def run_plots(result: RunResult) -> list[Figure]:
     """Return all plots of a run that have something to show."""
-    kinds = list(dict.fromkeys(record.kind for record in result.records))
+    kinds = result.kinds
     latencies = {"all": result.latency()}
     if 1 < len(kinds) <= len(COLOURS):
         latencies |= {kind: result.latency(kind) for kind in kinds}
@@ -249,12 +247,13 @@ def _mark_times(axes: Axes, result: RunResult) -> None:
         axes.annotate(
             event.action,
             (event.at, 1),
-            (3, -3),
+            (3, -2),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             va="top",
             fontsize=8,
             color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
         )
 
 

@@ -57,9 +57,11 @@ def svg_of(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+def legend_below(figure: Figure, axes: Axes, columns: int = 4, *, marker_scale: float = 1.0) -> None:
     """Put the legend under the axes, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         with mpl.rc_context(_RC):
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+            figure.legend(
+                handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), markerscale=marker_scale
+            )
