@@ -198,7 +198,9 @@ async def _dead(handle: int) -> None:
 
     loop.add_reader(handle, wake)
     try:
-        await asyncio.wait_for(gone, _END_SECONDS)
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the end.
+        async with asyncio.timeout(_END_SECONDS):
+            await gone
     except TimeoutError:
         _log.error("worker-does-not-die")
     finally:

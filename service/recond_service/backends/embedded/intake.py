@@ -11,7 +11,7 @@ import torch
 from recond_models.batch import PackedBatch
 from recond_service.backends.embedded.device import Device
 from recond_service.backends.embedded.withdrawals import Board
-from recond_service.transport import BlockingChannel, ChannelClosedError, FrameLayout, Message, SharedBlock
+from recond_service.transport import BlockingChannel, FrameLayout, Message
 
 
 class Job:
@@ -38,35 +38,48 @@ class Job:
         self.model = str(body["model"])
         self.version = str(body["version"])
         self.weights_sha256 = str(body["weights_sha256"])
-        self.layouts = [FrameLayout.from_json(layout) for layout in body["layouts"]]
-        self.input_bytes = sum(layout.kspace_bytes for layout in self.layouts)
+        self.input_bytes = 0
+        self._layouts: list[dict[str, Any]] = list(body["layouts"])
         self._take: Callable[[], PackedBatch] | None = None
         self._problem: Exception | None = None
 
     @property
     def frames(self) -> int:
         """How many frames there are."""
-        return len(self.layouts)
+        return len(self._layouts)
 
     @property
     def kind(self) -> Hashable:
         """Batches of a kind take the same memory."""
-        first = self.layouts[0]
-        coils = sum(layout.coils for layout in self.layouts)
-        return (self.model, self.version, first.rows, first.columns, self.frames, coils)
+        first = self._layouts[0]
+        coils = sum(layout["coils"] for layout in self._layouts)
+        return (self.model, self.version, first["rows"], first["columns"], self.frames, coils)
 
-    def stage(self, blocks: list[SharedBlock], device: Device) -> None:
-        """Map the frames and begin to bring them to the device; what goes wrong is raised by `take`."""
+    def stage(self, message: Message, device: Device) -> None:
+        """Map the frames and begin to bring them to the device; what goes wrong is raised by `take`.
+
+        Parameters
+        ----------
+        message
+            Has a descriptor for each frame; those that are taken are closed.
+        device
+            Where the batch will be computed.
+        """
         try:
-            arrays = [layout.arrays(block) for layout, block in zip(self.layouts, blocks, strict=True)]
+            layouts = [FrameLayout.from_json(layout) for layout in self._layouts]
+            arrays = []
+            for layout in layouts:
+                with message.take_block(layout.size) as block:
+                    arrays.append(layout.arrays(block))
             batch = PackedBatch.pack(
                 [kspace for kspace, _, _ in arrays],
                 [mask for _, mask, _ in arrays],
                 [calibration for _, _, calibration in arrays],
-                [layout.crop for layout in self.layouts],
+                [layout.crop for layout in layouts],
             )
+            self.input_bytes = sum(layout.kspace_bytes for layout in layouts)
             self._take = device.stage(batch)
-        except (MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             self._problem = error.with_traceback(None)
 
     def take(self) -> PackedBatch | None:
@@ -97,11 +110,20 @@ class Intake:
         self._channel = channel
         self._board = board
         self._device = device
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | Exception] = queue.SimpleQueue()
 
-    def next(self) -> Job | None:
-        """Wait for the next batch; return None when there will be no more."""
-        return self._jobs.get()
+    def next(self) -> Job:
+        """Wait for the next batch.
+
+        Raises
+        ------
+        ChannelClosedError
+            There will be no more.
+        """
+        job = self._jobs.get()
+        if isinstance(job, Exception):
+            raise job
+        return job
 
     def run(self) -> None:
         """Read until the other end is closed, in a thread of its own."""
@@ -115,21 +137,13 @@ class Intake:
                 if message.op == "run":
                     self._jobs.put(self._staged(Message(message.op, message.body, descriptors)))
                     descriptors = []
-        except ChannelClosedError:
-            return
-        finally:
+        except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             Message("", {}, descriptors).close_fds()
-            self._jobs.put(None)
+            self._jobs.put(error)
 
     def _staged(self, message: Message) -> Job:
         job = Job(message.body)
-        blocks: list[SharedBlock] = []
-        try:
-            if not all(self._board.withdrawn(job.slot, frame) for frame in range(job.frames)):
-                blocks = [message.take_block(layout.size) for layout in job.layouts]
-                job.stage(blocks, self._device)
-        finally:
-            message.close_fds()
-            for block in blocks:
-                block.close()
+        if not all(self._board.withdrawn(job.slot, frame) for frame in range(job.frames)):
+            job.stage(message, self._device)
+        message.close_fds()
         return job

@@ -203,7 +203,7 @@ class EmbeddedServer:
 
     async def _supervise(self) -> None:
         backoff = Backoff(self._clock)
-        while True:
+        while not self._closing:
             backoff.begun()
             try:
                 await self._live()

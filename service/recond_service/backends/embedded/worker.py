@@ -80,7 +80,8 @@ class Worker:
                 "measurements": [asdict(measurement) for measurement in measurements],
             },
         )
-        while (job := intake.next()) is not None:
+        while True:
+            job = intake.next()
             self._begun += 1
             self._run(job)
             self._ended += 1
