@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from recond_loadtest.wires import WireError
 EXIT_USAGE: Final = 2
 EXIT_UNAVAILABLE: Final = 4
 EXIT_FAILED: Final = 5
+_TERMINATED: Final = 143
 
 
 @click.command()
@@ -155,6 +157,7 @@ def _run(scenario: Scenario, peak: float | None, output: Path | None) -> int:
     from recond_loadtest.report import run_page  # noqa: PLC0415 - matplotlib takes a second, and not before the run
 
     page = output or Path(f"loadtest-{scenario.name}.html")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that a target that was started is ended
     with progress_line() as progress:
         result = run(scenario, peak=peak, progress=progress)
     result.save(page.with_suffix(".json"))

@@ -201,6 +201,18 @@ def test_recond_answers_every_request_once(service: Service) -> None:
     assert all(one.first_image is not None for one in volumes if one.outcome == "ok")
 
 
+def test_recond_gives_one_image_over_both_wires(service: Service) -> None:
+    own, facade = (TargetSettings(kind=kind, address=service.address) for kind in ("recond", "kserve"))
+    settings = scenario(own)
+    inputs = prepare_inputs(settings)
+    with open_target(own, settings.clients) as opened:
+        expected = prepare(settings, opened, inputs).expected
+    result = run(scenario(facade), inputs=inputs, expected=expected)
+    outcomes = result.outcomes()
+    assert outcomes.ok == outcomes.compared == outcomes.requests
+    assert outcomes.wrong == 0
+
+
 def test_recond_turns_away_before_the_upload(tmp_path: Path) -> None:
     with running(tmp_path / "log", "--max-requests", "2") as full:
         burst = Arrivals(process="bursts", rate=60.0, burst=20)
