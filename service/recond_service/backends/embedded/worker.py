@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
 
 from recond_kernels.interruption import Interrupted, watching
 from recond_models import registry
-from recond_models.batch import Reconstruction
 from recond_service.backends.embedded import measuring
+from recond_service.backends.embedded.answers import Answers
 from recond_service.backends.embedded.device import device_of, ran_out_of_memory
 from recond_service.backends.embedded.intake import Intake, Job
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WorkerOptions
 from recond_service.backends.embedded.withdrawals import Board
-from recond_service.transport import MOST_DESCRIPTORS, BlockingChannel, ChannelClosedError, FreedMemory, SharedBlock
-from recond_service.types import DefectError, RecondError, UnsupportedDataError
+from recond_service.transport import BlockingChannel, ChannelClosedError, FreedMemory
+from recond_service.types import RecondError, UnsupportedDataError
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +52,7 @@ class Worker:
         self._options = options
         self._device = device_of(options.device)
         self._models = LoadedModels(options.device)
+        self._answers = Answers(channel, board)
         self._memory = FreedMemory()
         self._begun = self._ended = 0
 
@@ -70,6 +68,7 @@ class Worker:
             measurements += measuring.warm_up(self._models, self._device, self._options.warm_up)
         intake = Intake(self._channel, self._board, self._device)
         _in_background("intake", intake.run)
+        _in_background("answers", self._answers.run)
         _in_background("store", self._follow_store)
         self._channel.send(
             "ready",
@@ -99,43 +98,33 @@ class Worker:
         torch.set_num_threads(1)  # the number belongs to the thread; the work goes on meanwhile
         while True:
             time.sleep(_STORE_SECONDS)
-            self._models.refresh()
+            try:
+                self._models.refresh()
+            except (OSError, RuntimeError, ValueError) as error:
+                _log.warning("store-not-read", problem=str(error))  # the models in memory go on serving
 
     def _run(self, job: Job) -> None:
-        """Compute a batch and answer."""
+        """Compute a batch and have it answered."""
         self._board.begin(job.slot)
         too_large = ""
         try:
             self._compute(job)
         except Interrupted:
-            self._answer(job, None, 0.0, 0)
+            self._answers.done(job, None, 0.0, 0)
         except RecondError as error:
-            self._channel.send("failed", {"batch": job.number, "error": error.to_json()})
+            self._answers.failed(job, error)
         except registry.UnsuitableModelError as error:
-            refusal = UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model")
-            self._channel.send("failed", {"batch": job.number, "error": refusal.to_json()})
-        except ChannelClosedError:
-            raise
+            self._answers.failed(job, UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model"))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
             if ran_out_of_memory(error):
                 too_large = str(error) or type(error).__name__
             else:
-                self._failed(job, error)
-        finally:
-            job.forget()
+                self._answers.broken(job, error)
         if too_large:
             # After the handler, whose traceback holds on to the arrays of the attempt.
+            job.forget()
             self._device.recover()
-            self._channel.send("too-large", {"batch": job.number, "problem": too_large})
-
-    def _failed(self, job: Job, error: Exception) -> None:
-        """Answer what a model can raise on a frame. The worker stays up: the next frame may be sound."""
-        failure = DefectError(
-            f"{job.model} failed on this frame ({type(error).__name__}: {error}); report the request id to the administrator",
-            reason="MODEL_FAILED",
-        )
-        text = "".join(traceback.format_exception(error))
-        self._channel.send("failed", {"batch": job.number, "error": failure.to_json(), "traceback": text})
+            self._answers.too_large(job, too_large)
 
     def _compute(self, job: Job) -> None:
         model = self._models.get(job.model, job.version, job.weights_sha256)
@@ -145,52 +134,7 @@ class Worker:
         start = time.perf_counter()
         with watching(lambda frame: self._board.withdrawn(job.slot, frame), job.frames):
             result, peak_bytes = self._device.run(job.kind, lambda: model.reconstruct(batch), job.input_bytes)
-        self._answer(job, result, time.perf_counter() - start, peak_bytes)
-
-    def _answer(self, job: Job, result: Reconstruction | None, seconds: float, peak_bytes: int) -> None:
-        """Send the images of the frames that are still wanted."""
-        withdrawn = {frame for frame in range(job.frames) if result is None or self._board.withdrawn(job.slot, frame)}
-        residuals: list[float | None] = [None] * job.frames
-        notes: list[list[tuple[str, str]]] = [[] for _ in range(job.frames)]
-        images: list[SharedBlock] = []
-        if result is not None:
-            pixels = result.images.numpy().astype(np.float32, copy=False)
-            wanted = [frame for frame in range(job.frames) if frame not in withdrawn]
-            if not all(np.isfinite(pixels[frame]).all() for frame in wanted):
-                raise DefectError(
-                    f"{job.model} made pixels that are not finite; report the request id to the administrator",
-                    reason="MODEL_NOT_FINITE",
-                )
-            if result.residuals is not None:
-                residuals = [
-                    None if frame in withdrawn else value for frame, value in enumerate(result.residuals.tolist())
-                ]
-            if result.notes:
-                notes = [[(note.code, note.message) for note in frame] for frame in result.notes]
-            images = [_shared(pixels[frame]) for frame in wanted]
-        answer: dict[str, Any] = {
-            "batch": job.number,
-            "withdrawn": sorted(withdrawn),
-            "residuals": residuals,
-            "notes": notes,
-            "seconds": seconds,
-            "peak_bytes": peak_bytes,
-        }
-        try:
-            descriptors = [image.fd for image in images]
-            while len(descriptors) > MOST_DESCRIPTORS:
-                self._channel.send("images", {"batch": job.number}, descriptors[:MOST_DESCRIPTORS])
-                del descriptors[:MOST_DESCRIPTORS]
-            self._channel.send("done", answer, descriptors)
-        finally:
-            for image in images:
-                image.close()
-
-
-def _shared(image: NDArray[np.float32]) -> SharedBlock:
-    block = SharedBlock.create("recond-image", image.nbytes)
-    block.write(np.ascontiguousarray(image).data.cast("B"), 0)
-    return block
+        self._answers.done(job, result, time.perf_counter() - start, peak_bytes)
 
 
 def _in_background(name: str, work: Any) -> None:  # noqa: ANN401

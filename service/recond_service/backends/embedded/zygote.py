@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import os
 import socket
 import sys
 import threading
@@ -83,8 +84,9 @@ def _work(message: Message) -> None:
 
 
 def _on_thread_error(problem: threading.ExceptHookArgs) -> None:
-    """Log what a thread beside the work could not cope with."""
+    """Log what a thread beside the work could not cope with, and end: without one of its threads a worker only looks alive."""
     _log.error("worker-thread-defect", thread=problem.thread and problem.thread.name, exc_info=problem.exc_value)
+    os._exit(1)
 
 
 def _name_process(name: str) -> None:
