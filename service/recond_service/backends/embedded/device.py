@@ -30,6 +30,11 @@ class Device(Protocol):
         """As torch has it."""
         ...
 
+    @property
+    def first_runs(self) -> int:
+        """How many runs of a new size take longer than those that follow."""
+        ...
+
     def memory_bytes(self, workers: int) -> int:
         """Return how much memory the batches of a worker may take at once, of so many workers that share it."""
         ...
@@ -79,6 +84,7 @@ class Processor:
     """The processor. Memory is measured when work of a kind is done first: what is kept of freed memory hides it later."""
 
     name = "cpu"
+    first_runs = 1  # libraries get ready
 
     def __init__(self) -> None:
         self._peaks: dict[Hashable, int] = {}
@@ -115,6 +121,8 @@ class Gpu:
     name
         As torch has it, such as ``"cuda:0"``.
     """
+
+    first_runs = 2  # libraries get ready; networks are recorded
 
     def __init__(self, name: str) -> None:
         self.name = name

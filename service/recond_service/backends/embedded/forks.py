@@ -18,6 +18,7 @@ from recond_service.backends.embedded.options import WorkerOptions
 from recond_service.transport import AsyncChannel, ChannelClosedError, Message, SharedBlock, channel_pair
 
 _START_SECONDS = 60.0
+_FORK_SECONDS = 10.0  # takes milliseconds
 _END_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -107,7 +108,13 @@ class WorkerForks:
                     raise ChannelClosedError("the zygote of the workers just died")
                 body = {"number": number, "options": options.to_json()}
                 await self._control.send("spawn", body, [theirs.fileno(), board.fd])
-            pid, handle = await spawned
+            async with asyncio.timeout(_FORK_SECONDS):
+                pid, handle = await spawned
+        except TimeoutError:
+            channel.close()
+            if self._process is not None:
+                self._process.kill()  # stopped, or worse: another one is started
+            raise ChannelClosedError("the zygote of the workers did not answer") from None
         except BaseException:
             channel.close()
             raise

@@ -9,11 +9,14 @@ import time
 import numpy as np
 import psutil
 import pytest
+from model_files import state_file, weights_of
 from trial_models import HOG_SECONDS, INFOS
 from worker_frames import batch_of, directly, frame, open_files, pixels
 
 from recond_models import registry
+from recond_models.store.add import Wish, add_model
 from recond_service.backends import ServerLostError, TooLargeError
+from recond_service.backends.embedded import forks
 from recond_service.types import DefectError, ModelNotFoundError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -213,9 +216,12 @@ async def test_errors_of_models_come_back_and_the_worker_stays(fleet):
 
 
 async def test_workers_compute_at_the_same_time_and_die_alone(start):
-    async with start(workers=2) as started:
+    async with start(workers=2, warm_up=("rss:2x16x24", "nonsense", "nobody:2x16x16", "cg-sense:1x16x16")) as started:
         one, other = started.backend.servers
         await until(lambda: other.up)
+        for server in (one, other):
+            warm = [measured.coils for measured in server.measurements if (measured.rows, measured.columns) == (16, 24)]
+            assert warm == [(2,), (2, 2), (2, 2, 2, 2)]
         assert [one.name, other.name] == ["worker-0", "worker-1"]
         names = {psutil.Process(server.pid).name() for server in (one, other)}
         assert names == {"recond-worker-0", "recond-worker-1"}
@@ -247,6 +253,33 @@ async def test_a_killed_zygote_is_replaced_with_its_workers(start):
         await started.up(2)
         assert started.backend.zygote_pid != zygote
         await image_comes(started.server)
+
+
+async def test_a_stopped_zygote_is_replaced_when_it_is_needed(start, monkeypatch):
+    monkeypatch.setattr(forks, "_FORK_SECONDS", 0.5)
+    async with start() as started:
+        zygote = started.backend.zygote_pid
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(started.server.pid, signal.SIGKILL)
+        await started.up(2)
+        assert started.backend.zygote_pid != zygote
+        await image_comes(started.server)
+
+
+async def test_a_model_that_is_replaced_serves_those_that_were_planned_with_it(start, tmp_path):
+    async with start() as started:
+        add_model(Wish(state_file(tmp_path), name="mine"))
+        old = registry.find("mine")
+        planned = batch_of(old, FRAMES[0]), batch_of(old, FRAMES[0])
+        with closing(*planned):
+            first = pixels((await started.server.run(planned[0])).images[0], FRAMES[0])
+            add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
+            with closing(batch_of(registry.find("mine"), FRAMES[0])) as (fresh,):
+                other = pixels((await started.server.run(fresh)).images[0], FRAMES[0])
+            again = pixels((await started.server.run(planned[1])).images[0], FRAMES[0])
+        np.testing.assert_array_equal(again, first)
+        assert np.abs(other - first).max() > 1e-3 * first.max()
+        assert started.server.starts == 1
 
 
 async def test_closing_in_the_middle_of_work_ends_everything(start):
