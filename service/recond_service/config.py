@@ -128,7 +128,8 @@ class Settings(BaseSettings):
     max_scan_bytes: PositiveBytes = Field(ByteSize(4 << 30), description="Largest scan, uploaded or claimed by a file.")
     max_frame_bytes: PositiveBytes = Field(ByteSize(1 << 30), description="Largest k-space of one frame.")
     max_message_bytes: PositiveBytes = Field(
-        ByteSize(64 << 20), description="Largest gRPC message; a frame that comes by the KServe protocol is one message."
+        ByteSize(64 << 20),
+        description="Largest gRPC message; a frame that comes by the KServe protocol is one message.",
     )
     max_xml_bytes: PositiveBytes = Field(ByteSize(16 << 20), description="Largest ISMRMRD header.")
     max_images: int = Field(65536, ge=1, description="Most images in one request.")
