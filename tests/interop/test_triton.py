@@ -8,20 +8,27 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as tritonclient
+import trustme
 from click.testing import CliRunner
+from recond_testing import fastmri_file, reconstruct, running
 from triton_server import INSTALLED, MISSING, TritonServer, triton_server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from recond.v1.reconstruction_pb2_grpc import ReconstructionServiceStub
 from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.backends import Batch, BatchOutcome, FrameInput, ServerLostError
+from recond_service.backends.triton import regions
 from recond_service.backends.triton.backend import TritonBackend
 from recond_service.backends.triton.regions import FOLDER, NAME_PREFIX
 from recond_service.backends.triton.server import Patience, TritonModelServer
@@ -42,12 +49,20 @@ def ours() -> list[str]:
 
 def registered(server: TritonServer) -> set[str]:
     """Return the names of the regions that a server has mapped."""
-    with grpc.insecure_channel(server.address) as channel:
+    with server.channel() as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return set(stub.SystemSharedMemoryStatus(service_pb2.SystemSharedMemoryStatusRequest(), timeout=5).regions)
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
+def computed(server: TritonServer, model: str) -> float:
+    """Return the seconds that a server has computed with a model, requests that failed included."""
+    with server.channel() as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        (model_stats,) = stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model), timeout=5).model_stats
+    return model_stats.inference_stats.compute_infer.ns / 1e9
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.05)
@@ -63,7 +78,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def servers(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TritonServer, TritonServer]]:
+def servers(
+    repository: Path, secure: TritonServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[TritonServer, TritonServer]]:
     log = tmp_path_factory.mktemp("log")
     explicit = ("--model-control-mode=explicit", "--load-model=*")
     with (
@@ -199,6 +216,56 @@ async def test_frames_that_travel_give_the_images_of_frames_in_shared_memory(bac
         await inline.close()
 
 
+async def test_a_server_that_does_not_see_our_memory_gets_its_frames_along(servers, changes, tmp_path, monkeypatch):
+    monkeypatch.setattr(regions, "FOLDER", tmp_path)
+    backend = TritonBackend([servers[0].address], batch_seconds=30, on_change=changes)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    try:
+        assert not backend.servers[0].by_shared_memory
+        batch = batch_of([frame(4)], "rss")
+        assert relative(images(await backend.servers[0].run(batch)), here(batch)) < TOLERANCE
+    finally:
+        await backend.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def secure(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A server with a certificate, and with one model."""
+    folder = tmp_path_factory.mktemp("secure")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    options = (
+        "--grpc-use-ssl=true",
+        f"--grpc-server-cert={folder / 'cert.pem'}",
+        f"--grpc-server-key={folder / 'key.pem'}",
+    )
+    one_model = ("--model-control-mode=explicit", "--load-model=recond-rss")
+    with triton_server(repository, folder / "log", 0, (*options, *one_model), folder / "ca.pem", wait=False) as server:
+        yield server
+
+
+async def test_servers_are_checked_by_their_certificates(secure, changes, tmp_path):
+    await asyncio.to_thread(secure.wait_ready, 60)
+    batch = batch_of([frame(4)], "rss")
+    backend = TritonBackend([secure.address], batch_seconds=30, ca=secure.ca, on_change=changes)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    assert relative(images(await backend.servers[0].run(batch)), here(batch)) < TOLERANCE
+    await backend.close()
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    for ca in (None, tmp_path / "other.pem"):
+        stranger = TritonBackend([secure.address], batch_seconds=30, ca=ca, on_change=changes)
+        await stranger.start()
+        await eventually(lambda stranger=stranger: stranger.servers[0].problem)
+        assert not stranger.servers[0].up
+        await stranger.close()
+
+
 async def test_what_a_model_refuses_comes_back_typed_and_harms_nobody(backend):
     server = backend.servers[0]
     with pytest.raises(UnsupportedDataError, match="use the model rss") as refusal:
@@ -289,24 +356,23 @@ async def test_a_server_that_stands_still_loses_its_batch_and_comes_back(servers
 
 async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend, servers):
     server = backend.servers[0]
-    long = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
-    running = asyncio.ensure_future(server.run(long))
-    queued = batch_of([frame(8, 192, 160)], "l1-wavelet")
-    waiting = asyncio.ensure_future(server.run(queued))
-    await asyncio.sleep(0.3)
-    queued.withdraw(0)
-    assert (await waiting).images == (None,)
-    partly = batch_of([frame(4), frame(5), frame(6)], "rss")
+    frames = [frame(8, 192, 160, seed=n) for n in range(10)]
+    whole = (await server.run(batch_of(frames, "l1-wavelet"))).seconds
+    before = computed(servers[0], "recond-l1-wavelet")
+    long, queued = batch_of(frames, "l1-wavelet"), batch_of(frames, "l1-wavelet")
+    running, waiting = asyncio.ensure_future(server.run(long)), asyncio.ensure_future(server.run(queued))
+    await asyncio.sleep(0.2)
+    for batch in (queued, long):
+        for number in range(10):
+            batch.withdraw(number)
+    assert (await waiting).images == (await running).images == (None,) * 10
+    partly = batch_of([frame(4), frame(5), frame(6)], "l1-wavelet")
     partly.withdraw(1)
     outcome = await server.run(partly)
     assert [block is None for block in outcome.images] == [False, True, False]
-    for number in range(6):
-        long.withdraw(number)
-    assert (await running).images == (None,) * 6
-    begun = asyncio.get_running_loop().time()
-    await server.run(batch_of([frame(4)], "l1-wavelet"))  # the one that was running is given up within an iteration
-    assert asyncio.get_running_loop().time() - begun < 5
     assert server.up
+    # The batch that ran was given up between two iterations, and the one that was queued never began.
+    assert computed(servers[0], "recond-l1-wavelet") - before < outcome.seconds + 0.8 * whole
     # Neither of the regions that were given up stays with the server, which could not let go of that in use at first.
     await eventually(lambda: registered(servers[0]) <= set(ours()))
 
@@ -326,19 +392,6 @@ async def test_a_dead_python_process_is_noticed_and_started_anew_though_triton_s
     assert relative(images(await server.run(batch)), here(batch)) < TOLERANCE
 
 
-async def test_a_server_with_a_dead_python_process_stays_down_where_nobody_may_start_it_anew(backend, servers, changes):
-    server = backend.servers[1]
-    (process,) = servers[1].stubs("recond-rss")
-    process.kill()
-    with pytest.raises(ServerLostError, match="not healthy"):
-        await server.run(batch_of([frame(4)], "rss"))
-    assert not server.up
-    await eventually(lambda: "--model-control-mode=explicit" in server.problem)
-    assert servers[1].says_ready()
-    assert not server.up
-    assert backend.servers[0].up
-
-
 async def test_a_server_that_shuts_down_ends_what_it_has_and_takes_no_more(servers, changes):
     backend = TritonBackend([servers[0].address], batch_seconds=30, on_change=changes, patience=PATIENCE)
     await backend.start()
@@ -356,3 +409,49 @@ async def test_a_server_that_shuts_down_ends_what_it_has_and_takes_no_more(serve
     assert relative(images(await running, 192, 160), here(batch)) < TOLERANCE
     await backend.close()
     assert ours() == []
+    servers[0].process.wait(30)
+    servers[0].start(0)
+
+
+def test_a_service_loses_no_request_when_a_triton_server_is_killed(servers, tmp_path):
+    servers[0].wait_ready(60)
+    kspace = np.stack([frame(8, 192, 160, seed=n).kspace for n in range(4)])
+    wanted = here(batch_of([frame(8, 192, 160, seed=n) for n in range(4)], "l1-wavelet"))
+    addresses = ",".join(server.address for server in servers)
+    with (
+        running(tmp_path / "log", "--backend", "triton", "--triton", addresses) as service,
+        grpc.insecure_channel(service.address) as channel,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        stub = ReconstructionServiceStub(channel)
+        calls = [pool.submit(reconstruct, stub, fastmri_file(kspace), model="l1-wavelet") for _ in range(6)]
+        while service.metrics().get('recond_images_total{model="l1-wavelet"}', 0) < 1 and not calls[0].done():
+            time.sleep(0.05)
+        servers[0].kill()
+        for call in calls:
+            assert relative(call.result().volume, wanted) < 1e-4  # scaled by another power of two, and back
+        assert service.metrics()['recond_frames_again_total{why="lost"}'] > 0
+        # The same service, as any server of the KServe protocol.
+        with tritonclient.InferenceServerClient(service.address) as client:
+            assert client.is_model_ready("l1-wavelet")
+            tensor = tritonclient.InferInput("KSPACE", (1, 8, 192, 160, 2), "FP32")
+            tensor.set_data_from_numpy(kspace[:1].view(np.float32).reshape(1, 8, 192, 160, 2))
+            image = client.infer("l1-wavelet", [tensor], priority=1).as_numpy("IMAGE")
+        assert relative(image, wanted[:1]) < 1e-4
+    assert ours() == []
+
+
+async def test_a_server_with_a_dead_python_process_stays_down_where_nobody_may_start_it_anew(servers, changes):
+    backend = TritonBackend([servers[1].address], batch_seconds=30, on_change=changes, patience=PATIENCE)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    (server,) = backend.servers
+    (process,) = servers[1].stubs("recond-rss")
+    process.kill()
+    with pytest.raises(ServerLostError, match="not healthy"):
+        await server.run(batch_of([frame(4)], "rss"))
+    assert not server.up
+    await eventually(lambda: "--model-control-mode=explicit" in server.problem)
+    assert servers[1].says_ready()
+    assert not server.up
+    await backend.close()

@@ -45,9 +45,14 @@ class TritonServer:
         Of its gRPC service; 0 takes a free one.
     options
         More options of tritonserver.
+    ca
+        PEM file of the authority that vouches for it, if it serves with TLS.
     """
 
-    def __init__(self, repository: Path, log: Path, port: int = 0, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, repository: Path, log: Path, port: int = 0, options: tuple[str, ...] = (), ca: Path | None = None
+    ) -> None:
+        self.ca = ca
         self.repository, self.log, self.options = repository, log, options
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -91,15 +96,20 @@ class TritonServer:
         if wait_seconds:
             self.wait_ready(wait_seconds)
 
+    def channel(self) -> grpc.Channel:
+        if self.ca is None:
+            return grpc.insecure_channel(self.address)
+        return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca.read_bytes()))
+
     def says_ready(self) -> bool:
-        with grpc.insecure_channel(self.address) as channel:
+        with self.channel() as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=5).ready)
 
     def wait_ready(self, seconds: float) -> None:
         assert self.process is not None
         end = time.monotonic() + seconds
-        with grpc.insecure_channel(self.address) as channel:
+        with self.channel() as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             while time.monotonic() < end and self.process.poll() is None:
                 with contextlib.suppress(grpc.RpcError):
@@ -149,9 +159,15 @@ class TritonServer:
 
 @contextlib.contextmanager
 def triton_server(
-    repository: Path, log: Path, port: int = 0, options: tuple[str, ...] = (), *, wait: bool = True
+    repository: Path,
+    log: Path,
+    port: int = 0,
+    options: tuple[str, ...] = (),
+    ca: Path | None = None,
+    *,
+    wait: bool = True,
 ) -> Iterator[TritonServer]:
-    server = TritonServer(repository, log, port, options)
+    server = TritonServer(repository, log, port, options, ca)
     try:
         server.start(60.0 if wait else 0.0)
         yield server

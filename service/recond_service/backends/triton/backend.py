@@ -15,7 +15,7 @@ from recond_service.backends.triton.connection import Connection
 from recond_service.backends.triton.regions import remove_left_behind
 from recond_service.backends.triton.server import Patience, SharedMemory, TritonModelServer
 
-_THREADS = 2  # that copy frames into messages and images out of them
+_THREADS = 2  # at least, that copy frames into messages and images out of them
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class TritonBackend:
         on_change: Callable[[ModelServer], None],
         patience: Patience | None = None,
     ) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, "triton-pack")
+        self._executor = ThreadPoolExecutor(max(_THREADS, len(addresses)), "triton-pack")
         self._on_change = on_change
         self._some_up = asyncio.Event()
         self._shared_memory = shared_memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import grpc
 import grpc.aio
 import structlog
 
@@ -13,6 +14,7 @@ from recond_service.backends.triton.regions import Region, left_behind
 
 _UNREGISTER_SECONDS = 0.5  # between two tries to unregister a region that the server still uses
 _UNREGISTER_TRIES = 1200
+_GONE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +41,17 @@ class RegionPool:
         self._registered: set[Region] = set()
         self._free: list[Region] = []
         self._leaving: set[asyncio.Task[None]] = set()
-        self._warned = False
+        self._problem = ""
         self.most_free = 4
 
     async def acquire(self, size: int) -> Region | None:
-        """Return a registered region of at least `size` bytes, None if there can be none: then tensors have to travel."""
+        """Return a registered region of at least `size` bytes, None if there can be none: then tensors have to travel.
+
+        Raises
+        ------
+        grpc.aio.AioRpcError
+            The server is gone.
+        """
         fitting = [region for region in self._free if size <= region.size <= 4 * size + (1 << 20)]
         if fitting:
             region = min(fitting, key=lambda region: region.size)
@@ -52,22 +60,32 @@ class RegionPool:
         try:
             region = await asyncio.to_thread(Region, size)
         except OSError as error:
-            if not self._warned:
-                self._warned = True
-                _log.warning("shared-memory-full", server=self._server, bytes=size, problem=error.strerror)
+            self._note(f"{size} bytes: {error.strerror}")
             return None
         try:
             await self._connection.register(region)
-        except BaseException:
+        except grpc.aio.AioRpcError as error:
             region.close()
+            if error.code() in _GONE:
+                raise
+            self._note(error.details() or error.code().name)
+            return None
+        except asyncio.CancelledError:
+            self.abandon(region)  # the server may have it by now
             raise
         self._registered.add(region)
         return region
 
+    def _note(self, problem: str) -> None:
+        """Say in the log why there is no region; once, not for every batch."""
+        if problem != self._problem:
+            self._problem = problem
+            _log.info("shared-memory-not-used", server=self._server, problem=problem)
+
     def release(self, region: Region) -> None:
         """Take back a region that the server is done with."""
         if region not in self._registered:
-            region.close()
+            self.abandon(region)
             return
         self._free.append(region)
         if len(self._free) > self.most_free:
@@ -76,11 +94,10 @@ class RegionPool:
     def abandon(self, region: Region) -> None:
         """Give up a region that the server may still be using; it is unregistered as soon as the server lets it go."""
         region.close()
-        if region in self._registered:
-            self._registered.discard(region)
-            task = asyncio.get_running_loop().create_task(self._unregister(region.name))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+        self._registered.discard(region)
+        task = asyncio.get_running_loop().create_task(self._unregister(region.name))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _unregister(self, name: str) -> None:
         for _ in range(_UNREGISTER_TRIES):

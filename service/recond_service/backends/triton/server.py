@@ -34,6 +34,8 @@ from recond_service.types import DefectError, RecondError, UnsupportedDataError
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _SLOWEST = 20.0  # a batch that takes this many times as long as predicted is taken for lost
 
+_SMALL_REGION = 1 << 20
+
 SharedMemory = Literal["auto", "off"]
 Result = TypeVar("Result")
 
@@ -396,6 +398,10 @@ class TritonModelServer:
     async def _region_works(self, info: ModelInfo) -> bool:
         """Tell whether an image that went through shared memory is that which travelled."""
         try:
+            region = await self._regions.acquire(_SMALL_REGION)
+            if region is None:
+                return False
+            self._regions.release(region)  # where the next image goes through
             apart = await self._prove(info, by_region=False)
             shared = await self._prove(info, by_region=True)
             await self._regions.tidy()
