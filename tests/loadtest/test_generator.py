@@ -31,7 +31,7 @@ def scenario(address: str, **changes: object) -> Scenario:
         "name": "test",
         "classes": (RequestClass("a", (_TINY,)),),
         "arrivals": Arrivals(process="constant", rate=50.0),
-        "duration": 1.4,
+        "duration": 1.2,
         "warm_up": 0.2,
         "target": TargetSettings(kind="kserve", address=address),
         "generator": GeneratorSettings(bound=10.0, lag_seconds=0.25),
@@ -67,14 +67,14 @@ def slow_ones(result: RunResult) -> int:
 
 @pytest.mark.usefixtures("no_new_threads")
 def test_a_stall_shows_in_every_request_that_was_due_in_it(kserve) -> None:
-    kserve.before = Stall(after=0.9, length=1.0)
-    result = run(scenario(kserve.address, duration=2.5))
+    kserve.before = Stall(after=0.5, length=0.8)
+    result = run(scenario(kserve.address, duration=1.5))
     check_accounts(result)
-    # 50 requests were due in the stall; those of its last 0.2 s waited less.
-    assert slow_ones(result) >= 30
+    # 40 requests were due in the stall; those of its last 0.2 s waited less.
+    assert slow_ones(result) >= 24
     # A client that waits for its answers sends one request into the stall, and sees nothing of the others.
-    kserve.before = Stall(after=0.9, length=1.0)
-    closed = run(scenario(kserve.address, mode="single-stream", duration=2.5))
+    kserve.before = Stall(after=0.5, length=0.8)
+    closed = run(scenario(kserve.address, mode="single-stream", duration=1.5))
     check_accounts(closed)
     assert 1 <= slow_ones(closed) <= 2
     assert (closed.latency().quantiles[0.5] or 1) < 0.2
@@ -178,18 +178,18 @@ def test_wanted_cancellations_are_no_errors(kserve) -> None:
 
 def test_offline_and_search(kserve) -> None:
     kserve.before = lambda number, context: time.sleep(0.01)
-    offline = run(scenario(kserve.address, mode="offline", peak=Peak(requests=60, outstanding=4, warm_up=5)))
+    offline = run(scenario(kserve.address, mode="offline", peak=Peak(requests=40, outstanding=4, warm_up=5)))
     check_accounts(offline)
-    assert len(offline.measured) == 60
-    assert offline.outcomes().ok == 60
+    assert len(offline.measured) == 40
+    assert offline.outcomes().ok == 40
     peak = offline.peak or 0.0
     assert 20 < peak < 100, "a hundredth of a second each, one at a time"
     search = Search(limit=0.5, quantile=0.5, probes=2)
-    found = run(scenario(kserve.address, mode="server", duration=1.0, search=search), peak=peak)
+    found = run(scenario(kserve.address, mode="server", duration=0.6, search=search), peak=peak)
     assert found.probes[0].rate == pytest.approx(0.75 * peak)
     assert 1 <= len(found.probes) <= 2
     search = dataclasses.replace(search, limit=1e-4)
-    impossible = run(scenario(kserve.address, mode="server", duration=1.0, search=search), peak=peak)
+    impossible = run(scenario(kserve.address, mode="server", duration=0.6, search=search), peak=peak)
     assert not any(probe.passed for probe in impossible.probes)
     assert impossible.void[-1] == "no rate that was tried held the limit"
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from recond_testing import Service, rss_of, running
+from recond_testing import Service, rss_of
 
 from recond_loadtest import (
     Scenario,
@@ -179,7 +180,7 @@ def test_recond_answers_every_request_once(service: Service) -> None:
             outputs=("h5",),
         ),
     )
-    settings = scenario(target, *classes, faults=faults, duration=4.0, arrivals=Arrivals(rate=20.0), seed=12)
+    settings = scenario(target, *classes, faults=faults, duration=3.0, arrivals=Arrivals(rate=25.0), seed=12)
     result = run(settings)
     assert [record.number for record in result.records] == list(range(len(result.records)))
     outcomes = result.outcomes()
@@ -213,28 +214,31 @@ def test_recond_gives_one_image_over_both_wires(service: Service) -> None:
     assert outcomes.wrong == 0
 
 
-def test_recond_turns_away_before_the_upload(tmp_path: Path) -> None:
-    with running(tmp_path / "log", "--max-requests", "2") as full:
-        burst = Arrivals(process="bursts", rate=60.0, burst=20)
-        result = run(scenario(TargetSettings(address=full.address), arrivals=burst, duration=1.5))
-    outcomes = result.outcomes()
-    assert {status for status, _ in outcomes.errors} == {"RESOURCE_EXHAUSTED"}
-    assert outcomes.ok > 0
-    assert all((one.retry_after or 0) > 0 for one in result.measured if one.outcome == "error")
-    assert outcomes.lost == outcomes.wrong == 0
-
-
-def test_a_target_started_for_the_run_is_measured_and_hurt(tmp_path: Path) -> None:
+def test_a_target_started_for_the_run_is_measured_refuses_and_is_hurt() -> None:
     target = TargetSettings(
-        command="python -m recond_service serve --stop-with-stdin --compute-threads 1 "
+        command="python -m recond_service serve --stop-with-stdin --compute-threads 1 --max-requests 2 "
         "--listen 127.0.0.1:{port} --metrics-listen 127.0.0.1:{metrics_port}",
         metrics="http://127.0.0.1:{metrics_port}/metrics",
         environment={"OMP_WAIT_POLICY": "PASSIVE"},
     )
+    burst = Arrivals(process="bursts", rate=60.0, burst=20)
+    crowded = scenario(target, arrivals=burst, duration=1.2)
     events = (Event(0.5, "kill", "recond-worker|embedded.worker"), Event(1.0, "kill", "no-such-process"))
-    settings = scenario(target, arrivals=Arrivals(process="constant", rate=5.0), duration=4.0, events=events)
+    hurt = scenario(target, arrivals=Arrivals(process="constant", rate=5.0), duration=2.5, events=events)
     begin = time.monotonic()
-    result = run(settings)
+    with open_target(target, crowded.clients) as opened:
+        refused = run(crowded, opened)
+        result = run(hurt, opened)
+        pid = psutil.Process(opened.process.restart()).pid
+    assert not psutil.pid_exists(pid)
+
+    # Refused before the upload: at once, and with the time to wait.
+    outcomes = refused.outcomes()
+    assert {status for status, _ in outcomes.errors} == {"RESOURCE_EXHAUSTED"}
+    assert outcomes.ok > 0
+    assert all((one.retry_after or 0) > 0 for one in refused.measured if one.outcome == "error")
+    assert outcomes.lost == outcomes.wrong == 0
+
     assert result.outcomes().lost == result.outcomes().wrong == 0
     killed, missing = result.recoveries()
     assert killed.event.pid > 0
