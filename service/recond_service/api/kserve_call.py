@@ -95,7 +95,7 @@ class InferCall:
         seconds = 0.0
         if asked is not None:
             seconds = self._rooms.scheduler.predict_seconds(asked, [(coils, rows, columns)])
-        size = 2 * self._request.ByteSize()  # the message, and the frame made of it
+        size = 3 * spec.size_bytes  # the message, the samples in it, and the frame made of them
         demand = Demand(size, seconds, spec.priority, self._caller.name, deadline)
         try:
             return self._rooms.admission.admit(demand)

@@ -61,9 +61,14 @@ class InferSpec:
     priority: Priority
     timeout_seconds: float | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of all inputs."""
+        return sum(math.prod(shape) * _item_bytes(INPUTS[name][0]) for name, shape in self.shapes.items())
+
 
 def read_spec(request: pb.ModelInferRequest, max_frame_bytes: int) -> InferSpec:
-    """Check all of a request but the values of its tensors, without touching these.
+    """Check all of a request but the contents of its tensors, without touching these: reaching for bytes in a message copies them.
 
     Parameters
     ----------
@@ -75,38 +80,28 @@ def read_spec(request: pb.ModelInferRequest, max_frame_bytes: int) -> InferSpec:
     Raises
     ------
     InvalidInputError
-        If a name, a data type, a shape, a size or a parameter is wrong; `field` names the tensor.
+        If a name, a data type, a shape or a parameter is wrong; `field` names the tensor.
     LimitExceededError
         If a tensor is too large.
     """
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
+    if request.raw_input_contents and len(request.raw_input_contents) != len(request.inputs):
         raise InvalidInputError(
-            f"there are {len(request.inputs)} inputs and raw contents of {len(raw)}: send all raw, or none",
+            f"there are {len(request.inputs)} inputs and raw contents of {len(request.raw_input_contents)}: send all raw, or none",
             reason="CONTENTS_MISMATCH",
             field="raw_input_contents",
         )
     shapes: dict[str, tuple[int, ...]] = {}
-    for number, tensor in enumerate(request.inputs):
+    for tensor in request.inputs:
         if tensor.name in shapes:
             raise InvalidInputError(f"the input {tensor.name} comes twice", reason="INPUT_TWICE", field=tensor.name)
-        shape = _check_input(tensor)
-        size = _length(tensor, raw[number] if raw else None)
-        expected = math.prod(shape) * (np.dtype(_NUMPY[tensor.datatype]).itemsize if raw else 1)
-        if expected * (1 if raw else 4) > max_frame_bytes:
+        shapes[tensor.name] = _check_input(tensor)
+        if math.prod(shapes[tensor.name]) * _item_bytes(tensor.datatype) > max_frame_bytes:
             raise LimitExceededError(
                 f"{tensor.name} of shape {tuple(tensor.shape)} is larger than {max_frame_bytes} bytes, the most that this service "
                 "takes",
                 reason="FRAME_TOO_LARGE",
                 field=tensor.name,
             )
-        if size != expected:
-            raise InvalidInputError(
-                f"{tensor.name} has {size} {'bytes' if raw else 'values'}; its shape {tuple(tensor.shape)} needs {expected}",
-                reason="SIZE_MISMATCH",
-                field=tensor.name,
-            )
-        shapes[tensor.name] = shape
     if KSPACE not in shapes:
         raise InvalidInputError(f"there is no input {KSPACE}", reason="INPUT_MISSING", field=KSPACE)
     _check_together(shapes)
@@ -119,20 +114,47 @@ def tensors_of(request: pb.ModelInferRequest, spec: InferSpec) -> dict[str, NDAr
     Raises
     ------
     InvalidInputError
-        If a mask holds anything but 0 and 1.
+        If contents do not fit their shape, or a mask holds anything but 0 and 1.
     """
     found: dict[str, NDArray[Any]] = {}
     for number, tensor in enumerate(request.inputs):
         shape = spec.shapes[tensor.name]
-        if tensor.datatype == "BOOL":
-            found[tensor.name] = _mask(request, number, tensor).reshape(shape)
-        elif request.raw_input_contents:
-            values = np.frombuffer(request.raw_input_contents[number], "<c8").astype(np.complex64)
-            found[tensor.name] = values.reshape(shape[:-1])
+        raw = request.raw_input_contents[number] if request.raw_input_contents else None
+        values = _values(tensor, shape, raw)
+        if tensor.name == MASK:
+            found[MASK] = values.reshape(shape)
         else:
-            floats = np.fromiter(tensor.contents.fp32_contents, np.float32, math.prod(shape))
-            found[tensor.name] = floats.view(np.complex64).reshape(shape[:-1])
+            found[tensor.name] = values.view(np.complex64).reshape(shape[:-1])
     return found
+
+
+def _item_bytes(datatype: str) -> int:
+    return np.dtype(_NUMPY[datatype]).itemsize
+
+
+def _values(tensor: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...], raw: bytes | None) -> NDArray[Any]:
+    """Return the contents of an input: FP32 as such, BOOL as 0 and 1."""
+    typed = getattr(tensor.contents, _CONTENTS[tensor.datatype])
+    count = math.prod(shape)
+    expected = count * (1 if raw is None else _item_bytes(tensor.datatype))
+    size = len(typed if raw is None else raw)
+    if size != expected:
+        raise InvalidInputError(
+            f"{tensor.name} has {size} {'values' if raw is None else 'bytes'}; its shape {tuple(tensor.shape)} needs {expected}",
+            reason="SIZE_MISMATCH",
+            field=tensor.name,
+        )
+    dtype = np.uint8 if tensor.datatype == "BOOL" else np.float32
+    if raw is None:
+        return np.fromiter(typed, dtype, count)
+    values = np.frombuffer(raw, "u1" if dtype is np.uint8 else "<f4").astype(dtype)
+    if dtype is np.uint8 and values.max() > 1:
+        raise InvalidInputError(
+            f"{tensor.name} holds {values.max()}: a mask is 1 where k-space was measured, and 0 elsewhere",
+            reason="MASK_VALUES",
+            field=tensor.name,
+        )
+    return values
 
 
 def response_of(
@@ -183,11 +205,6 @@ def _check_input(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[int, ..
     return one
 
 
-def _length(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> int:
-    """Return the bytes of raw contents, or the number of values of others."""
-    return len(getattr(tensor.contents, _CONTENTS[tensor.datatype])) if raw is None else len(raw)
-
-
 def _check_together(shapes: Mapping[str, tuple[int, ...]]) -> None:
     coils, rows, columns, _ = shapes[KSPACE]
     mask = shapes.get(MASK, (columns,))
@@ -204,21 +221,6 @@ def _check_together(shapes: Mapping[str, tuple[int, ...]]) -> None:
             reason="CALIBRATION_SHAPE",
             field=CALIBRATION,
         )
-
-
-def _mask(
-    request: pb.ModelInferRequest, number: int, tensor: pb.ModelInferRequest.InferInputTensor
-) -> NDArray[np.uint8]:
-    if not request.raw_input_contents:
-        return np.fromiter(tensor.contents.bool_contents, np.uint8, len(tensor.contents.bool_contents))
-    values = np.frombuffer(request.raw_input_contents[number], np.uint8)
-    if values.max() > 1:
-        raise InvalidInputError(
-            f"{tensor.name} holds {values.max()}: a mask is 1 where k-space was measured, and 0 elsewhere",
-            reason="MASK_VALUES",
-            field=tensor.name,
-        )
-    return values
 
 
 def _outputs(request: pb.ModelInferRequest) -> tuple[str, ...]:
