@@ -9,7 +9,7 @@ _HEALTHY_SECONDS = 10.0
 
 
 class Backoff:
-    """No pause after a healthy life, growing ones after short lives in a row.
+    """No pause after a healthy life, a short one after a useful life, growing ones after short and useless lives in a row.
 
     Parameters
     ----------
@@ -25,6 +25,10 @@ class Backoff:
     def begun(self) -> None:
         """Take note that a life begins."""
         self._since = self._clock()
+
+    def useful(self) -> None:
+        """Take note that this life has been of use: what ended the ones before it does not end every one."""
+        self._next = min(self._next, _FIRST)
 
     def ended(self) -> float:
         """Take note that it has ended, and return the pause before the next one, seconds."""

@@ -137,6 +137,7 @@ class EmbeddedServer:
         self.starts = 0
         self._board_memory = Board.create()
         self._board = Board(self._board_memory)
+        self._backoff = Backoff(self._clock)
         self._measured = self._closing = False
 
     @property
@@ -202,7 +203,7 @@ class EmbeddedServer:
                 handed.fail(ServerLostError(str(error), begun=False))
 
     async def _supervise(self) -> None:
-        backoff = Backoff(self._clock)
+        backoff = self._backoff
         while not self._closing:
             backoff.begun()
             try:
@@ -280,6 +281,7 @@ class EmbeddedServer:
         """Settle the batch that an answer is to."""
         handed = self._handed.pop(message.body["batch"])
         self._head_since = self._clock()
+        self._backoff.useful()
         try:
             if message.op == "done":
                 descriptors, message.fds = message.fds, []

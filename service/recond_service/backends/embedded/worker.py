@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import structlog
 import torch
@@ -137,7 +137,7 @@ class Worker:
         self._answers.done(job, result, time.perf_counter() - start, peak_bytes)
 
 
-def _in_background(name: str, work: Any) -> None:  # noqa: ANN401
+def _in_background(name: str, work: Callable[[], None]) -> None:
     """Run something beside the work until the supervisor is gone; the main thread sees the same, and ends the process."""
 
     def run() -> None:

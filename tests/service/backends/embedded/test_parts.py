@@ -64,6 +64,9 @@ def test_pauses_grow_with_short_lives_and_end_with_a_long_one():
         now[0] += life
         pauses.append(backoff.ended())
     assert pauses == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 0.0, 0.1, 0.2]
+    backoff.begun()
+    backoff.useful()
+    assert [backoff.ended(), backoff.ended()] == [0.1, 0.2]
 
 
 def test_memory_that_does_not_suffice_is_told_from_other_errors():
