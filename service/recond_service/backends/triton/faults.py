@@ -70,3 +70,10 @@ def meaning(error: grpc.aio.AioRpcError, server: str, *, begun: bool) -> RecondE
         f"Triton server {server} answered {error.code().name}: {text}; report the request id to the administrator",
         reason="TRITON_ERROR",
     )
+
+
+def text_of(error: Exception) -> str:
+    """Return what an error says, in the words of the server where they are its."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or str(error.code().name)
+    return str(error)

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import grpc
 import grpc.aio
-import numpy as np
 import structlog
 
 from recond_models import registry
@@ -22,22 +21,18 @@ from recond_service.backends.backend import (
     Measurement,
     ModelServer,
     ServerLostError,
-    TooLargeError,
 )
-from recond_service.backends.triton import faults, interface
+from recond_service.backends.triton import faults
+from recond_service.backends.triton.checks import Checks
 from recond_service.backends.triton.connection import Connection, Deployed
-from recond_service.backends.triton.packing import Packing, outcome_of, request_for
-from recond_service.backends.triton.probe import probe_frame
+from recond_service.backends.triton.exchange import Exchange
 from recond_service.backends.triton.region_pool import RegionPool
 from recond_service.types import DefectError, RecondError, UnsupportedDataError
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
 _SLOWEST = 20.0  # a batch that takes this many times as long as predicted is taken for lost
 
-_SMALL_REGION = 1 << 20
-
 SharedMemory = Literal["auto", "off"]
-Result = TypeVar("Result")
 
 _log = structlog.get_logger(__name__)
 
@@ -108,13 +103,12 @@ class TritonModelServer:
         self._connection = connection
         self._patience = patience
         self._shared_memory = shared_memory
-        self._executor = executor
         self._on_change = on_change
         self._regions = RegionPool(address, connection)
+        self._exchange = Exchange(connection, self._regions, executor)
+        self._checks = Checks(address, connection, self._exchange, self._regions, patience.probe_seconds)
         self._by_region = False
         self._deployed: dict[str, Deployed] = {}
-        self._proved: dict[str, float] = {}  # when a model last made an image
-        self._measured: dict[str, Measurement] = {}
         self._outstanding: list[_Outstanding] = []
         self._up = False
         self._problem = ""
@@ -144,7 +138,7 @@ class TritonModelServer:
     @property
     def measurements(self) -> Sequence[Measurement]:
         """What the small inferences took."""
-        return tuple(self._measured.values())
+        return tuple(self._checks.measured.values())
 
     def start(self) -> None:
         """Start looking after the server."""
@@ -197,7 +191,7 @@ class TritonModelServer:
             if faults.lost(error):
                 self._lose(error.details() or error.code().name, all_batches=not faults.others_go_on(error))
             raise faults.meaning(error, self.name, begun=begun) from error
-        self._proved[own.model] = _now()
+        self._checks.proved[own.model] = _now()
         return outcome
 
     def _begun(self, own: _Outstanding) -> bool:
@@ -213,7 +207,7 @@ class TritonModelServer:
             )
         await self._require(model)
         try:
-            return await self._exchange(model, frames, by_region=self._by_region)
+            return await self._exchange.send(model, frames, by_region=self._by_region)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
@@ -243,37 +237,6 @@ class TritonModelServer:
         found = self._deployed.get(model.name)
         return found is not None and (found.version, found.weights_sha256) == (model.version, model.weights_sha256)
 
-    async def _exchange(self, model: ModelInfo, frames: Sequence[FrameInput], *, by_region: bool) -> BatchOutcome:
-        """Send frames and receive their images."""
-        packing = Packing.of(frames)
-        region = await self._regions.acquire(packing.size) if by_region else None
-        name = interface.PREFIX + model.name
-        parameters = {interface.VERSION: model.version, interface.WEIGHTS: model.weights_sha256}
-        in_use = False
-        try:
-            request = await self._beside(lambda: request_for(name, parameters, frames, packing, region))
-            in_use = True
-            try:
-                answer = await self._connection.infer(request)
-            except grpc.aio.AioRpcError as error:
-                in_use = not faults.answered(error)
-                raise
-            in_use = False
-            return await self._beside(lambda: outcome_of(answer, frames, packing, region))
-        finally:
-            if region is not None:
-                (self._regions.abandon if in_use else self._regions.release)(region)
-
-    async def _beside(self, work: Callable[[], Result]) -> Result:
-        """Run a function in a thread; does not return before it ends, even when cancelled."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait({future})
-            future.exception()
-            raise
-
     # --- how it is ---
 
     def _lose(self, problem: str, *, all_batches: bool) -> None:
@@ -296,7 +259,7 @@ class TritonModelServer:
             if self._up:
                 await self._wait_for_change(self._patience.idle_seconds / 2)
                 if self._up:
-                    await self._prove_idle_models()
+                    await self._check_idle_models()
                 continue
             problem = await self._bring_up()
             if problem:
@@ -333,99 +296,35 @@ class TritonModelServer:
             models = [info for info in registry.available() if self._has(info)]
             if not models:
                 return "it has no model of this service ready: write its model repository with recond triton export"
-            for info in models:
-                await self._heal(info)
+            await self._checks.start_over(models, self._deployed)
             if self._shared_memory == "auto":
-                self._by_region = await self._region_works(models[0])
-        except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError, TooLargeError) as error:
-            return _text(error)
+                self._by_region = await self._checks.region_works(models[0])
+        except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError) as error:
+            return faults.text_of(error)
         except TimeoutError:
-            return f"a small inference took longer than {self._patience.probe_seconds:g} s"
+            return f"a small frame took longer than {self._patience.probe_seconds:g} s"
         self._regions.most_free = 2 * self.concurrency + 2
         return ""
 
-    async def _heal(self, info: ModelInfo) -> None:
-        """Have every instance of a model make an image; have the model loaded anew if one of its processes died."""
-        try:
-            await self._prove_instances(info)
-        except grpc.aio.AioRpcError as error:
-            if not faults.process_died(error):
-                raise
-            try:
-                await self._connection.load_anew(info.name)
-            except grpc.aio.AioRpcError as refusal:
-                raise ServerLostError(
-                    f"{error.details()} Restart this server. With --model-control-mode=explicit it could be told to load the model "
-                    f"anew (now: {refusal.details()})"
-                ) from error
-            _log.info("triton-model-loaded-anew", server=self.name, model=info.name)
-            await self._prove_instances(info)
-
-    async def _prove_instances(self, info: ModelInfo) -> None:
-        """Have a model make as many images at once as it has instances, so that each of them makes one."""
-        probes = [self._prove(info, by_region=False) for _ in range(self._deployed[info.name].instances)]
-        for result in await asyncio.gather(*probes, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-
-    async def _prove(self, info: ModelInfo, *, by_region: bool) -> BatchOutcome | None:
-        """Have a model reconstruct a small frame; return None if it refused the frame, which proves that it works, too."""
-        frame = await self._beside(lambda: probe_frame(info))
-        try:
-            async with asyncio.timeout(self._patience.probe_seconds):
-                outcome = await self._exchange(info, [frame], by_region=by_region)
-        except UnsupportedDataError:
-            outcome = None
-        except grpc.aio.AioRpcError as error:
-            meaning = faults.meaning(error, self.name, begun=True)
-            if isinstance(meaning, UnsupportedDataError):
-                outcome = None
-            elif isinstance(meaning, RecondError):
-                raise meaning from error
-            else:
-                raise
-        finally:
-            frame.block.close()
-        self._proved[info.name] = _now()
-        if outcome is not None:
-            layout = frame.layout
-            self._measured[info.name] = Measurement(
-                *(info.name, info.version, info.weights_sha256, layout.rows, layout.columns, (layout.coils,)),
-                *(outcome.seconds, outcome.peak_bytes),
-            )
-        return outcome
-
-    async def _region_works(self, info: ModelInfo) -> bool:
-        """Tell whether an image that went through shared memory is that which travelled."""
-        try:
-            region = await self._regions.acquire(_SMALL_REGION)
-            if region is None:
-                return False
-            self._regions.release(region)  # where the next image goes through
-            apart = await self._prove(info, by_region=False)
-            shared = await self._prove(info, by_region=True)
-            await self._regions.tidy()
-        except (grpc.aio.AioRpcError, ServerLostError, DefectError) as error:
-            _log.info("shared-memory-not-used", server=self.name, problem=_text(error))
-            return False
-        return apart is not None and shared is not None and np.array_equal(_pixels(apart), _pixels(shared))
-
-    async def _prove_idle_models(self) -> None:
+    async def _check_idle_models(self) -> None:
         """Ask models that have had nothing to do, while the server has no batch, which would delay them and tell as much."""
         for info in registry.available():
-            idle = _now() - self._proved.get(info.name, 0.0) > self._patience.idle_seconds
+            idle = _now() - self._checks.proved.get(info.name, 0.0) > self._patience.idle_seconds
             if self._outstanding or not idle or not self._has(info):
                 continue
             begun = _now()
             try:
-                await self._prove_instances(info)
-            except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError, TooLargeError) as error:
-                self._lose(_text(error), all_batches=False)
-                return
+                await self._checks.all_instances(info, self._deployed[info.name].instances)
+            except DefectError as error:
+                if info.name in self._checks.measured:  # it made images before
+                    self._lose(str(error), all_batches=False)
+            except (grpc.aio.AioRpcError, OSError, RecondError) as error:
+                self._lose(faults.text_of(error), all_batches=False)
             except TimeoutError:
-                if max(self._proved.values(), default=0.0) < begun:
-                    self._lose("a small inference took too long", all_batches=True)
-                    return
+                if max(self._checks.proved.values(), default=0.0) < begun:
+                    self._lose("a small frame took too long", all_batches=True)
+            if not self._up:
+                return
 
     async def close(self) -> None:
         """Give up what the server has, and leave nothing of ours in it."""
@@ -441,18 +340,6 @@ class TritonModelServer:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return error.details() or error.code().name
-    return str(error)
-
-
-def _pixels(outcome: BatchOutcome) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    block = outcome.images[0]
-    assert block is not None  # noqa: S101 - nothing was withdrawn
-    return np.frombuffer(block.read(0, block.size), np.float32)
 
 
 def _spread(batch: Batch, wanted: Sequence[int], outcome: BatchOutcome | None) -> BatchOutcome:
