@@ -39,7 +39,8 @@ $(VENV)/.head: $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt nilearn
 	touch $@
 
-# Third-party scanner and networks, and Triton servers, for tests/interop, apart from ours because they pin other things; torch and the like are shared.
+# Third-party scanner, networks and Triton servers for tests/interop, apart from ours because they pin other things; torch and the
+# like are shared.
 interop-venv: $(VENV)-pulserver/.ready $(VENV)-fastmri/.ready triton-venv
 
 triton-venv: $(VENV)-triton/.ready

@@ -34,7 +34,7 @@ from recond_service.backends.triton.regions import FOLDER, NAME_PREFIX
 from recond_service.backends.triton.server import Patience, TritonModelServer
 from recond_service.commands.triton import triton
 from recond_service.transport import FrameLayout
-from recond_service.types import Frame, FrameIndex, UnsupportedDataError
+from recond_service.types import DefectError, Frame, FrameIndex, UnsupportedDataError
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason=MISSING)
 
@@ -230,10 +230,24 @@ async def test_a_server_that_does_not_see_our_memory_gets_its_frames_along(serve
     assert list(tmp_path.iterdir()) == []
 
 
+SABOTAGE = """
+import recond_service.backends.triton.executor as executor
+
+def fail(self, batch, withdrawal):
+    raise RuntimeError("no such instruction")
+
+executor.Executor._reconstruct = fail
+"""
+
+
 @pytest.fixture(scope="module")
-def secure(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
-    """A server with a certificate, and with one model."""
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
+    """A server with a certificate, one model, and another one that fails on every frame."""
     folder = tmp_path_factory.mktemp("secure")
+    done = CliRunner().invoke(triton, ["export", str(folder / "repository"), "--model", "rss", "--model", "tv"])
+    assert done.exit_code == 0, done.output
+    with (folder / "repository" / "recond-tv" / "1" / "model.py").open("a") as model:
+        model.write(SABOTAGE)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     certificate = authority.issue_cert("127.0.0.1")
@@ -244,9 +258,22 @@ def secure(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         f"--grpc-server-cert={folder / 'cert.pem'}",
         f"--grpc-server-key={folder / 'key.pem'}",
     )
-    one_model = ("--model-control-mode=explicit", "--load-model=recond-rss")
-    with triton_server(repository, folder / "log", 0, (*options, *one_model), folder / "ca.pem", wait=False) as server:
+    with triton_server(folder / "repository", folder / "log", 0, options, folder / "ca.pem", wait=False) as server:
         yield server
+
+
+async def test_a_model_that_fails_is_its_own_matter(secure, changes):
+    await asyncio.to_thread(secure.wait_ready, 60)
+    backend = TritonBackend([secure.address], batch_seconds=30, ca=secure.ca, on_change=changes, patience=PATIENCE)
+    await backend.start()
+    await asyncio.wait_for(backend.wait_ready(), 30)
+    (server,) = backend.servers
+    with pytest.raises(DefectError, match="no such instruction") as failure:
+        await server.run(batch_of([frame(4)], "tv"))
+    assert failure.value.reason == "MODEL_FAILED"
+    assert server.up
+    assert [measured.model for measured in backend.measurements()] == ["rss"]
+    await backend.close()
 
 
 async def test_servers_are_checked_by_their_certificates(secure, changes, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -21,9 +22,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("RECOND_TRITON", ROOT / ".venv-triton"))
 _FOUND = sorted(HOME.glob("lib/python*/site-packages/pytriton/tritonserver"))
-INSTALLED = bool(_FOUND)
+_STUB = Path("python_backend_stubs", f"{sys.version_info.major}.{sys.version_info.minor}", "triton_python_backend_stub")
+_GLIBC = tuple(map(int, platform.libc_ver()[1].split("."))) if platform.libc_ver()[0] == "glibc" else ()
+INSTALLED = bool(_FOUND) and (_FOUND[0] / _STUB).exists() and _GLIBC >= (2, 35)
 MEMORY = Path("/dev/shm")  # noqa: S108 - where shm_open(3) of Linux keeps them
-MISSING = f"Triton is not installed in {HOME}: make triton-venv"
+MISSING = f"no Triton for this Python and glibc in {HOME}: make triton-venv (needs Python 3.8 to 3.13, glibc 2.35)"
 
 
 def free_port() -> int:
@@ -66,9 +69,7 @@ class TritonServer:
         if python.exists():
             return
         python.mkdir()
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        stub = _FOUND[0] / "python_backend_stubs" / version / "triton_python_backend_stub"
-        for file in (*(_FOUND[0] / "backends" / "python").glob("*.*"), stub):
+        for file in (*(_FOUND[0] / "backends" / "python").glob("*.*"), _FOUND[0] / _STUB):
             (python / file.name).symlink_to(file)
 
     def start(self, wait_seconds: float = 60.0) -> None:
@@ -135,7 +136,8 @@ class TritonServer:
 
     def kill(self) -> None:
         """End the server and its Python processes at once, as a crash of the machine would."""
-        assert self.process is not None
+        if self.process is None:
+            return
         with contextlib.suppress(psutil.NoSuchProcess):
             processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
             self._note_memory(processes)
@@ -172,4 +174,5 @@ def triton_server(
         server.start(60.0 if wait else 0.0)
         yield server
     finally:
+        server.kill()  # shutting down takes seconds, and nothing is left to be shut down
         server.stop()
