@@ -8,6 +8,8 @@ import resource
 import site
 import sys
 import sysconfig
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -86,23 +88,41 @@ def forbid_files_and_network(*readable: str) -> bool:
     -----
     Landlock is described in ``Documentation/userspace-api/landlock.rst`` of the Linux kernel.
     """
-    abi = landlock_version()
-    if abi < 1:
-        return False
-    ruleset = _Ruleset((1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1, _NET_RIGHTS if abi >= 4 else 0)
-    size = ctypes.sizeof(ruleset) if abi >= 4 else 8
-    ruleset_fd = _libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(ruleset), size, 0)
+    ruleset_fd = _make_ruleset(readable) if readable else code_ruleset()
     if ruleset_fd < 0:
         return False
     try:
-        for folder in _code_folders():
-            _allow(ruleset_fd, folder, _READ_CODE)
-        for file in readable:
-            _allow(ruleset_fd, Path(file), _READ_FILE)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         return bool(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset_fd, 0) == 0)
     finally:
         os.close(ruleset_fd)
+        if not readable:
+            code_ruleset.cache_clear()
+
+
+@cache
+def code_ruleset() -> int:
+    """Return the descriptor of the rules that leave installed code only, negative where the kernel has no Landlock.
+
+    Naming the folders takes longer than obeying: a process that forks others calls this once, and they inherit the rules.
+    """
+    return _make_ruleset(())
+
+
+def _make_ruleset(readable: Sequence[str]) -> int:
+    """Return the descriptor of rules that leave installed code and these files, negative where the kernel has no Landlock."""
+    abi = landlock_version()
+    if abi < 1:
+        return -1
+    ruleset = _Ruleset((1 << _FS_RIGHTS_BY_ABI.get(abi, 16)) - 1, _NET_RIGHTS if abi >= 4 else 0)
+    size = ctypes.sizeof(ruleset) if abi >= 4 else 8
+    ruleset_fd = int(_libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(ruleset), size, 0))
+    if ruleset_fd >= 0:
+        for folder in _code_folders():
+            _allow(ruleset_fd, folder, _READ_CODE)
+        for file in readable:
+            _allow(ruleset_fd, Path(file), _READ_FILE)
+    return ruleset_fd
 
 
 def _allow(ruleset_fd: int, path: Path, rights: int) -> None:

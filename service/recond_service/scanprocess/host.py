@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -98,9 +98,17 @@ class ScanProcess:
 
 
 class ScanProcessHost:
-    """Starts scan processes through the zygote, and the zygote anew if it dies."""
+    """Starts scan processes through the zygote, and the zygote anew if it dies.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    idle
+        Tells whether there is time for spare processes to touch all memory that a request needs, which takes as much computing as
+        some requests. A busy machine has better things to do.
+    """
+
+    def __init__(self, idle: Callable[[], bool] = lambda: True) -> None:
+        self._idle = idle
         self._numbers = itertools.count()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: AsyncChannel | None = None
@@ -175,7 +183,7 @@ class ScanProcessHost:
             with theirs:
                 if self._control is None:
                     raise ChannelClosedError("no zygote")
-                await self._control.send("spawn", {"number": number}, [theirs.fileno()])
+                await self._control.send("spawn", {"number": number, "warm": self._idle()}, [theirs.fileno()])
         except ChannelClosedError as error:
             del self._processes[number]
             ours.close()

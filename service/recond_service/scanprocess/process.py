@@ -40,17 +40,20 @@ from recond_service.types import (
 _NOTHING = np.empty((0, 0, 0), np.complex64)
 
 
-def run_scan(channel: BlockingChannel) -> None:
+def run_scan(channel: BlockingChannel, *, warm: bool = True) -> None:
     """Get ready, wait for one request on `channel`, serve it, then return.
 
     Parameters
     ----------
     channel
         To the front end.
+    warm
+        There is time to get what every request needs ready before the request comes.
     """
     base = address_space()
     forbid_files_and_network()
-    warm_up()
+    if warm:
+        warm_up()
     try:
         Scan(channel, base).run()
     except ChannelClosedError:
