@@ -181,12 +181,13 @@ class Generator:
     def _send(self, record: RequestRecord, planned: PlannedRequest, kind: RequestClass) -> None:
         content = planned.fault if planned.fault in BAD_DATA else ""
         slow = self._scenario.faults_of(kind).slow_bytes_per_second if planned.fault == "slow" else None
-        limit = self._scenario.generator.bound if kind.deadline is None else kind.deadline
-        record.sent = self._clock()
-        timeout = max(limit - (record.sent - record.intended), _SHORTEST_TIMEOUT)
+        record.sent = now = self._clock()
+        # Without a deadline the server is told none: the bound is the generator's own business.
+        timeout = None if kind.deadline is None else max(record.intended + kind.deadline - now, _SHORTEST_TIMEOUT)
         call = Call(record.number, timeout, self._clock, self._ledger.ended, slow)
+        self._timers.at(record.intended + (kind.deadline or 0.0) + self._scenario.generator.bound, call.abandon)
         if planned.fault == "cancel":
-            self._timers.at(record.sent + planned.cancel_after, call.cancel)
+            self._timers.at(now + planned.cancel_after, call.cancel)
         try:
             self._wire.send(call, self._encoded[planned.kind, planned.input, content], kind.client)
         except Exception as error:  # a defect of the generator must show as an error of the request, not as silence

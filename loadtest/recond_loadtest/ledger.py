@@ -145,10 +145,10 @@ class Ledger:
             record.retry_after = end.retry_after
             if end.status == "OK":
                 record.outcome = "ok"
+            elif call.abandoned:
+                record.outcome = "lost"
             elif end.status == "CANCELLED" and call.withdrawn:
                 record.outcome = "cancelled"
-            elif end.status == "DEADLINE_EXCEEDED" and record.deadline is None:
-                record.outcome = "lost"  # it had no deadline but the bound of the run
             else:
                 record.outcome = "error"
             self._changed.notify_all()

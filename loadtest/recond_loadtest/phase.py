@@ -155,9 +155,12 @@ def _reconstruct(scenario: Scenario, target: Target, kind: RequestClass, number:
     """Send one request and wait for its images."""
     ends: list[End] = []
     limit = max(scenario.generator.bound, target.settings.ready_seconds)  # the first one may compile something
-    call = Call(0, limit, RunClock(), lambda _, end: ends.append(end))
+    call = Call(0, None, RunClock(), lambda _, end: ends.append(end))
+    impatience = threading.Timer(limit, call.abandon)
+    impatience.start()
     target.wire.send(call, encoded, kind.client)
     call.ended.wait(limit + _PATIENCE_SECONDS)
+    impatience.cancel()
     if not ends or ends[0].status != "OK" or not ends[0].images:
         said = f"{ends[0].status} {ends[0].reason}: {ends[0].message}" if ends else "nothing"
         raise WireError(f"the target answered input {number} of class {kind.name!r} with {said or 'no image'}")
@@ -196,7 +199,7 @@ def measure(load: Load, plan: OpenPlan | ClosedPlan, progress: Progress, phase: 
 
     observer = Observer(load.target, clock, tick)
     generator = Generator(scenario, load.target.wire, load.encoded, load.frames, ledger, clock, timers)
-    longest = max([settings.bound, *(kind.deadline or 0.0 for kind in scenario.classes)]) + _PATIENCE_SECONDS
+    longest = settings.bound + max(kind.deadline or 0.0 for kind in scenario.classes) + _PATIENCE_SECONDS
     try:
         if isinstance(plan, OpenPlan):
             window = _open(plan, generator, observer, timers, clock, load)

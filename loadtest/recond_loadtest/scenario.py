@@ -275,7 +275,8 @@ class GeneratorSettings:
         The run is void if the 99th percentile of the send lag is above the larger of `lag_seconds` and `lag_share` times the
         median latency.
     bound
-        Seconds after which a request without an end is lost (from its intended time, or from its deadline if it has one).
+        Seconds, from the intended time or from the deadline if there is one, after which a request without an end is given up as
+        lost. The target is not told.
     cpus
         Cores that the generator is pinned to; empty for all.
     nice

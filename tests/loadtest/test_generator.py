@@ -129,6 +129,28 @@ def test_a_server_that_never_answers_loses_requests(kserve) -> None:
     assert result.failed
 
 
+def test_a_server_is_told_deadlines_and_no_bounds(kserve) -> None:
+    told: list[float] = []
+    kserve.before = lambda number, context: told.append(context.time_remaining())
+    run(scenario(kserve.address, duration=0.3))
+    assert min(told) > 1e9, "none"
+    told.clear()
+    run(scenario(kserve.address, duration=0.3, classes=(RequestClass("a", (_TINY,), deadline=5.0),)))
+    assert all(0 < remaining <= 5.0 for remaining in told[1:])
+
+
+def test_a_refusal_for_the_deadline_is_an_error_and_not_lost(kserve) -> None:
+    def refuse(number: int, context: grpc.ServicerContext) -> None:
+        if number > 3:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "will not make it")
+
+    kserve.before = refuse
+    outcomes = run(scenario(kserve.address, duration=0.3)).outcomes()
+    assert outcomes.lost == 0
+    assert outcomes.errors == {("DEADLINE_EXCEEDED", ""): outcomes.error}
+    assert outcomes.error > 0
+
+
 def test_a_deadline_is_an_error_and_not_good(kserve) -> None:
     kserve.before = lambda number, context: time.sleep(0.4 if number % 30 == 29 else 0.0)
     hurried = (RequestClass("a", (_TINY,), deadline=0.2),)

@@ -6,6 +6,7 @@ import dataclasses
 import html.parser
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,10 @@ def report(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("loadtest")
     scenario = folder / "mine.toml"
     scenario.write_text(_SCENARIO)
-    port = service.events("listening")[0]["metrics_port"]
+    end = time.monotonic() + 10
+    while not (listening := service.events("listening")) and time.monotonic() < end:
+        time.sleep(0.02)  # the log comes after the line that the service prints
+    port = listening[0]["metrics_port"]
     page = folder / "run.html"
     metrics = f"http://127.0.0.1:{port}/metrics"
     code, said = loadtest("--scenario", scenario, "--server", service.address, "--metrics", metrics, "-o", page)

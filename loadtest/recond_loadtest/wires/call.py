@@ -46,7 +46,7 @@ class Call:
     number
         Of the request in its schedule.
     timeout
-        Seconds that the server may take.
+        Seconds that the server may take, which it is told; None for no deadline.
     clock
         Time of the run, seconds.
     on_end
@@ -58,7 +58,7 @@ class Call:
     def __init__(
         self,
         number: int,
-        timeout: float,
+        timeout: float | None,
         clock: Callable[[], float],
         on_end: Callable[[Call, End], None],
         upload_bytes_per_second: float | None = None,
@@ -68,6 +68,7 @@ class Call:
         self.upload_bytes_per_second = upload_bytes_per_second
         self.first_image_at: float | None = None
         self.withdrawn = False
+        self.abandoned = False
         self.ended = threading.Event()
         self._clock = clock
         self._on_end = on_end
@@ -78,7 +79,7 @@ class Call:
         """Say how the call is cancelled, once it is made."""
         with self._lock:
             self._cancel = cancel
-            now = self.withdrawn
+            now = self.withdrawn or self.abandoned
         if now:
             cancel()
 
@@ -88,6 +89,16 @@ class Call:
             if self.ended.is_set():
                 return
             self.withdrawn = True
+            cancel = self._cancel
+        if cancel is not None:
+            cancel()
+
+    def abandon(self) -> None:
+        """Give the call up because it took too long; nothing happens once it has ended."""
+        with self._lock:
+            if self.ended.is_set():
+                return
+            self.abandoned = True
             cancel = self._cancel
         if cancel is not None:
             cancel()

@@ -138,7 +138,7 @@ class HttpWire:
         for connection in idle:
             connection.close()
 
-    def _open(self, timeout: float) -> http.client.HTTPConnection:
+    def _open(self, timeout: float | None) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=timeout)
 
     def _images(self, body: bytes) -> NDArray[np.float32]:
