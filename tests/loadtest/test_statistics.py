@@ -74,6 +74,10 @@ def test_the_interval_of_a_ratio_holds_it() -> None:
     low, high = ratio_interval(run(20, 1), run(30, 2), (window, window), throughput)
     assert low < 1.5 < high
     assert high - low < 0.3
+    same = ratio_interval(run(20, 1), run(20, 1), (window, window), throughput, paired=True)
+    assert same == (1.0, 1.0), "one schedule, and nothing else made a difference"
+    apart = ratio_interval(run(20, 1), run(20, 1), (window, window), throughput)
+    assert apart[0] < 1 < apart[1]
     assert ratio_interval(run(20, 1), run(30, 2), ((0.0, 5.0), window), throughput) is None, "too short"
     assert ratio_interval(run(20, 1), run(30, 2), (window, window), lambda *_: None) is None
 

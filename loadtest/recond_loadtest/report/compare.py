@@ -17,6 +17,9 @@ from recond_loadtest.result import RunResult
 from recond_loadtest.statistics import Statistic, latencies, ratio_interval, samples_needed
 from recond_loadtest.text import NONE, number_text, seconds_text
 
+_TICKS: Final = (0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.4, 2, 3, 5, 7, 10)
+_WIDE: Final = 1.0  # powers of two
+
 _SAME: Final = ("name", "mode", "seed", "duration", "warm_up", "classes", "arrivals", "faults", "events", "model")
 
 
@@ -63,12 +66,13 @@ class ComparedFigure:
 def compare(first: RunResult, second: RunResult) -> list[ComparedFigure]:
     """Return the figures of two runs, with ratios and their intervals."""
     windows = (first.window, second.window)
+    paired = first.window == second.window and _same_schedule(first, second)
 
     def figure(name: str, statistic: Statistic, *, seconds: bool = False) -> ComparedFigure:
         values = [statistic(run.measured, run.seconds) for run in (first, second)]
         interval = None
         if all(values):
-            interval = ratio_interval(first.measured, second.measured, windows, statistic)
+            interval = ratio_interval(first.measured, second.measured, windows, statistic, paired=paired)
         return ComparedFigure(name, values[0], values[1], interval, seconds)
 
     def plain(name: str, value: Callable[[RunResult], float | None], *, seconds: bool = False) -> ComparedFigure:
@@ -88,6 +92,11 @@ def compare(first: RunResult, second: RunResult) -> list[ComparedFigure]:
         plain("wrong images", lambda run: float(run.outcomes().wrong)),
         plain("lost", lambda run: float(run.outcomes().lost)),
     ]
+
+
+def _same_schedule(first: RunResult, second: RunResult) -> bool:
+    plans = [[(record.intended, record.kind, record.fault) for record in run.records] for run in (first, second)]
+    return plans[0] == plans[1]
 
 
 def _throughput(records: Sequence[RequestRecord], seconds: float) -> float | None:
@@ -121,11 +130,10 @@ def comparison_page(first: RunResult, second: RunResult, names: tuple[str, str])
         What to call them.
     """
     different = [key for key in _SAME if first.scenario.get(key) != second.scenario.get(key)]
-    same_schedule = [record.intended for record in first.records] == [record.intended for record in second.records]
     notes = [f"{name}: {reason}" for run, name in ((first, names[0]), (second, names[1])) for reason in run.void]
     if different:
         notes.append(f"the scenarios differ in {', '.join(different)}")
-    elif not same_schedule and first.scenario["mode"] == "open":
+    elif not _same_schedule(first, second) and first.scenario["mode"] == "open":
         notes.append("the runs had different schedules: their loads are relative to different peaks")
     figures = compare(first, second)
     rows = [
@@ -173,9 +181,7 @@ def _ratio_plot(figures: list[ComparedFigure], names: tuple[str, str]) -> str | 
     shown = [figure for figure in figures if figure.interval is not None and figure.ratio is not None]
     if not shown:
         return None
-    plot, axes = new_plot(
-        f"{names[1]} by {names[0]}", "ratio, with its 95 % interval", "", height=1.3 + 0.32 * len(shown)
-    )
+    plot, axes = new_plot(f"{names[1]} by {names[0]}", "ratio, with its 95 % interval", "")
     axes.set_xscale("log")
     reach = 0.1
     for number, figure in enumerate(shown):
@@ -190,11 +196,8 @@ def _ratio_plot(figures: list[ComparedFigure], names: tuple[str, str]) -> str | 
     axes.set_ylim(len(shown) - 0.5, -0.5)
     reach *= 1.15
     axes.set_xlim(2**-reach, 2**reach)
-    ticks = [
-        tick
-        for tick in (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
-        if 2**-reach <= tick <= 2**reach
-    ]
+    every = _TICKS if reach < _WIDE else _TICKS[::2]
+    ticks = [tick for tick in every if 2**-reach <= tick <= 2**reach]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(visible=False, axis="y")
