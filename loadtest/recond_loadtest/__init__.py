@@ -10,15 +10,10 @@ from recond_loadtest.inputs import prepare_inputs
 from recond_loadtest.phase import prepare
 from recond_loadtest.result import ResultError, RunResult
 from recond_loadtest.run import run
-from recond_loadtest.scenario import (
-    OWN_SERVICE,
-    Scenario,
-    TargetSettings,
-    load_scenario,
-    parse_scenario,
-)
+from recond_loadtest.scenario import Scenario, load_scenario, parse_scenario
 from recond_loadtest.schedule import draw
 from recond_loadtest.target import Target, open_target
+from recond_loadtest.target_settings import OWN_SERVICE, TargetSettings
 from recond_loadtest.toml_reader import ScenarioError
 from recond_loadtest.wires import WireError
 

@@ -14,8 +14,9 @@ import click
 from recond_loadtest.progress import progress_line
 from recond_loadtest.result import ResultError, RunResult
 from recond_loadtest.run import run
-from recond_loadtest.scenario import OWN_SERVICE, Scenario, TargetSettings, load_scenario, shipped
+from recond_loadtest.scenario import Scenario, load_scenario, shipped
 from recond_loadtest.schedule import draw
+from recond_loadtest.target_settings import OWN_SERVICE, TargetSettings
 from recond_loadtest.text import number_text, seconds_text
 from recond_loadtest.toml_reader import ScenarioError
 from recond_loadtest.trace import write_trace
@@ -107,7 +108,15 @@ def loadtest(
     except WireError as error:
         _fail(str(error), EXIT_UNAVAILABLE)
     except OSError as error:
-        _fail(f"cannot write: {error}", EXIT_USAGE)
+        _fail(str(error), EXIT_USAGE)
+
+
+def _page_path(output: Path | None, default: str) -> Path:
+    """Return where the page goes; what cannot be written there is an error before the run."""
+    page = output or Path(default)
+    if page.suffix != ".html" or not page.parent.is_dir():
+        raise ScenarioError(f"--output {page}: give an .html file in a folder that exists")
+    return page
 
 
 def _fail(message: str, code: int) -> None:
@@ -156,7 +165,7 @@ def _write_schedule(scenario: Scenario, path: Path, peak: float | None) -> None:
 def _run(scenario: Scenario, peak: float | None, output: Path | None) -> int:
     from recond_loadtest.report import run_page  # noqa: PLC0415 - matplotlib takes a second, and not before the run
 
-    page = output or Path(f"loadtest-{scenario.name}.html")
+    page = _page_path(output, f"loadtest-{scenario.name}.html")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that a target that was started is ended
     with progress_line() as progress:
         result = run(scenario, peak=peak, progress=progress)
@@ -176,9 +185,10 @@ def _compare(first: Path, second: Path, output: Path | None) -> int:
     runs = RunResult.load(first), RunResult.load(second)
     names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
     if output is None:
+        # Figures for programs; the page is for people.
         click.echo(json.dumps([figure.to_json() for figure in compare(*runs)], indent=2))
     else:
-        output.write_text(comparison_page(*runs, names), encoding="utf-8")
+        _page_path(output, "").write_text(comparison_page(*runs, names), encoding="utf-8")
         click.echo(str(output))
     return EXIT_FAILED if any(result.failed for result in runs) else 0
 

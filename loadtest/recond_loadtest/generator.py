@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from recond_loadtest.ledger import BAD_DATA, Ledger, RequestRecord
 from recond_loadtest.planned import PlannedRequest
-from recond_loadtest.scenario import RequestClass, Scenario
+from recond_loadtest.request_class import RequestClass
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.wires import Call, Wire
 
 #: Threads are made as they are needed; a request needs one while it is on its way.

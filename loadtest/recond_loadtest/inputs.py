@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_loadtest.planned import Fault
-from recond_loadtest.scenario import InputSettings, Scenario
+from recond_loadtest.request_class import InputSettings
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.toml_reader import ScenarioError
 from recond_models.simulate import write_fastmri, write_ismrmrd
 from recond_models.simulate.head import HeadNotFoundError

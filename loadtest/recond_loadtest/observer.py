@@ -11,8 +11,8 @@ from typing import Final
 from recond_loadtest import prometheus
 from recond_loadtest.processes import Usage
 from recond_loadtest.result import EventRecord, HealthChange, TargetUsage
-from recond_loadtest.scenario import Event
 from recond_loadtest.target import Target
+from recond_loadtest.target_settings import Event
 from recond_loadtest.wires import Health, WireError
 
 _SAMPLE_SECONDS: Final = 1.0

@@ -15,8 +15,9 @@ from recond_loadtest.ledger import Images, Ledger
 from recond_loadtest.machine import describe_machine
 from recond_loadtest.observer import Observer
 from recond_loadtest.planned import PlannedRequest
+from recond_loadtest.request_class import RequestClass
 from recond_loadtest.result import EventRecord, RunResult, SendLag, send_lag
-from recond_loadtest.scenario import RequestClass, Scenario
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.target import Target
 from recond_loadtest.wires import Call, End, Job, WireError
 

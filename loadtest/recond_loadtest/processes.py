@@ -20,7 +20,7 @@ from typing import Final
 
 import psutil
 
-from recond_loadtest.scenario import EventAction, TargetSettings
+from recond_loadtest.target_settings import EventAction, TargetSettings
 from recond_loadtest.wires import WireError
 
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "continue": signal.SIGCONT}

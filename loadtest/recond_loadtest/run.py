@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
+from recond_loadtest.arrivals import Arrivals
 from recond_loadtest.generator_process import undisturbed
 from recond_loadtest.inputs import Inputs, prepare_inputs
 from recond_loadtest.phase import ClosedPlan, Expected, Load, OpenPlan, Progress, Status, measure, prepare
 from recond_loadtest.planned import PlannedRequest
+from recond_loadtest.request_class import Faults
 from recond_loadtest.result import Probe, RunResult
-from recond_loadtest.scenario import OWN_SERVICE, Arrivals, Faults, Scenario
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.schedule import draw, draw_choices
 from recond_loadtest.statistics import latencies, latency_of, samples_needed
 from recond_loadtest.target import Target, open_target
+from recond_loadtest.target_settings import OWN_SERVICE
 from recond_loadtest.wires import WireError
 
 #: Requests per second that are drawn in advance for a closed loop with a time limit: more than any reconstruction can end.

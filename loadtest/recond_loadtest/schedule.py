@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_loadtest.arrivals import Arrivals, Step
 from recond_loadtest.planned import MOST_REQUESTS, Fault, PlannedRequest
-from recond_loadtest.scenario import Arrivals, Faults, RequestClass, Scenario, Step
+from recond_loadtest.request_class import Faults, RequestClass
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.toml_reader import ScenarioError
 from recond_loadtest.trace import read_trace
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from recond_loadtest.processes import TargetProcess
-from recond_loadtest.scenario import TargetSettings
+from recond_loadtest.target_settings import TargetSettings
 from recond_loadtest.wires import HttpWire, KserveWire, RecondWire, Wire, WireError
 
 _LOOK_SECONDS: Final = 0.05

@@ -16,6 +16,12 @@ class ScenarioError(ValueError):
     """A scenario is wrong; the message names the key, its value and what is allowed."""
 
 
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a `ScenarioError` that names a setting, its value and what is allowed, unless that holds."""
+    if not holds:
+        raise ScenarioError(f"{name}: {value!r}, and should be {allowed}")
+
+
 def read(kind: type[Settings], table: Mapping[str, Any], where: str = "") -> Settings:
     """Return a dataclass from a table.
 

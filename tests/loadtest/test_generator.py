@@ -16,11 +16,13 @@ from loadtest_servers import serving
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 from recond_loadtest import RunResult, Scenario, TargetSettings, WireError, open_target, run
+from recond_loadtest.arrivals import Arrivals
 from recond_loadtest.inputs import prepare_inputs
 from recond_loadtest.ledger import RequestRecord, differ
 from recond_loadtest.planned import PlannedRequest
+from recond_loadtest.request_class import Faults, InputSettings, RequestClass
 from recond_loadtest.result import send_lag
-from recond_loadtest.scenario import Arrivals, Faults, GeneratorSettings, InputSettings, Peak, RequestClass, Search
+from recond_loadtest.scenario import GeneratorSettings, Peak, Search
 from recond_loadtest.wires import Call, End, Job, RecondWire
 
 _TINY = InputSettings(coils=2, rows=32, columns=32, calibration_lines=8)

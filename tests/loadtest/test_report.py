@@ -196,6 +196,8 @@ def test_intervals_and_recovery() -> None:
         (("--scenario", "coil-mix", "--server", "a:1", "--command", "b"), 2, "not both"),
         (("--scenario", "coil-mix", "--write-trace", "t.csv"), 2, "say --peak as well"),
         (("--scenario", "offline", "--write-trace", "t.csv"), 2, "only open runs have"),
+        (("--scenario", "coil-mix", "-o", "run.json"), 2, "give an .html file"),
+        (("--scenario", "coil-mix", "-o", "no/such/folder/run.html"), 2, "in a folder that exists"),
         (("--scenario", "coil-mix", "--command", "false"), 4, "the target ended before it was ready"),
     ],
 )

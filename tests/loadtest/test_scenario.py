@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from recond_loadtest import ScenarioError, load_scenario, parse_scenario
-from recond_loadtest.scenario import InputSettings, shipped
+from recond_loadtest.request_class import InputSettings
+from recond_loadtest.scenario import shipped
 
 _CLASS = '[[classes]]\nname = "a"\n'
 

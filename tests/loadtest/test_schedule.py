@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from recond_loadtest import ScenarioError
+from recond_loadtest.arrivals import Arrivals, Step
 from recond_loadtest.planned import PlannedRequest
-from recond_loadtest.scenario import Arrivals, Faults, InputSettings, RequestClass, Scenario, Step
+from recond_loadtest.request_class import Faults, InputSettings, RequestClass
+from recond_loadtest.scenario import Scenario
 from recond_loadtest.schedule import draw, draw_choices
 from recond_loadtest.trace import read_trace, write_trace
 

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,11 @@ from recond_loadtest import (
     prepare_inputs,
     run,
 )
+from recond_loadtest.arrivals import Arrivals
 from recond_loadtest.inputs import faulty
-from recond_loadtest.scenario import Arrivals, Event, Faults, GeneratorSettings, InputSettings, RequestClass
+from recond_loadtest.request_class import Faults, InputSettings, RequestClass
+from recond_loadtest.scenario import GeneratorSettings
+from recond_loadtest.target_settings import Event
 
 _SMALL = InputSettings(coils=3, rows=32, columns=48, calibration_lines=8)
 
@@ -214,6 +218,40 @@ def test_recond_gives_one_image_over_both_wires(service: Service) -> None:
     assert outcomes.wrong == 0
 
 
+def test_processes_are_stopped_continued_restarted_and_ended() -> None:
+    target = TargetSettings(
+        kind="http", command="python -m http.server --bind 127.0.0.1 {port}", address="http://127.0.0.1:{port}/"
+    )
+    with open_target(target, ["client"]) as opened:
+        process = opened.process
+        with pytest.raises(WireError, match="no process of the target fits"):
+            process.hurt("stop", r"http\.server")  # the target itself is not below the target
+        before = process.usage()
+        assert before.processes == 1
+        assert before.rss_bytes > 1e6
+        first = psutil.Process().children()
+        pid = process.restart()
+        assert pid not in {child.pid for child in first}
+        assert process.usage().cpu_seconds >= before.cpu_seconds
+        end = time.monotonic() + 10
+        while not opened.wire.ready() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert opened.wire.ready()
+    assert not psutil.pid_exists(pid)
+    # A shell that waits for its child: below the target there is a process to hurt.
+    nested = replace(target, command=f"sh -c '{target.command}; true'")
+    with open_target(nested, ["client"]) as opened:
+        pid = opened.process.hurt("stop", r"http\.server")
+        child = psutil.Process(pid)
+        end = time.monotonic() + 10
+        while child.status() != psutil.STATUS_STOPPED and time.monotonic() < end:
+            time.sleep(0.01)
+        assert child.status() == psutil.STATUS_STOPPED
+        assert opened.process.hurt("continue", r"http\.server") == pid
+        opened.process.hurt("stop", r"http\.server")
+    assert not psutil.pid_exists(pid), "a stopped process is ended, too"
+
+
 def test_a_target_started_for_the_run_is_measured_refuses_and_is_hurt() -> None:
     target = TargetSettings(
         command="python -m recond_service serve --stop-with-stdin --compute-threads 1 --max-requests 2 "
@@ -229,8 +267,6 @@ def test_a_target_started_for_the_run_is_measured_refuses_and_is_hurt() -> None:
     with open_target(target, crowded.clients) as opened:
         refused = run(crowded, opened)
         result = run(hurt, opened)
-        pid = psutil.Process(opened.process.restart()).pid
-    assert not psutil.pid_exists(pid)
 
     # Refused before the upload: at once, and with the time to wait.
     outcomes = refused.outcomes()
