@@ -110,6 +110,11 @@ class VirtualServer:
         return await held.done
 
     def _start(self) -> None:
+        for held in list(self.held):
+            if held.started is None and len(held.batch.withdrawn) == len(held.batch.frames):
+                self.held.remove(held)  # nobody wants it
+                none = (None,) * len(held.batch.frames)
+                held.done.set_result(BatchOutcome(none, none, 0.0))
         for held in self.held[: self.concurrency]:
             if held.started is None:
                 held.started = self.time.now

@@ -148,7 +148,7 @@ class Call:
                 )
                 await self._follow(scan, spec, ticket, group)
                 feed.cancel()
-        self._learn(spec)
+        self._learn(spec, ticket.demand)
 
     def _demand(self, spec: wire.Spec) -> Demand:
         """Return what the spec lets expect. Of arrays the shape is known, of files the size."""
@@ -162,11 +162,11 @@ class Call:
             seconds = self._rooms.outlook.seconds(spec.model, spec.size_bytes)
         return Demand(size, seconds, spec.priority, self._caller.name, self._caller.deadline)
 
-    def _learn(self, spec: wire.Spec) -> None:
+    def _learn(self, spec: wire.Spec, demand: Demand) -> None:
         """Take note of what the request cost, for the next of its kind."""
         compute = self.stages["compute"]
         self._rooms.outlook.observe(spec.model, spec.size_bytes, compute)
-        self._rooms.admission.ended(self._total_time.seconds - self._in_scheduler.seconds)
+        self._rooms.admission.ended(demand, self._total_time.seconds - self._in_scheduler.seconds)
 
     def _resolve_names(self, spec: wire.Spec) -> None:
         if spec.heads:

@@ -14,6 +14,7 @@ _KEPT_FREE = {Priority.STAT: 0.0, Priority.CLINICAL: 0.1, Priority.RESEARCH: 0.2
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _SMOOTHING = 0.2
+_CAUTION = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ class Admission:
         self._patience = patience
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
-        self._overhead_seconds = 0.0
+        self._overheads: dict[int, float] = {}  # by the binary logarithm of the size
         self._down_since: float | None = None
         self.bytes_held = 0
         self.admitted = 0
@@ -241,7 +242,8 @@ class Admission:
             else:
                 others[ticket.demand.client] = others.get(ticket.demand.client, 0.0) + ticket.seconds
         fair = sum(min(theirs, mine) for theirs in others.values())
-        return (before + mine + fair) / max(self._capacity(), 1) + (self._overhead_seconds if demand.seconds else 0.0)
+        overhead = self._overheads.get(demand.size_bytes.bit_length(), 0.0) if demand.seconds else 0.0
+        return (before + mine + fair) / max(self._capacity(), 1) + overhead
 
     def _seconds_until(self, requests: int, size: int) -> float:
         """Predict when so many requests have left and so many bytes are free, if the smallest leave first."""
@@ -253,9 +255,15 @@ class Admission:
             free_bytes += ticket.held
         return elapsed
 
-    def ended(self, overhead_seconds: float) -> None:
-        """Learn how long a request took beside waiting and computing: upload, conditioning, writing."""
-        self._overhead_seconds += _SMOOTHING * (max(overhead_seconds, 0.0) - self._overhead_seconds)
+    def ended(self, demand: Demand, overhead_seconds: float) -> None:
+        """Learn how long a request took beside waiting and computing: upload, conditioning, writing.
+
+        Requests of like size are kept together, and quick ones count for more: nobody is refused for what may be chance.
+        """
+        size = demand.size_bytes.bit_length()
+        known = self._overheads.get(size, overhead_seconds)
+        weight = _SMOOTHING if overhead_seconds < known else _SMOOTHING / _CAUTION
+        self._overheads[size] = max(known + weight * (overhead_seconds - known), 0.0)
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket."""

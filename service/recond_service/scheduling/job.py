@@ -75,6 +75,7 @@ class FrameJob:
     due: float = 0.0
     tries: int = 0
     alone: bool = False
+    recalled: bool = False
     bucket: Bucket = field(init=False)
     batch: Batch | None = None
     place: int = 0

@@ -54,7 +54,7 @@ class Observer:
         """Take note that a frame was computed: how long it waited, and how long before its deadline it was done."""
 
     def again(self, why: str) -> None:
-        """Take note that a frame has to wait again: ``"lost"``, ``"apart"``, ``"memory"``."""
+        """Take note that a frame has to wait again: ``"lost"``, ``"apart"``, ``"memory"``, ``"recalled"``."""
 
     def withdrawn(self, where: str) -> None:
         """Take note that a frame was withdrawn: from the ``"queue"`` or a ``"server"``."""

@@ -35,6 +35,7 @@ _MOST_TRIES = 2  # a frame whose server died is run once more; a second death is
 _LEAST_LEAD = (
     0.01  # a batch is handed over this many seconds before the server runs dry: the way there and back takes a few ms
 )
+_MOST_DOUBT = 0.25
 _FRAMES_AHEAD = 4
 _SPEED_SMOOTHING = 0.1
 _HOPELESS = 0.8  # a frame is given up when even this part of the predicted time does not fit before its deadline
@@ -54,6 +55,7 @@ class _Running:
     handed_over: float
     ends: float  # predicted
     held_seconds: float
+    recalled: bool = False  # it comes back without being computed
 
 
 @dataclass(slots=True, eq=False)
@@ -65,22 +67,29 @@ class _Lane:
     speed: float = 1.0
     lost: int = 0
 
+    @property
+    def wanted(self) -> list[_Running]:
+        """Batches that it has and is going to compute, in the order in which they are predicted to end."""
+        return sorted((running for running in self.running if not running.recalled), key=lambda running: running.ends)
+
     def busy_until(self, now: float) -> float:
         """Return when it is predicted to have nothing more to do."""
-        return max((running.ends for running in self.running), default=now)
+        return max((running.ends for running in self.wanted), default=now)
 
     def free_at(self, now: float) -> float:
         """Return when it is predicted to begin another batch."""
-        behind = len(self.running) - self.server.concurrency
-        return now if behind < 0 else sorted(running.ends for running in self.running)[behind]
+        wanted = self.wanted
+        behind = len(wanted) - self.server.concurrency
+        return now if behind < 0 else wanted[behind].ends
 
 
 class Scheduler:
     """Hands waiting frames to model servers.
 
     Batches hold frames of one bucket, see `Bucket`; whose turn it is, see `WaitingFrames`; how many go together, see `Batching`. A
-    server gets its next batch shortly before it is predicted to end the last, so that it does not idle, and no sooner, so that a
-    more urgent frame waits for one batch and not for two. Of several servers the one that is free first gets the batch.
+    server gets its next batch shortly before it is predicted to end the last, so that it does not idle. A
+    batch that has not begun when a more urgent frame comes is taken back. Of several servers the one that is free first gets the
+    batch.
 
     A frame fails alone: a batch that failed is run again, each frame by itself. A frame whose server was lost runs once more, by
     itself: if it was what brought the server down, it cannot do so to others. Frames that are withdrawn leave the queue, or their
@@ -249,6 +258,7 @@ class Scheduler:
         """Hand out what can be handed out now. Call it when a server comes up."""
         now = self._clock()
         self._drop_hopeless(now)
+        self._recall_staged(now)
         wake_at = math.inf
         while len(self._waiting):
             up = [
@@ -275,15 +285,28 @@ class Scheduler:
 
     def _opens_at(self, lane: _Lane, now: float) -> float:
         """Return when a server may be given its next batch, infinity if not before it has answered."""
-        behind = len(lane.running) - lane.server.concurrency
+        wanted = lane.wanted
+        behind = len(wanted) - lane.server.concurrency
         if behind < 0:
             return now
-        if behind > 0 or not all(self.costs.knows(running.jobs[0].bucket) for running in lane.running):
+        if behind > 0 or not all(self.costs.knows(running.jobs[0].bucket) for running in wanted):
             return math.inf
-        first = min(lane.running, key=lambda running: running.ends)
-        doubt = self.costs.margin(first.jobs[0].bucket) - 1
-        lead = max(_LEAST_LEAD, min(doubt, 0.5) * (first.ends - first.handed_over))
-        return first.ends - lead
+        first = wanted[0]
+        doubt = min(self.costs.margin(first.jobs[0].bucket) - 1, _MOST_DOUBT)
+        return first.ends - max(_LEAST_LEAD, doubt * (first.ends - first.handed_over))
+
+    def _recall_staged(self, now: float) -> None:
+        """Take batches back that were handed over ahead and have not begun, where a more urgent frame waits."""
+        urgent = self._waiting.head(now)
+        if urgent is None:
+            return
+        for lane in self._lanes:
+            for staged in lane.wanted[lane.server.concurrency :]:
+                if all(job.priority > urgent.priority and not job.recalled for job in staged.jobs):
+                    staged.recalled = True
+                    for job in staged.jobs:
+                        job.recalled = True  # once: else a frame whose turn has come at last could be put off for ever
+                        staged.batch.withdraw(job.place)
 
     def _wake_at(self, time: float, now: float) -> None:
         if time == self._timer_at and time > now:
@@ -412,7 +435,7 @@ class Scheduler:
                 job.batch = None
                 self._release(job)
             else:
-                self._again(job, "withdrawn-in-error")
+                self._again(job, "recalled")
 
     def _after_loss(self, lane: _Lane, jobs: list[FrameJob], *, begun: bool) -> None:
         if begun:

@@ -138,7 +138,7 @@ class Metrics:
         )
         self.frames_again: Final = Counter(
             "recond_frames_again_total",
-            "Frames that had to be computed again: lost with their server, apart from a batch that failed, for memory.",
+            "Frames that had to wait again: lost with their server, apart from a batch that failed, for memory, recalled.",
             ["why"],
             registry=self.registry,
         )
@@ -154,7 +154,7 @@ class Metrics:
             )
             for name, buckets in _FIGURE_BUCKETS.items()
         }
-        for why in ("lost", "apart", "memory"):
+        for why in ("lost", "apart", "memory", "recalled"):
             self.frames_again.labels(why)
         for where in ("queue", "server"):
             self.frames_withdrawn.labels(where)

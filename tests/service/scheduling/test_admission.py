@@ -100,10 +100,16 @@ async def test_predictions_count_upload_and_writing():
     clock = Clock()
     door = admission(clock=clock)
     for _ in range(50):
-        door.ended(2.0)
+        door.ended(Demand(300), 2.0)
+        door.ended(Demand(2), 0.1)
     with pytest.raises(DeadlineExceededError):
-        door.admit(Demand(1, seconds=1.0, deadline=clock() + 2.5))
-    door.admit(Demand(1, seconds=1.0, deadline=clock() + 3.5))
+        door.admit(Demand(299, seconds=1.0, deadline=clock() + 2.5))
+    with door.admit(Demand(299, seconds=1.0, deadline=clock() + 3.5)):
+        pass
+    with door.admit(Demand(2, seconds=1.0, deadline=clock() + 1.2)):  # small ones have less to upload
+        pass
+    door.ended(Demand(2), 60.0)  # chance
+    door.admit(Demand(2, seconds=1.0, deadline=clock() + 5.0))
 
 
 async def test_without_a_server_requests_wait_a_little_and_are_then_sent_away():

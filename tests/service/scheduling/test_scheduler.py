@@ -345,6 +345,28 @@ async def test_a_frame_that_is_withdrawn_from_a_server_frees_it():
     assert victim.frame not in server.computed
 
 
+async def test_a_staged_batch_is_taken_back_for_a_more_urgent_frame():
+    time = VirtualTime()
+    server = VirtualServer(time, seconds=lambda frames, coils: 1.0 * frames)
+    costs = CostModel()
+    for _ in range(5):
+        costs.observe(Bucket.of(frame_job().model, 4, 4), [8], 1.0)
+        costs.observe(Bucket.of(frame_job().model, 4, 4), [8] * 2, 2.0)
+    scheduler = scheduler_on(time, server, costs=costs)
+    research = [frame_job("university", Priority.RESEARCH) for _ in range(3)]
+    for each in research:
+        scheduler.submit(each)
+    await time.advance(0.95)
+    assert [held.batch.frames[0] for held in server.held] == [research[0].frame, research[1].frame]
+    stat = frame_job("scanner", Priority.STAT)
+    scheduler.submit(stat)
+    await time.advance(1.1)
+    assert stat.done.done()
+    await time.advance(10)
+    assert server.computed == [research[0].frame, stat.frame, research[1].frame, research[2].frame]
+    assert research[1].tries == 0
+
+
 async def test_no_class_starves():
     time = VirtualTime()
     server = VirtualServer(time)

@@ -56,14 +56,14 @@ class SchedulerStates(RuleBasedStateMachine):
 
     def check_batch(self, server, batch):
         jobs = [self.by_frame[frame] for frame in batch.frames]
-        assert len(server.held) <= server.concurrency, "one batch ahead at most"
+        wanted = [held for held in server.held if len(held.batch.withdrawn) < len(held.batch.frames)]
+        assert len(wanted) <= server.concurrency, "one batch ahead at most"
         assert len({job.bucket for job in jobs}) == 1, "frames of several buckets in a batch"
         assert len(set(jobs)) == len(jobs), "a frame twice in a batch"
         for job in jobs:
             assert not job.done.done() or job.place in batch.withdrawn
-            assert not any(job.frame in held.batch.frames for other in self.servers for held in other.held), (
-                "runs twice"
-            )
+            others = [held.batch for other in self.servers for held in other.held if job.frame in held.batch.frames]
+            assert all(len(other.withdrawn) == len(other.frames) for other in others), "runs twice"
             assert job.deadline is None or self.time.now < job.deadline
             assert len(jobs) == 1 or not job.alone
             self.runs[job] = self.runs.get(job, 0) + 1
@@ -72,6 +72,8 @@ class SchedulerStates(RuleBasedStateMachine):
             if waiting in handed or waiting.done.done() or waiting.batch is not None or waiting.alone or waiting.tries:
                 continue
             for job in jobs:
+                if waiting.recalled or job.recalled:
+                    continue
                 same = (waiting.priority, waiting.client, waiting.bucket) == (job.priority, job.client, job.bucket)
                 if same and not job.alone:
                     assert (job.due, job.number) < (waiting.due, waiting.number), "a later deadline went first"
