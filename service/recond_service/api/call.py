@@ -31,11 +31,14 @@ from recond_service.types import (
     ModelNotFoundError,
     OutputFormat,
     PartRole,
+    Priority,
     UnsupportedDataError,
 )
 
 PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
 _BATCHES_AHEAD = 4  # acquisition batches that the scan process has not taken yet
+_NICE = {Priority.STAT: 0, Priority.CLINICAL: 4, Priority.RESEARCH: 10}
+"""How far the process that parses and writes a scan steps back for others on a busy machine."""
 _REPORTED = frozenset(field.name for field in pb.Timings.DESCRIPTOR.fields)
 _ARRAY_AXES = 4  # slices, coils, rows, columns
 _STREAM_BYTES = 64 << 20  # what a stream of unknown size is taken to hold at a time
@@ -114,6 +117,7 @@ class Call:
         self._consumed = asyncio.Semaphore(_BATCHES_AHEAD)
         self._upload_time = Elapsed()
         self._in_scheduler = BusyTime()
+        self._writing_time = Elapsed()  # from the last image on
         self._total_time = Elapsed()
         self.stages: dict[str, float] = {"queue": 0.0, "compute": 0.0}
 
@@ -166,6 +170,7 @@ class Call:
         """Take note of what the request cost, for the next of its kind."""
         compute = self.stages["compute"]
         self._rooms.outlook.observe(spec.model, spec.size_bytes, compute)
+        self._rooms.outlook.wrote(self._writing_time.seconds)
         self._rooms.admission.ended(demand, self._total_time.seconds - self._in_scheduler.seconds)
 
     def _resolve_names(self, spec: wire.Spec) -> None:
@@ -193,6 +198,7 @@ class Call:
         settings = self._rooms.settings
         return {
             "request": request_to_json(spec.request),
+            "nice": _NICE[spec.priority],
             "memory_bytes": int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES),
             "cpu_seconds": settings.scan_cpu_seconds,
             "file_bytes": max(spec.request.limits.max_scan_bytes, 2 * spec.request.limits.max_frame_bytes),
@@ -279,7 +285,9 @@ class Call:
             frame=frame,
             client=self._caller.name,
             priority=spec.priority,
-            deadline=self._caller.deadline,
+            deadline=None
+            if self._caller.deadline is None
+            else self._caller.deadline - self._rooms.outlook.writing_seconds,
             done=asyncio.get_running_loop().create_future(),
         )
         job.link = self._trace.frame_arrived(number)
@@ -322,6 +330,7 @@ class Call:
                 outcome = await job.done
         finally:
             ticket.hold(-layout.size)
+        self._writing_time = Elapsed()
         ticket.worked(outcome.compute_seconds)
         self._trace.frame_done(number, outcome.queue_seconds, outcome.compute_seconds, outcome.batch_size)
         self.stages["queue"] += outcome.queue_seconds

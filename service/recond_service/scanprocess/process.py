@@ -130,6 +130,7 @@ class Scan:
 
     def _open(self, message: Message) -> None:
         body = message.body
+        os.nice(int(body["nice"]))
         limit_resources(self._base_bytes + int(body["memory_bytes"]), int(body["cpu_seconds"]), int(body["file_bytes"]))
         self._part_fds, message.fds = message.fds, []
         self._request = request_from_json(message.body["request"], [f"/proc/self/fd/{fd}" for fd in self._part_fds])

@@ -150,7 +150,16 @@ def test_log_and_metrics_tell_about_the_request(service, stub):
     request_id = answer.accepted[0].request_id
     (ended,) = [event for event in service.events("request-ended") if event["request_id"] == request_id]
     assert (ended["status"], ended["model"]) == ("OK", "rss")
-    assert set(ended["stages"]) == {"admission", "upload", "ingest", "conditioning", "queue", "compute", "encode", "total"}
+    assert set(ended["stages"]) == {
+        "admission",
+        "upload",
+        "ingest",
+        "conditioning",
+        "queue",
+        "compute",
+        "encode",
+        "total",
+    }
     after = service.metrics()
     assert after['recond_requests_total{status="OK"}'] == before.get('recond_requests_total{status="OK"}', 0) + 1
     assert after['recond_images_total{model="rss"}'] == before.get('recond_images_total{model="rss"}', 0) + 1

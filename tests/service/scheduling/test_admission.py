@@ -151,6 +151,9 @@ def test_the_outlook_learns_seconds_for_a_byte_by_model():
     outlook.observe("m", 10, 0.0)
     assert outlook.seconds("m", 500_000) == pytest.approx(1.0)
     assert outlook.seconds("other", 500_000) == pytest.approx(0.05)
+    for seconds in (0.02,) * 60 + (30.0,):
+        outlook.wrote(seconds)
+    assert 0.02 < outlook.writing_seconds < 0.1
     for number in range(1000):
         outlook.observe(f"model-{number}", 10, 1.0)
     assert len(outlook._logs) <= 256
