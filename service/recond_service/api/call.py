@@ -39,6 +39,7 @@ PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
 _BATCHES_AHEAD = 4  # acquisition batches that the scan process has not taken yet
 _NICE = {Priority.STAT: 0, Priority.CLINICAL: 4, Priority.RESEARCH: 10}
 """How far the process that parses and writes a scan steps back for others on a busy machine."""
+_SLOWEST_UPLOAD = 64 << 10  # bytes/s
 _REPORTED = frozenset(field.name for field in pb.Timings.DESCRIPTOR.fields)
 _ARRAY_AXES = 4  # slices, coils, rows, columns
 _STREAM_BYTES = 64 << 20  # what a stream of unknown size is taken to hold at a time
@@ -206,11 +207,24 @@ class Call:
 
     async def _feed_parts(self, scan: ScanProcess, spec: wire.Spec) -> None:
         with Upload(spec.request.parts) as upload:
-            await upload.receive(self._inbox)
+            await self._receive(upload, spec.size_bytes)
             self._upload_time.stop()
             self._trace.uploaded()
             await scan.send("open", self._opening(spec), [block.fd for block in upload.blocks])
         await scan.send("credit", {"frames": self._rooms.scheduler.frames_ahead(spec.model)})
+
+    async def _receive(self, upload: Upload, size: int) -> None:
+        """Receive an upload that gets on: one that trickles in would keep its place from others for hours."""
+        allowed = self._rooms.settings.upload_idle_seconds + size / _SLOWEST_UPLOAD
+        try:
+            async with asyncio.timeout(allowed):
+                await upload.receive(self._inbox)
+        except TimeoutError:
+            raise InvalidInputError(
+                f"the upload of {size} bytes has taken {allowed:.0f} s, less than {_SLOWEST_UPLOAD >> 10} KiB/s; send it over a "
+                "faster line, or in smaller requests",
+                reason="UPLOAD_TOO_SLOW",
+            ) from None
 
     async def _feed_stream(self, scan: ScanProcess, spec: wire.Spec) -> None:
         await scan.send("open", self._opening(spec))

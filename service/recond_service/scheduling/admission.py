@@ -15,6 +15,8 @@ _KEPT_FREE = {Priority.STAT: 0.0, Priority.CLINICAL: 0.1, Priority.RESEARCH: 0.2
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _SMOOTHING = 0.2
 _CAUTION = 4.0
+_HALF_LIFE = 10.0
+_PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,10 @@ class Admission:
         self._patience = patience
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
-        self._overheads: dict[int, float] = {}  # by the binary logarithm of the size
+        self._overheads: dict[
+            int, tuple[float, float]
+        ] = {}  # by the binary logarithm of the size: seconds, and when learnt
+        self._probed_at = -math.inf
         self._down_since: float | None = None
         self.bytes_held = 0
         self.admitted = 0
@@ -212,7 +217,7 @@ class Admission:
 
     def _check_time(self, demand: Demand, now: float) -> None:
         ends_in = self.predict(demand)
-        if demand.deadline is not None and now + ends_in > demand.deadline:
+        if demand.deadline is not None and now + ends_in > demand.deadline and not self._probes(now):
             raise DeadlineExceededError(
                 f"the images would take about {ends_in:.1f} s, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; "
                 "allow more time, send less, or come back when there is less to do",
@@ -220,6 +225,16 @@ class Admission:
             )
         if self._tickets and ends_in > self._max_seconds:
             self._refuse(f"there is work for {ends_in:.0f} s before and with this request", ends_in - self._max_seconds)
+
+    def _probes(self, now: float) -> bool:
+        """Let a request that seems hopeless try all the same, once in a while, when there is nothing else to do.
+
+        Predictions come from requests that were let in: if they have become too high, only such a one can put them right.
+        """
+        if self._tickets or now - self._probed_at < _PROBE_SECONDS:
+            return False
+        self._probed_at = now
+        return True
 
     @staticmethod
     def _refuse(what: str, wait: float) -> None:
@@ -242,8 +257,13 @@ class Admission:
             else:
                 others[ticket.demand.client] = others.get(ticket.demand.client, 0.0) + ticket.seconds
         fair = sum(min(theirs, mine) for theirs in others.values())
-        overhead = self._overheads.get(demand.size_bytes.bit_length(), 0.0) if demand.seconds else 0.0
+        overhead = self._overhead(demand.size_bytes) if demand.seconds else 0.0
         return (before + mine + fair) / max(self._capacity(), 1) + overhead
+
+    def _overhead(self, size: int) -> float:
+        """Return what is known of requests of that size; what was learnt long ago counts for less."""
+        seconds, learnt = self._overheads.get(size.bit_length(), (0.0, -math.inf))
+        return float(seconds * 0.5 ** ((self._clock() - learnt) / _HALF_LIFE))
 
     def _seconds_until(self, requests: int, size: int) -> float:
         """Predict when so many requests have left and so many bytes are free, if the smallest leave first."""
@@ -260,10 +280,10 @@ class Admission:
 
         Requests of like size are kept together, and quick ones count for more: nobody is refused for what may be chance.
         """
-        size = demand.size_bytes.bit_length()
-        known = self._overheads.get(size, overhead_seconds)
+        known = self._overhead(demand.size_bytes) or overhead_seconds
         weight = _SMOOTHING if overhead_seconds < known else _SMOOTHING / _CAUTION
-        self._overheads[size] = max(known + weight * (overhead_seconds - known), 0.0)
+        learnt = max(known + weight * (overhead_seconds - known), 0.0)
+        self._overheads[demand.size_bytes.bit_length()] = (learnt, self._clock())
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket."""

@@ -7,7 +7,6 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
@@ -25,6 +24,7 @@ from recond_service.scheduling.batching import Arrivals, Batching, Choice
 from recond_service.scheduling.bucket import Bucket
 from recond_service.scheduling.cost import CostModel
 from recond_service.scheduling.job import FrameJob, FrameOutcome
+from recond_service.scheduling.lane import HandedBatch, Lane
 from recond_service.scheduling.observer import BatchReport, Observer
 from recond_service.scheduling.waiting import WaitingFrames
 from recond_service.types import DeadlineExceededError, LimitExceededError, RecondError, UnavailableError
@@ -32,10 +32,6 @@ from recond_service.types import DeadlineExceededError, LimitExceededError, Reco
 _log = structlog.get_logger(__name__)
 
 _MOST_TRIES = 2  # a frame whose server died is run once more; a second death is likely to be its own fault
-_LEAST_LEAD = (
-    0.01  # a batch is handed over this many seconds before the server runs dry: the way there and back takes a few ms
-)
-_MOST_DOUBT = 0.25
 _FRAMES_AHEAD = 4
 _SPEED_SMOOTHING = 0.1
 _HOPELESS = 0.8  # a frame is given up when even this part of the predicted time does not fit before its deadline
@@ -46,41 +42,6 @@ class Timer(Protocol):
 
     def cancel(self) -> None:
         """Do not call."""
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    batch: Batch
-    jobs: list[FrameJob]
-    handed_over: float
-    ends: float  # predicted
-    held_seconds: float
-    recalled: bool = False  # it comes back without being computed
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """What the scheduler knows of a server."""
-
-    server: ModelServer
-    running: list[_Running] = field(default_factory=list)
-    speed: float = 1.0
-    lost: int = 0
-
-    @property
-    def wanted(self) -> list[_Running]:
-        """Batches that it has and is going to compute, in the order in which they are predicted to end."""
-        return sorted((running for running in self.running if not running.recalled), key=lambda running: running.ends)
-
-    def busy_until(self, now: float) -> float:
-        """Return when it is predicted to have nothing more to do."""
-        return max((running.ends for running in self.wanted), default=now)
-
-    def free_at(self, now: float) -> float:
-        """Return when it is predicted to begin another batch."""
-        wanted = self.wanted
-        behind = len(wanted) - self.server.concurrency
-        return now if behind < 0 else wanted[behind].ends
 
 
 class Scheduler:
@@ -123,7 +84,7 @@ class Scheduler:
         weights: Mapping[str, float] | None = None,
         ageing_seconds: float = 10.0,
     ) -> None:
-        self._lanes = [_Lane(server) for server in servers]
+        self._lanes = [Lane(server) for server in servers]
         self._clock = clock
         self._call_at = call_at or asyncio.get_running_loop().call_at
         self.costs = costs or CostModel()
@@ -262,7 +223,7 @@ class Scheduler:
         wake_at = math.inf
         while len(self._waiting):
             up = [
-                (self._opens_at(lane, now), lane.free_at(now), place)
+                (lane.opens_at(now, self.costs), lane.free_at(now), place)
                 for place, lane in enumerate(self._lanes)
                 if lane.server.up
             ]
@@ -283,25 +244,13 @@ class Scheduler:
                 self._hand_over(lane, choice, now)
         self._wake_at(min(wake_at, self._expiring[0][0] if self._expiring else math.inf), now)
 
-    def _opens_at(self, lane: _Lane, now: float) -> float:
-        """Return when a server may be given its next batch, infinity if not before it has answered."""
-        wanted = lane.wanted
-        behind = len(wanted) - lane.server.concurrency
-        if behind < 0:
-            return now
-        if behind > 0 or not all(self.costs.knows(running.jobs[0].bucket) for running in wanted):
-            return math.inf
-        first = wanted[0]
-        doubt = min(self.costs.margin(first.jobs[0].bucket) - 1, _MOST_DOUBT)
-        return first.ends - max(_LEAST_LEAD, doubt * (first.ends - first.handed_over))
-
     def _recall_staged(self, now: float) -> None:
         """Take batches back that were handed over ahead and have not begun, where a more urgent frame waits."""
         urgent = self._waiting.head(now)
         if urgent is None:
             return
         for lane in self._lanes:
-            for staged in lane.wanted[lane.server.concurrency :]:
+            for staged in lane.staged:
                 if all(job.priority > urgent.priority and not job.recalled for job in staged.jobs):
                     staged.recalled = True
                     for job in staged.jobs:
@@ -350,14 +299,14 @@ class Scheduler:
         )
         self._fail_waiting(job, error)
 
-    def _hand_over(self, lane: _Lane, choice: Choice, now: float) -> None:
+    def _hand_over(self, lane: Lane, choice: Choice, now: float) -> None:
         jobs, seconds = choice.jobs, choice.seconds
         self._waiting.take(jobs, now)
         first = jobs[0]
         batch = Batch(first.model, tuple(job.frame for job in jobs), first.heads, seconds)
         for place, job in enumerate(jobs):
             job.batch, job.place = batch, place
-        running = _Running(batch, jobs, now, lane.free_at(now) + seconds, choice.held_seconds)
+        running = HandedBatch(batch, jobs, now, lane.free_at(now) + seconds, choice.held_seconds)
         lane.running.append(running)
         task = asyncio.get_running_loop().create_task(self._run(lane, running))
         self._tasks.add(task)
@@ -369,7 +318,7 @@ class Scheduler:
             task.get_loop().call_exception_handler({"message": "batch failed", "exception": task.exception()})
         self.dispatch()
 
-    async def _run(self, lane: _Lane, running: _Running) -> None:
+    async def _run(self, lane: Lane, running: HandedBatch) -> None:
         jobs, batch = running.jobs, running.batch
         began = self._clock()
         try:
@@ -379,7 +328,7 @@ class Scheduler:
                 outcome = await lane.server.run(batch)
         except ServerLostError as error:
             lane.running.remove(running)
-            self._after_loss(lane, jobs, begun=error.begun)
+            self._after_loss(jobs, begun=error.begun)
         except TooLargeError:
             lane.running.remove(running)
             self._after_too_large(jobs)
@@ -398,7 +347,7 @@ class Scheduler:
             lane.running.remove(running)
             self._after_success(lane, running, outcome, began)
 
-    def _after_success(self, lane: _Lane, running: _Running, outcome: BatchOutcome, began: float) -> None:
+    def _after_success(self, lane: Lane, running: HandedBatch, outcome: BatchOutcome, began: float) -> None:
         jobs, bucket = running.jobs, running.jobs[0].bucket
         now = self._clock()
         done = [job for job, image in zip(jobs, outcome.images, strict=True) if image is not None]
@@ -437,9 +386,7 @@ class Scheduler:
             else:
                 self._again(job, "recalled")
 
-    def _after_loss(self, lane: _Lane, jobs: list[FrameJob], *, begun: bool) -> None:
-        if begun:
-            lane.lost += 1
+    def _after_loss(self, jobs: list[FrameJob], *, begun: bool) -> None:
         for job in jobs:
             if begun:
                 job.tries += 1

@@ -154,6 +154,17 @@ def test_client_that_falls_silent_is_cut_off(stub):
     assert time.monotonic() - start < 15
 
 
+def test_client_that_trickles_is_cut_off(stub):
+    def trickling():
+        yield announced()
+        for place in range(200):
+            yield chunk(data=GOOD[place : place + 1], offset=place)
+            time.sleep(0.1)
+
+    found = refused(stub.Reconstruct(trickling(), timeout=60))
+    assert (found.code, found.reason) == (INVALID, "UPLOAD_TOO_SLOW")
+
+
 def test_client_that_goes_away_leaves_nothing_behind(service, stub):
     reconstruct(stub, GOOD, model="rss")
     time.sleep(0.2)

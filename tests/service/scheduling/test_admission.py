@@ -102,6 +102,8 @@ async def test_predictions_count_upload_and_writing():
     for _ in range(50):
         door.ended(Demand(300), 2.0)
         door.ended(Demand(2), 0.1)
+    with door.admit(Demand(299, seconds=1.0, deadline=clock() + 2.5)):  # the first that seems hopeless may try
+        pass
     with pytest.raises(DeadlineExceededError):
         door.admit(Demand(299, seconds=1.0, deadline=clock() + 2.5))
     with door.admit(Demand(299, seconds=1.0, deadline=clock() + 3.5)):
@@ -110,6 +112,24 @@ async def test_predictions_count_upload_and_writing():
         pass
     door.ended(Demand(2), 60.0)  # chance
     door.admit(Demand(2, seconds=1.0, deadline=clock() + 5.0))
+
+
+async def test_predictions_that_became_too_high_come_down_again():
+    clock = Clock()
+    door = admission(clock=clock)
+    for _ in range(50):  # the machine was unusable for a while
+        door.ended(Demand(100), 120.0)
+    hopeless = Demand(100, seconds=0.1, deadline=clock() + 1.0)
+    with door.admit(hopeless):
+        pass
+    with pytest.raises(DeadlineExceededError, match="120"):
+        door.admit(hopeless)
+    clock.now += 80.0
+    with (
+        door.admit(Demand(100, seconds=0.1, deadline=clock() + 1.0)),
+        door.admit(Demand(100, seconds=0.1, deadline=clock() + 1.0)),
+    ):
+        pass
 
 
 async def test_without_a_server_requests_wait_a_little_and_are_then_sent_away():
