@@ -57,7 +57,9 @@ def test_one_version() -> None:
     assert newest[1] == version
 
 
-@pytest.mark.parametrize("folder", ["proto/recond", "kernels", "models", "service", "clients", "loadtest", "tests", "examples"])
+@pytest.mark.parametrize(
+    "folder", ["proto/recond", "kernels", "models", "service", "clients", "loadtest", "tests", "examples"]
+)
 def test_modules_stay_short(folder: str) -> None:
     long = {
         str(path.relative_to(ROOT)): count

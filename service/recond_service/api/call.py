@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models import registry
 from recond_models.sampling import Sampling
 from recond_service.api import wire
+from recond_service.api.choice import check_suitable, chosen_model, named_model
+from recond_service.api.rooms import Rooms, Visit
 from recond_service.api.upload import AcquisitionCounter, BusyTime, Elapsed, Inbox, Upload
 from recond_service.backends import FrameInput
-from recond_service.config import Settings
-from recond_service.scanprocess import ScanProcess, ScanProcessHost
+from recond_service.scanprocess import ScanProcess
 from recond_service.scanprocess.codec import (
     figures_from_json,
     finding_from_json,
@@ -21,8 +21,7 @@ from recond_service.scanprocess.codec import (
     index_from_json,
     request_to_json,
 )
-from recond_service.scheduling import Admission, Demand, FrameJob, Outlook, Scheduler, Ticket
-from recond_service.telemetry import Metrics, RequestTrace, Tracing
+from recond_service.scheduling import Demand, FrameJob, Ticket
 from recond_service.transport import FrameLayout, Message, SharedBlock
 from recond_service.types import (
     DefectError,
@@ -32,7 +31,6 @@ from recond_service.types import (
     OutputFormat,
     PartRole,
     Priority,
-    UnsupportedDataError,
 )
 
 PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
@@ -45,35 +43,6 @@ _ARRAY_AXES = 4  # slices, coils, rows, columns
 _STREAM_BYTES = 64 << 20  # what a stream of unknown size is taken to hold at a time
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """What a call needs of the service."""
-
-    settings: Settings
-    admission: Admission
-    scheduler: Scheduler
-    outlook: Outlook
-    scan_processes: ScanProcessHost
-    metrics: Metrics
-    tracing: Tracing
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls.
-
-    Parameters
-    ----------
-    name
-        For fairness between clients.
-    deadline
-        On the clock of the event loop, or None.
-    """
-
-    name: str
-    deadline: float | None
-
-
 class Call:
     """State of one call.
 
@@ -81,33 +50,27 @@ class Call:
     ----------
     rooms
         The service.
-    request_id
-        Names the call.
-    caller
-        Who calls.
+    visit
+        Its id, caller and spans.
     inbox
         What the client sends.
     write
         Sends a message to the client; waits while the client does not read.
-    trace
-        Spans of the call.
     """
 
     def __init__(
         self,
         rooms: Rooms,
-        request_id: str,
-        caller: Caller,
+        visit: Visit,
         inbox: Inbox,
         write: Callable[[pb.ReconstructResponse], Awaitable[None]],
-        trace: RequestTrace,
     ) -> None:
         self._rooms = rooms
-        self._request_id = request_id
-        self._caller = caller
+        self._request_id = visit.request_id
+        self._caller = visit.caller
+        self._trace = visit.trace
         self._inbox = inbox
         self._write_unlocked = write
-        self._trace = trace
         self._writing = asyncio.Lock()
         self._findings = FindingList()
         self._model: registry.ModelInfo | None = None
@@ -182,11 +145,8 @@ class Call:
                 field="spec.heads",
             )
         if spec.model:
-            try:
-                self._model = registry.find(spec.model, spec.model_version)
-                self._reason = f"{self._model.name} was asked for"
-            except registry.UnknownModelError as error:
-                raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
+            self._model = named_model(spec.model, spec.model_version, "spec.model")
+            self._reason = f"{self._model.name} was asked for"
 
     async def _write(self, response: pb.ReconstructResponse) -> None:
         async with self._writing:
@@ -316,19 +276,8 @@ class Call:
     def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
         """Return the model that was asked for, or choose one by the first frame."""
         if self._model is None:
-            choice = registry.choose(sampling)
-            self._model, self._reason = choice.info, choice.reason
-            if choice.passed_over:
-                self._findings.info("network-not-chosen", choice.passed_over)
-            if choice.assumed:
-                self._findings.info("anatomy-assumed", choice.assumed)
-        try:
-            registry.check(self._model, sampling)
-        except registry.UnsuitableModelError as error:
-            raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model") from error
-        outside = registry.outside_contract(self._model, sampling)
-        if outside:
-            self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")
+            self._model, self._reason = chosen_model(sampling, self._findings)
+        check_suitable(self._model, sampling, self._findings, "spec.model")
         return self._model
 
     async def _announce(self, model: registry.ModelInfo, images: int) -> None:

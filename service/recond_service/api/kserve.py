@@ -6,10 +6,7 @@ Open Inference Protocol 2.0 over gRPC (package ``inference``), with the messages
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
-import time
-import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -20,24 +17,19 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
 from recond_models import registry
-from recond_service.api.call import Caller, Rooms
+from recond_service.api.choice import named_model
 from recond_service.api.errors import status_code, status_details
-from recond_service.api.kserve_call import AUTO, InferCall, find_model
+from recond_service.api.kserve_call import AUTO, InferCall
 from recond_service.api.kserve_tensors import INPUTS, OPTIONAL_INPUTS, OUTPUTS
-from recond_service.api.reconstruction import caller_name
-from recond_service.telemetry import bind_request
+from recond_service.api.rooms import Rooms
+from recond_service.api.visit import serve
 from recond_service.types import (
-    DefectError,
-    LimitExceededError,
-    OverloadedError,
     RecondError,
-    UnavailableError,
 )
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 """Name of the service, for health and reflection."""
 
-_TOO_LATE: Final = frozenset({"DEADLINE_UNREACHABLE", "DEADLINE_IN_QUEUE"})
 _PLATFORM: Final = "recond"
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -112,7 +104,7 @@ class KServeServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         """Tell whether a model can run; false for one that there is not."""
         known = request.name == AUTO
         try:
-            known = known or bool(find_model(request.name, request.version))
+            known = known or bool(named_model(request.name, request.version, "name"))
         except RecondError:
             known = False
         return pb.ModelReadyResponse(ready=known and self._ready())
@@ -155,7 +147,7 @@ class KServeServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
         if name == AUTO:
             return []
         try:
-            return [find_model(name, version).version]
+            return [named_model(name, version, "name").version]
         except RecondError as error:
             await context.abort(status_code(error), error.message, status_details(error, ""))
 
@@ -180,43 +172,7 @@ class KServeServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
         """Reconstruct one frame."""
-        request_id = uuid.uuid4().hex[:16]
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        trace = self._rooms.tracing.request(request_id, metadata)
-        call = InferCall(self._rooms, request_id, Caller(caller_name(context), deadline), request, trace)
-        started = time.perf_counter()
-        metrics = self._rooms.metrics
-        metrics.requests_in_flight.inc()
-        status = "CANCELLED"
-        error: RecondError | None = None
-        response = pb.ModelInferResponse()
-        with bind_request(request_id):
-            try:
-                response = await call.run()
-                status = "OK"
-            except RecondError as refusal:
-                error, status = refusal, refusal.status
-            except Exception as problem:  # noqa: BLE001 - whatever it is, the client gets a status
-                _log.exception("defect")
-                text = f"a defect in recond ({type(problem).__name__}); report the request id to the administrator"
-                error = DefectError(text, reason="DEFECT")
-                status = error.status
-            finally:
-                seconds = time.perf_counter() - started
-                metrics.requests_in_flight.dec()
-                trace.end(status, call.model, call.stages)
-                metrics.request_ended(status, seconds, call.stages | {"total": seconds} if status == "OK" else None)
-                if error is not None:
-                    metrics.request_failed(error.status, error.reason)
-                    full = isinstance(error, (OverloadedError, LimitExceededError, UnavailableError))
-                    if full or error.reason in _TOO_LATE:
-                        metrics.request_rejected(error.reason)
-                _log.info("infer-ended", status=status, seconds=round(seconds, 4), model=call.model)
-        if error is not None:
-            await context.abort(status_code(error), error.message, status_details(error, request_id))
-        return response
+        return await serve(self._rooms, context, lambda visit: InferCall(self._rooms, visit, request))
 
 
 def _config_type(datatype: str) -> int:

@@ -9,22 +9,19 @@ import time
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from recond_models import registry
 from recond_models.registry import ModelInfo
 from recond_models.sampling import Sampling
-from recond_service.api.call import Caller, Rooms
+from recond_service.api.choice import check_suitable, chosen_model, named_model
 from recond_service.api.kserve_frame import ReceivedFrame, receive_frame
 from recond_service.api.kserve_tensors import IMAGE, KSPACE, RESIDUAL, InferSpec, read_spec, response_of, tensors_of
+from recond_service.api.rooms import Rooms, Visit
 from recond_service.backends import FrameInput
 from recond_service.scheduling import Demand, FrameJob, FrameOutcome, Ticket
-from recond_service.telemetry import RequestTrace
 from recond_service.transport import SharedBlock
 from recond_service.types import (
     DeadlineExceededError,
     FindingList,
     LimitExceededError,
-    ModelNotFoundError,
-    UnsupportedDataError,
 )
 
 AUTO = "auto"
@@ -38,14 +35,10 @@ class InferCall:
     ----------
     rooms
         The service.
-    request_id
-        Names the call.
-    caller
-        Who calls.
+    visit
+        Its id, caller and spans.
     request
         What is asked for.
-    trace
-        Its spans.
 
     Attributes
     ----------
@@ -55,14 +48,12 @@ class InferCall:
         Seconds by stage.
     """
 
-    def __init__(
-        self, rooms: Rooms, request_id: str, caller: Caller, request: pb.ModelInferRequest, trace: RequestTrace
-    ) -> None:
+    def __init__(self, rooms: Rooms, visit: Visit, request: pb.ModelInferRequest) -> None:
         self._rooms = rooms
-        self._request_id = request_id
-        self._caller = caller
+        self._request_id = visit.request_id
+        self._caller = visit.caller
+        self._trace = visit.trace
         self._request = request
-        self._trace = trace
         self._findings = FindingList()
         self.model = ""
         self.stages: dict[str, float] = {}
@@ -76,7 +67,7 @@ class InferCall:
             What keeps it from its image.
         """
         name, version = self._request.model_name, self._request.model_version
-        asked = None if name == AUTO else find_model(name, version)
+        asked = None if name == AUTO else named_model(name, version, "model_name")
         spec = read_spec(self._request, self._rooms.settings.limits().max_frame_bytes)
         deadline = self._deadline(spec)
         try:
@@ -150,20 +141,8 @@ class InferCall:
 
     def _suitable(self, asked: ModelInfo | None, sampling: Sampling) -> ModelInfo:
         """Return the model that was asked for, or choose one."""
-        model = asked
-        if model is None:
-            choice = registry.choose(sampling)
-            model = choice.info
-            for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
-                if text:
-                    self._findings.info(code, text)
-        try:
-            registry.check(model, sampling)
-        except registry.UnsuitableModelError as error:
-            raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="model_name") from error
-        outside = registry.outside_contract(model, sampling)
-        if outside:
-            self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")
+        model = asked or chosen_model(sampling, self._findings)[0]
+        check_suitable(model, sampling, self._findings, "model_name")
         return model
 
     def _answer(
@@ -179,17 +158,3 @@ class InferCall:
         response.parameters["queue_seconds"].double_param = outcome.queue_seconds
         response.parameters["compute_seconds"].double_param = outcome.compute_seconds
         return response
-
-
-def find_model(name: str, version: str) -> ModelInfo:
-    """Return a model by its name and, unless that is empty, version.
-
-    Raises
-    ------
-    ModelNotFoundError
-        There is none.
-    """
-    try:
-        return registry.find(name, version)
-    except registry.UnknownModelError as error:
-        raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="model_name") from error

@@ -14,11 +14,11 @@ from tritonclient.grpc import service_pb2_grpc as kserve_pb2_grpc
 
 from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
 from recond_models import registry
-from recond_service.api.call import Rooms
 from recond_service.api.kserve import KServeServicer
 from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruction import ReconstructionServicer
+from recond_service.api.rooms import Rooms
 from recond_service.backends import Backend, EmbeddedBackend, ModelServer
 from recond_service.config import Settings, SettingsError, read_weights, split_address
 from recond_service.scanprocess import ScanProcessHost

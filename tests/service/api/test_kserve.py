@@ -18,8 +18,8 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from recond_models import registry
 from recond_models.sampling import Sampling
 from recond_models.simulate.scan import ScanSettings, simulate
-from recond_service.api.call import Rooms
 from recond_service.api.kserve import KServeServicer
+from recond_service.api.rooms import Rooms
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.config import Settings
 from recond_service.scanprocess import ScanProcessHost
