@@ -45,6 +45,7 @@ class Core:
         -------
         Images, float32 (rows, columns) each.
         """
+        masks = [np.array(mask) for mask in masks]  # torch wants memory that may be written
         calibrations = [centre_block(kspace, _extent(mask)) for kspace, mask in zip(kspaces, masks, strict=True)]
         batch = PackedBatch.pack(
             [np.where(mask, kspace, 0) for kspace, mask in zip(kspaces, masks, strict=True)], list(masks), calibrations
