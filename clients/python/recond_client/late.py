@@ -75,6 +75,10 @@ class LateGroup(click.Group):
         return importlib.metadata.entry_points(group=self._entry_group)
 
 
+_EXTRAS = {"train": "train", "loadtest": "server,loadtest"}
+"""What to install for a command, where that is not ``server``."""
+
+
 class ExtraMissingError(click.ClickException):
     """The command is there, but not what it needs.
 
@@ -89,8 +93,9 @@ class ExtraMissingError(click.ClickException):
     exit_code = EXIT_USAGE
 
     def __init__(self, command: str, module: str | None) -> None:
+        extra = _EXTRAS.get(command, "server")
         super().__init__(
-            f"'{command}' needs the module {module!r}, which is not installed: pip install 'recond[server]'"
+            f"'{command}' needs the module {module!r}, which is not installed: pip install 'recond[{extra}]'"
         )
 
 
