@@ -35,6 +35,8 @@ class Measured:
         Largest resident memory of the tree.
     start_to_ready
         Seconds.
+    busy
+        Part of the time of the first phase that the model server computed, where the server has a metric for it.
     """
 
     single: float
@@ -48,6 +50,7 @@ class Measured:
     rss_bytes: int
     start_to_ready: float
     void: list[str]
+    busy: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -132,4 +135,15 @@ def _measure(each: Contestant, single: Scenario, mixed: Scenario, opened: Scenar
             rss_bytes=four.usage.rss_peak_bytes,
             start_to_ready=target.start_to_ready or 0.0,
             void=list(late.void),
+            busy=_busy(one),
         )
+
+
+def _busy(result: RunResult) -> float | None:
+    """Return the part of the measured time that recond's model servers computed."""
+    found = [
+        each["sum"]
+        for each in result.to_json()["server"]["histograms"]
+        if each["name"] == "recond_batch_compute_seconds"
+    ]
+    return sum(found) / result.seconds if found else None

@@ -11,6 +11,7 @@ import numpy as np
 
 BEGIN, END = "<!-- compare: begin -->", "<!-- compare: end -->"
 _RESAMPLES = 10000
+_FIGURES = ("single", "mixed", "errors", "wrong", "p50", "p90", "p99", "cpu", "rss_bytes", "start_to_ready", "busy")
 
 
 def ratio(rounds: list[dict[str, Any]], name: str, rival: str, figure: str) -> str:
@@ -30,7 +31,7 @@ def ratio(rounds: list[dict[str, Any]], name: str, rival: str, figure: str) -> s
 
 
 def _median(rounds: list[dict[str, Any]], name: str, figure: str) -> float | None:
-    values = [one[name][figure] for one in rounds if name in one and one[name][figure] is not None]
+    values = [one[name][figure] for one in rounds if name in one and one[name].get(figure) is not None]
     return statistics.median(values) if values else None
 
 
@@ -58,7 +59,7 @@ def render(record: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in names:
-        get = {figure: _median(rounds, name, figure) for figure in rounds[0][name]} if name in rounds[0] else {}
+        get = {figure: _median(rounds, name, figure) for figure in _FIGURES}
         lines.append(
             f"| {name} | {get['single']:.1f} | {get['mixed']:.1f} | {get['errors']:.1%} | {get['wrong']:.0f} | {_ms(get['p50'])} | "
             f"{_ms(get['p90'])} | {_ms(get['p99'])} | {_ms(get['cpu'])} | {get['rss_bytes'] / 1e6:.0f} | "
@@ -86,6 +87,9 @@ def render(record: dict[str, Any]) -> str:
             f"{', '.join(f'{each:.3f}' for each in efficiency)})."
         ),
     ]
+    busy = _median(rounds, first, "busy")
+    if busy is not None:
+        lines[-1] += f" The model servers computed {busy:.1%} of that time."
     if record["tuning"]:
         lines += [
             "",

@@ -142,6 +142,12 @@ class Settings(BaseSettings):
         ByteSize(2 << 30), description="Address space of the process that parses one request, on top of its scan."
     )
     scan_cpu_seconds: int = Field(120, ge=1, description="CPU time for parsing one request, seconds.")
+    scan_process_requests: int = Field(
+        32,
+        ge=1,
+        le=64,
+        description="Requests of one connection that one parsing process may serve, one after another; 1 for a process each.",
+    )
     upload_idle_seconds: float = Field(
         30.0, gt=0, description="A client that is silent this long while uploading is cut off."
     )

@@ -108,7 +108,7 @@ class Call:
             await self._write(pb.ReconstructResponse(accepted=pb.Accepted(request_id=self._request_id)))
             self.stages["admission"] = self._total_time.seconds
             async with (
-                await self._rooms.scan_processes.open() as scan,
+                await self._rooms.scan_processes.open(self._served_together(spec)) as scan,
                 asyncio.TaskGroup() as group,
             ):
                 feed = group.create_task(
@@ -117,6 +117,14 @@ class Call:
                 await self._follow(scan, spec, ticket, group)
                 feed.cancel()
         self._learn(spec, ticket.demand)
+
+    def _served_together(self, spec: wire.Spec) -> str:
+        """Return a name that requests share whose scans may be read by one process after another: those of one connection.
+
+        A file that takes its process over could then do harm to what the same client sends, and to nobody else. How far a process
+        steps back cannot be undone, so that the priority belongs to the name.
+        """
+        return f"{self._caller.connection} {spec.priority.name}"
 
     def _demand(self, spec: wire.Spec) -> Demand:
         """Return what the spec lets expect. Of arrays the shape is known, of files the size."""
@@ -161,6 +169,8 @@ class Call:
             "request": request_to_json(spec.request),
             "nice": _NICE[spec.priority],
             "memory_bytes": int(settings.scan_memory_bytes) + 2 * (spec.size_bytes or _STREAM_BYTES),
+            "most_memory_bytes": int(settings.scan_memory_bytes)
+            + 2 * max(spec.request.limits.max_scan_bytes, _STREAM_BYTES),
             "cpu_seconds": settings.scan_cpu_seconds,
             "file_bytes": max(spec.request.limits.max_scan_bytes, 2 * spec.request.limits.max_frame_bytes),
         }
@@ -235,6 +245,7 @@ class Call:
                         await self._on_file(message)
                     case "summary":
                         await self._on_summary(message)
+                        scan.done_well = bool(message.body["again"])
                         return
                     case _:
                         raise DefectError(f"the scan process said {message.op!r}", reason="SCAN_PROCESS")

@@ -33,10 +33,13 @@ class Caller:
         For fairness between clients.
     deadline
         On the clock of the event loop, or None.
+    connection
+        The connection of the call.
     """
 
     name: str
     deadline: float | None
+    connection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Server:
             loop.time,
         )
         self.outlook = Outlook()
-        self.scan_processes = ScanProcessHost(lambda: self.admission.requests < 2)
+        self.scan_processes = ScanProcessHost(lambda: self.admission.requests < 2, settings.scan_process_requests)
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
         self._serving = False

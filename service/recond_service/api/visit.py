@@ -69,7 +69,7 @@ async def serve(
     remaining = context.time_remaining()
     deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
     trace = rooms.tracing.request(request_id, _text_metadata(context))
-    work = begin(Visit(request_id, Caller(caller_name(context), deadline), trace))
+    work = begin(Visit(request_id, Caller(caller_name(context), deadline, context.peer()), trace))
     started = time.perf_counter()
     rooms.metrics.requests_in_flight.inc()
     status = "CANCELLED"

@@ -20,6 +20,7 @@ _READ_CODE, _READ_FILE = 0b1101, 0b0100  # EXECUTE, READ_FILE, READ_DIR; READ_FI
 _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # number of file rights that a kernel knows; 16 from ABI 5 on
 _NET_RIGHTS = 0b11  # bind and connect TCP, from ABI 4 on
 _MOST_DESCRIPTORS = 256
+_MOST_REQUESTS = 64  # that a process may serve one after another
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,23 +41,36 @@ def address_space() -> int:
     return pages * resource.getpagesize()
 
 
-def limit_resources(address_space_bytes: int, cpu_seconds: int, file_bytes: int = 4 << 30) -> None:
-    """Bound memory, CPU time and descriptors of this process.
+def limit_resources(
+    address_space_bytes: int, cpu_seconds: int, file_bytes: int = 4 << 30, most_address_space_bytes: int = 0
+) -> None:
+    """Bound memory, CPU time and descriptors of this process from now on. May be called again, before the next request.
 
     Parameters
     ----------
     address_space_bytes
         Address space, see `address_space`.
     cpu_seconds
-        CPU time; SIGXCPU ends the process after it.
+        CPU time beside what was used so far; SIGXCPU ends the process after it.
     file_bytes
         Size of one block of shared memory, which does not count as address space while it is only written.
+    most_address_space_bytes
+        What no later call can go beyond; 0 for `address_space_bytes`. Only the first call sets it.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, address_space_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+    _set_limit(resource.RLIMIT_AS, address_space_bytes, most_address_space_bytes or address_space_bytes)
+    _set_limit(resource.RLIMIT_FSIZE, file_bytes, max(file_bytes, most_address_space_bytes))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    end = int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds
+    _set_limit(resource.RLIMIT_CPU, end, _MOST_REQUESTS * (cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _set_limit(which: int, value: int, most: int) -> None:
+    """Set a limit, and at first what it can never be raised beyond."""
+    bound = resource.getrlimit(which)[1]
+    bound = most if bound == resource.RLIM_INFINITY else bound
+    resource.setrlimit(which, (min(value, bound), bound))
 
 
 def _code_folders() -> set[Path]:

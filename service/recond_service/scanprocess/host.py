@@ -26,13 +26,15 @@ from recond_service.types import (
 
 _START_SECONDS = 60.0
 _REAP_SECONDS = 10.0
+_KEPT_SECONDS = 5.0  # a client that sends one request after another sends the next within this time
+_MOST_KEPT = 8
 _SPARES = 2  # processes that wait, warm, for their request
 
 _log = structlog.get_logger(__name__)
 
 
 class ScanProcess:
-    """One scan process. An asynchronous context manager: leaving it ends the process, whatever it does.
+    """One scan process. An asynchronous context manager: leaving it ends the process, or keeps it for the same client.
 
     Parameters
     ----------
@@ -42,6 +44,11 @@ class ScanProcess:
         The host's number for it.
     channel
         To the process.
+
+    Attributes
+    ----------
+    done_well
+        Set when a request has been served without an error: then the process may serve another of the same client.
     """
 
     def __init__(self, host: ScanProcessHost, number: int, channel: AsyncChannel) -> None:
@@ -49,6 +56,9 @@ class ScanProcess:
         self._number = number
         self._channel = channel
         self.exit_status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.client = ""
+        self.served = 0
+        self.done_well = False
 
     async def send(self, op: str, body: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> None:
         """Send a message. If the process is gone this does nothing: `receive` says why."""
@@ -93,6 +103,12 @@ class ScanProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self.done_well and error is None and self._host.keep(self):
+            return
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
         self._channel.close()
         self._host.end(self._number)
 
@@ -105,10 +121,14 @@ class ScanProcessHost:
     idle
         Tells whether there is time for spare processes to touch all memory that a request needs, which takes as much computing as
         some requests. A busy machine has better things to do.
+    most_requests
+        Requests of one client that a process may serve.
     """
 
-    def __init__(self, idle: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, idle: Callable[[], bool] = lambda: True, most_requests: int = 1) -> None:
         self._idle = idle
+        self._most_requests = most_requests
+        self._kept: dict[ScanProcess, asyncio.TimerHandle] = {}  # the one unused longest first
         self._numbers = itertools.count()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._control: AsyncChannel | None = None
@@ -155,8 +175,13 @@ class ScanProcessHost:
         """Process id of the zygote."""
         return self._zygote.pid if self._zygote else None
 
-    async def open(self) -> ScanProcess:
-        """Return a scan process that has served nobody: a spare one, if there is one.
+    async def open(self, client: str = "") -> ScanProcess:
+        """Return a scan process that has served nobody but this client: one that is kept or spare, if there is one.
+
+        Parameters
+        ----------
+        client
+            Whose request it is for.
 
         Raises
         ------
@@ -164,11 +189,42 @@ class ScanProcessHost:
             If none can be started.
         """
         await self.start()
+        process = self._take_kept(client) or self._take_spare() or await self._fork()
+        process.client = client
+        process.served += 1
+        process.done_well = False
+        return process
+
+    def _take_kept(self, client: str) -> ScanProcess | None:
+        for process in [kept for kept in self._kept if kept.client == client]:
+            self._kept.pop(process).cancel()
+            if not process.exit_status.done():
+                return process
+            process.close()
+        return None
+
+    def _take_spare(self) -> ScanProcess | None:
         while self._spares:
             spare = self._spares.popleft()
             if not spare.exit_status.done():
                 return spare
-        return await self._fork()
+        return None
+
+    def keep(self, process: ScanProcess) -> bool:
+        """Keep a process for the next request of its client, for a while; tell whether that is done."""
+        if process.served >= self._most_requests or process.exit_status.done() or self._control is None:
+            return False
+        self._kept[process] = asyncio.get_running_loop().call_later(_KEPT_SECONDS, self._expire, process)
+        while len(self._kept) > _MOST_KEPT:
+            self._expire(next(iter(self._kept)))
+        self._refill()
+        return True
+
+    def _expire(self, process: ScanProcess) -> None:
+        timer = self._kept.pop(process, None)
+        if timer is not None:
+            timer.cancel()
+            process.close()
 
     async def _fork_spares(self) -> None:
         while len(self._spares) < _SPARES:
@@ -207,6 +263,9 @@ class ScanProcessHost:
         """Have a process killed if it still runs; it is reaped by the zygote. Then there is time for spares."""
         if number in self._processes and self._control is not None:
             self._in_background(self._kill(number))
+        self._refill()
+
+    def _refill(self) -> None:
         if len(self._spares) < _SPARES:
             self._in_background(self._fork_spares())
 
@@ -243,6 +302,8 @@ class ScanProcessHost:
 
     async def close(self) -> None:
         """End the zygote and all its processes."""
+        for process in list(self._kept):
+            self._expire(process)
         for task in list(self._tasks):
             task.cancel()
         if self._listener is not None:

@@ -9,6 +9,7 @@ Messages out: ``frame``, ``consumed`` (an acquisition batch is done with), ``fra
 from __future__ import annotations
 
 import os
+import resource
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,11 +38,12 @@ from recond_service.types import (
     ScanRequest,
 )
 
+_LARGEST_KEPT_KIB = 400 << 10  # a process that had a large scan gives its memory back by ending
 _NOTHING = np.empty((0, 0, 0), np.complex64)
 
 
 def run_scan(channel: BlockingChannel, *, warm: bool = True) -> None:
-    """Get ready, wait for one request on `channel`, serve it, then return.
+    """Get ready, then serve requests that come on `channel` one after another, until one fails or nobody sends any more.
 
     Parameters
     ----------
@@ -55,7 +57,9 @@ def run_scan(channel: BlockingChannel, *, warm: bool = True) -> None:
     if warm:
         warm_up()
     try:
-        Scan(channel, base).run()
+        again = True
+        while again:
+            again = Scan(channel, base).run()
     except ChannelClosedError:
         return  # the client is gone, or the front end
     except RecondError as error:
@@ -102,10 +106,15 @@ class Scan:
         self._expected_frames = 0  # how many there will be, 0 where only the last readout tells
         self._waiting: dict[int, Frame] = {}  # frames whose image is still to come, without their k-space
         self._part_fds: list[int] = []
-        self._finished = False
+        self._finished = self._again = False
 
-    def run(self) -> None:
-        """Handle messages, making frames whenever there is leave to send one and nothing else to do."""
+    def run(self) -> bool:
+        """Handle messages, making frames whenever there is leave to send one and nothing else to do.
+
+        Returns
+        -------
+        Whether this process is fit for another request.
+        """
         handlers = {
             "open": self._open,
             "header": self._header,
@@ -122,6 +131,7 @@ class Scan:
             message = self._channel.receive()
             handlers[message.op](message)
             message.close_fds()
+        return self._again
 
     def _message_waits(self) -> bool:
         return bool(select.select([self._channel], [], [], 0)[0])
@@ -130,8 +140,13 @@ class Scan:
 
     def _open(self, message: Message) -> None:
         body = message.body
-        os.nice(int(body["nice"]))
-        limit_resources(self._base_bytes + int(body["memory_bytes"]), int(body["cpu_seconds"]), int(body["file_bytes"]))
+        os.nice(max(int(body["nice"]) - os.nice(0), 0))
+        limit_resources(
+            self._base_bytes + int(body["memory_bytes"]),
+            int(body["cpu_seconds"]),
+            int(body["file_bytes"]),
+            self._base_bytes + int(body["most_memory_bytes"]),
+        )
         self._part_fds, message.fds = message.fds, []
         self._request = request_from_json(message.body["request"], [f"/proc/self/fd/{fd}" for fd in self._part_fds])
         self._results = ResultWriter(self._request, self._findings)
@@ -148,6 +163,9 @@ class Scan:
         for part, fd in zip(self._request.parts, self._part_fds, strict=True):
             if part.role is not PartRole.REFERENCE:
                 os.close(fd)
+        self._part_fds = [
+            fd for part, fd in zip(self._request.parts, self._part_fds, strict=True) if part.role is PartRole.REFERENCE
+        ]
 
     def _header(self, message: Message) -> None:
         with self._stopwatch.stage("ingest"), message.take_block(int(message.body["size"])) as block:
@@ -255,9 +273,13 @@ class Scan:
             summary = self._results.finish(body["residuals"], body["model"], body["version"])
             for output in self._request.outputs:
                 self._write(output)
+        while self._part_fds:
+            os.close(self._part_fds.pop())
+        self._again = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < _LARGEST_KEPT_KIB
         self._channel.send(
             "summary",
             {
+                "again": self._again,
                 "figures": asdict(summary.figures),
                 "reference": summary.reference_source,
                 "order": summary.order,
