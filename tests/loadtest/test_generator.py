@@ -52,15 +52,19 @@ def check_accounts(result: RunResult) -> None:
 
 
 class Stall:
-    """Answers at once, but for one second in which it does nothing."""
+    """Answers at once, but for some time in which it does nothing; times count from the first request."""
 
     def __init__(self, after: float, length: float) -> None:
-        self._start = time.monotonic() + after
-        self._end = self._start + length
+        self._after, self._length = after, length
+        self._first: float | None = None
 
     def __call__(self, number: int, context: grpc.ServicerContext) -> None:
-        if self._start <= time.monotonic() < self._end:
-            time.sleep(self._end - time.monotonic())
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        since = now - self._first - self._after
+        if 0 <= since < self._length:
+            time.sleep(self._length - since)
 
 
 def slow_ones(result: RunResult) -> int:
