@@ -305,7 +305,8 @@ class Call:
         finally:
             ticket.hold(-layout.size)
         self._writing_time = Elapsed()
-        ticket.worked(outcome.compute_seconds)
+        predicted = self._rooms.scheduler.predict_seconds(job.model, [(layout.coils, layout.rows, layout.columns)])
+        ticket.worked(max(outcome.compute_seconds, predicted))
         self._trace.frame_done(number, outcome.queue_seconds, outcome.compute_seconds, outcome.batch_size)
         self.stages["queue"] += outcome.queue_seconds
         self.stages["compute"] += outcome.compute_seconds

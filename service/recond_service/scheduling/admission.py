@@ -134,9 +134,8 @@ class Admission:
         self._patience = patience
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
-        self._overheads: dict[
-            int, tuple[float, float]
-        ] = {}  # by the binary logarithm of the size: seconds, and when learnt
+        # Seconds, and when they were learnt.
+        self._overheads: dict[tuple[int, Priority], tuple[float, float]] = {}
         self._probed_at = -math.inf
         self._down_since: float | None = None
         self.bytes_held = 0
@@ -219,8 +218,9 @@ class Admission:
         ends_in = self.predict(demand)
         if demand.deadline is not None and now + ends_in > demand.deadline and not self._probes(now):
             raise DeadlineExceededError(
-                f"the images would take about {ends_in:.1f} s, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; "
-                "allow more time, send less, or come back when there is less to do",
+                f"the images would take about {ends_in:.1f} s, of which {self._work(demand):.1f} s are computing for this request and "
+                f"more urgent ones, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; allow more time, send less, or "
+                "come back later",
                 reason="DEADLINE_UNREACHABLE",
             )
         if self._tickets and ends_in > self._max_seconds:
@@ -242,7 +242,11 @@ class Admission:
         raise OverloadedError(f"{what}; try again in {wait:.1f} s", reason="OVERLOADED", retry_after=wait)
 
     def predict(self, demand: Demand) -> float:
-        """Predict in how many seconds a request that came in now would end.
+        """Predict in how many seconds a request that came in now would end."""
+        return self._work(demand) + (self._overhead(demand) if demand.seconds else 0.0)
+
+    def _work(self, demand: Demand) -> float:
+        """Predict in how many seconds all is computed that comes before the end of a request.
 
         More urgent work goes first. Within the class clients take turns: until this client has had what it needs, each other gets
         no more than that, and no more than it has.
@@ -257,12 +261,11 @@ class Admission:
             else:
                 others[ticket.demand.client] = others.get(ticket.demand.client, 0.0) + ticket.seconds
         fair = sum(min(theirs, mine) for theirs in others.values())
-        overhead = self._overhead(demand.size_bytes) if demand.seconds else 0.0
-        return (before + mine + fair) / max(self._capacity(), 1) + overhead
+        return (before + mine + fair) / max(self._capacity(), 1)
 
-    def _overhead(self, size: int) -> float:
-        """Return what is known of requests of that size; what was learnt long ago counts for less."""
-        seconds, learnt = self._overheads.get(size.bit_length(), (0.0, -math.inf))
+    def _overhead(self, demand: Demand) -> float:
+        """Return what is known of requests of that class and size, to a factor of two; what was learnt long ago counts for less."""
+        seconds, learnt = self._overheads.get(_kind(demand), (0.0, -math.inf))
         return float(seconds * 0.5 ** ((self._clock() - learnt) / _HALF_LIFE))
 
     def _seconds_until(self, requests: int, size: int) -> float:
@@ -278,12 +281,12 @@ class Admission:
     def ended(self, demand: Demand, overhead_seconds: float) -> None:
         """Learn how long a request took beside waiting and computing: upload, conditioning, writing.
 
-        Requests of like size are kept together, and quick ones count for more: nobody is refused for what may be chance.
+        Requests of like size and class are kept together, and quick ones count for more: nobody is refused for what may be chance.
         """
-        known = self._overhead(demand.size_bytes) or overhead_seconds
+        known = self._overhead(demand) or overhead_seconds
         weight = _SMOOTHING if overhead_seconds < known else _SMOOTHING / _CAUTION
         learnt = max(known + weight * (overhead_seconds - known), 0.0)
-        self._overheads[demand.size_bytes.bit_length()] = (learnt, self._clock())
+        self._overheads[_kind(demand)] = (learnt, self._clock())
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket."""
@@ -300,6 +303,10 @@ class Admission:
         except TimeoutError:
             return False
         return True
+
+
+def _kind(demand: Demand) -> tuple[int, Priority]:
+    return demand.size_bytes.bit_length(), demand.priority
 
 
 def _smallest_first(tickets: Iterable[Ticket]) -> list[Ticket]:

@@ -78,7 +78,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
     door = admission(clock=clock)
     door.admit(Demand(1, seconds=30.0, client="hospital"))
     late = Demand(1, seconds=5.0, client="hospital", deadline=clock() + 20)
-    with pytest.raises(DeadlineExceededError, match=r"about 35.0 s, and the deadline is in 20.0 s") as caught:
+    with pytest.raises(DeadlineExceededError, match=r"about 35.0 s, .* the deadline is in 20.0 s") as caught:
         door.admit(late)
     assert caught.value.reason == "DEADLINE_UNREACHABLE"
     # Another client takes turns with the volume: its 5 s are over when the hospital has had 5 s too.
