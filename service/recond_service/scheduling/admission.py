@@ -218,8 +218,8 @@ class Admission:
         ends_in = self.predict(demand)
         if demand.deadline is not None and now + ends_in > demand.deadline and not self._probes(now):
             raise DeadlineExceededError(
-                f"the images would take about {ends_in:.1f} s, of which {self._work(demand):.1f} s are computing for this request and "
-                f"more urgent ones, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; allow more time, send less, or "
+                f"the images would take about {ends_in:.1f} s, of which {self._work(demand):.1f} s are computing for this and more "
+                f"urgent requests, and the deadline is in {max(demand.deadline - now, 0.0):.1f} s; allow more time, send less, or "
                 "come back later",
                 reason="DEADLINE_UNREACHABLE",
             )
