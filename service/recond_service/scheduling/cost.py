@@ -19,12 +19,14 @@ _FORGETTING = 0.98
 _PRIOR_SECONDS_PER_PIXEL = (
     1e-6  # of a frame of 8 coils, until something is known; low, for nobody is refused by a guess
 )
-_CURVE_SMOOTHING = 0.3
+_CURVE_SMOOTHING = 0.1
 _SPREAD_SMOOTHING = 0.1
 _FIRST_SPREAD = 0.2
 _MARGIN_IN_SPREADS = 2.0  # mean absolute deviations; 19 of 20 batches of a bell curve lie below 2
-_WORTHWHILE = 0.97  # a batch size has to make frames this much cheaper to be preferred to a smaller one
-_TRIALS = 2  # batches that tell what a size is worth: the first may be compiling
+_WORTHWHILE = (
+    0.9  # a batch size has to make frames this much cheaper to be preferred to a smaller one, or noise would choose
+)
+_TRIALS = 5  # batches that tell what a size is worth; the first may be compiling, and does not count
 _TRY_AGAIN_AFTER = 400  # batches
 _MOST_COVARIANCE = 100.0  # forgetting must not blow up what equal batches tell nothing about
 _MOST_BUCKETS = 1024
@@ -205,12 +207,12 @@ class CostModel:
         record = cost.sizes.get(size)
         if record is None:
             cost.sizes[size] = _SizeRecord(factor, 1)
-        elif record.trials < _TRIALS:
-            record.factor = min(record.factor, factor)  # of the first few the best: the others may have been compiling
-            record.trials += 1
         else:
-            record.factor += _CURVE_SMOOTHING * (factor - record.factor)
             record.trials += 1
+            weight = max(
+                1 / (record.trials - 1), _CURVE_SMOOTHING
+            )  # the mean of all but the first, later of the last few
+            record.factor += weight * (factor - record.factor)
         if size == max(cost.sizes):
             cost.tried_at = cost.batches
 

@@ -20,10 +20,10 @@ def prefers(size: int, rows: int = 4) -> CostModel:
     bucket = Bucket.of(frame_job().model, rows, 4)
     frames = 1
     while frames <= size:
-        for _ in range(3):
+        for _ in range(6):
             costs.observe(bucket, [8] * frames, 0.1)
         frames *= 2
-    for _ in range(3):
+    for _ in range(6):
         costs.observe(bucket, [8] * frames, 0.1 * frames)  # beyond it nothing is gained
     return costs
 
@@ -111,17 +111,17 @@ async def test_no_batch_is_made_where_it_does_not_pay():
         scheduler.submit(frame_job())
     await time.advance(30)
     sizes = [len(batch.frames) for _, batch in server.handed]
-    assert sizes.count(1) >= 92  # a few trials of two frames
+    assert sizes.count(1) >= 80  # a few trials of two frames
 
 
 async def test_batches_grow_where_that_pays():
     time = VirtualTime()
     server = VirtualServer(time, seconds=lambda frames, coils: 0.1 + 0.001 * frames)
     scheduler = scheduler_on(time, server)
-    for _ in range(600):
+    for _ in range(2000):
         scheduler.submit(frame_job())
-    await time.advance(30)
-    assert len(server.computed) == 600
+    await time.advance(60)
+    assert len(server.computed) == 2000
     assert max(len(batch.frames) for _, batch in server.handed) == 64
 
 
