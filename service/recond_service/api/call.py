@@ -143,7 +143,9 @@ class Call:
         compute = self.stages["compute"]
         self._rooms.outlook.observe(spec.model, spec.size_bytes, compute)
         self._rooms.outlook.wrote(self._writing_time.seconds)
-        self._rooms.admission.ended(demand, self._total_time.seconds - self._in_scheduler.seconds)
+        # How long the upload took says something about that client's line, and nothing about others.
+        overhead = self._total_time.seconds - self._upload_time.seconds - self._in_scheduler.seconds
+        self._rooms.admission.ended(demand, max(overhead, 0.0))
 
     def _resolve_names(self, spec: wire.Spec) -> None:
         if spec.heads:

@@ -279,7 +279,7 @@ class Admission:
         return elapsed
 
     def ended(self, demand: Demand, overhead_seconds: float) -> None:
-        """Learn how long a request took beside waiting and computing: upload, conditioning, writing.
+        """Learn how long a request took beside its upload, waiting and computing: reading, conditioning, writing.
 
         Requests of like size and class are kept together, and quick ones count for more: nobody is refused for what may be chance.
         """

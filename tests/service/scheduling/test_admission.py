@@ -96,7 +96,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once():
     )  # no guess refuses
 
 
-async def test_predictions_count_upload_and_writing():
+async def test_predictions_count_reading_and_writing():
     clock = Clock()
     door = admission(clock=clock)
     for _ in range(50):
@@ -108,7 +108,7 @@ async def test_predictions_count_upload_and_writing():
         door.admit(Demand(299, seconds=1.0, deadline=clock() + 2.5))
     with door.admit(Demand(299, seconds=1.0, deadline=clock() + 3.5)):
         pass
-    with door.admit(Demand(2, seconds=1.0, deadline=clock() + 1.2)):  # small ones have less to upload
+    with door.admit(Demand(2, seconds=1.0, deadline=clock() + 1.2)):  # small ones have less to read
         pass
     door.ended(Demand(2), 60.0)  # chance
     door.admit(Demand(2, seconds=1.0, deadline=clock() + 5.0))
