@@ -28,6 +28,8 @@ INFOS = {
     for name in NAMES
 }
 HOG_SECONDS = 4.0
+MEASURED = (80, 64)
+"""Rows and columns of the frame on which a worker measures models at its start, as many as there is time for: there all behave."""
 
 
 class Trial:
@@ -42,6 +44,8 @@ class Trial:
         from recond_models.batch import Reconstruction
         from recond_models.classical import frames
 
+        if tuple(batch.kspace.shape[1:]) == MEASURED:
+            return Reconstruction(torch.ones(len(batch), *MEASURED))
         if self.info.name == "endless":
             return frames.each_frame(self._endless, batch, at_once=False)
         getattr(self, "_" + self.info.name.replace("-", "_"))(len(batch))

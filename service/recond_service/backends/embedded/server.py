@@ -138,7 +138,7 @@ class EmbeddedServer:
         self._board_memory = Board.create()
         self._board = Board(self._board_memory)
         self._backoff = Backoff(self._clock)
-        self._measured = self._closing = False
+        self._closing = False
 
     @property
     def up(self) -> bool:
@@ -217,7 +217,8 @@ class EmbeddedServer:
     async def _live(self) -> None:
         """Fork a worker and listen to it until it is dead."""
         self.starts += 1
-        options = dataclasses.replace(self._options, measure=not self._measured)
+        # Tried once: a model that hangs or kills the worker while it is measured must not do so again and again.
+        options = dataclasses.replace(self._options, measure=self.starts == 1)
         worker = self._worker = await self._forks.fork(options, self._board_memory)
         self._pulse = Pulse(self._heartbeat_seconds, lambda: activity_of(worker.pid), self._clock)
         watch = asyncio.get_running_loop().create_task(self._watch(worker, self._pulse), name=f"{self.name}-watch")
@@ -267,8 +268,7 @@ class EmbeddedServer:
             message.close_fds()
 
     def _become_ready(self, body: dict[str, Any]) -> None:
-        if not self._measured:
-            self._measured = True
+        if self.starts == 1:
             self.measurements = tuple(
                 Measurement(**{**entry, "coils": tuple(entry["coils"])}) for entry in body["measurements"]
             )

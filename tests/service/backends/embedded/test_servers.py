@@ -138,6 +138,13 @@ async def test_a_batch_that_takes_too_long_ends_its_worker(start):
         assert len(started.changes) == 3
 
 
+async def test_a_worker_that_dies_while_it_is_measured_is_replaced_by_one_that_is_not(start):
+    async with start(warm_up=("suicide:2x16x16",)) as started:
+        assert started.server.starts == 2
+        assert not started.backend.measurements()
+        await image_comes(started.server)
+
+
 async def test_a_silent_worker_that_computes_is_left_alone(start):
     async with start(heartbeat_seconds=0.8) as started:
         pid = started.server.pid
