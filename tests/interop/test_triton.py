@@ -28,13 +28,14 @@ from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.backends import Batch, BatchOutcome, FrameInput, ServerLostError
-from recond_service.backends.triton import regions
+from recond_service.backends.triton import interface, regions
 from recond_service.backends.triton.backend import TritonBackend
 from recond_service.backends.triton.regions import FOLDER, NAME_PREFIX
 from recond_service.backends.triton.server import Patience, TritonModelServer
 from recond_service.commands.triton import triton
+from recond_service.scheduling import FrameJob, Scheduler
 from recond_service.transport import FrameLayout
-from recond_service.types import DefectError, Frame, FrameIndex, UnsupportedDataError
+from recond_service.types import DefectError, Frame, FrameIndex, Priority, UnsupportedDataError
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason=MISSING)
 
@@ -310,6 +311,34 @@ async def test_a_model_that_a_server_lacks_is_named_with_the_server_and_the_reme
         await server.run(batch_of([frame(4)], "tv"))
     assert missing.value.reason == "MODEL_NOT_ON_SERVER"
     assert server.up
+
+
+async def test_frames_go_to_the_servers_that_have_their_model(backend, servers):
+    one, two = backend.servers
+    model = registry.find("l1-wavelet")
+    name = interface.PREFIX + model.name
+    scheduler = Scheduler(backend.servers, asyncio.get_running_loop().time)
+
+    async def reconstruct(count: int) -> None:
+        inputs = batch_of([frame(4, seed=seed) for seed in range(count)], model.name).frames
+        futures = [asyncio.get_running_loop().create_future() for _ in inputs]
+        for each, done in zip(inputs, futures, strict=True):
+            scheduler.submit(FrameJob(model, each, "somebody", Priority.CLINICAL, None, done))
+        for outcome in await asyncio.gather(*futures):
+            outcome.image.close()
+
+    with servers[0].channel() as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name=name), timeout=30)
+        await eventually(lambda: not one.has(model))
+        assert two.has(model)
+        await reconstruct(4)
+        await asyncio.to_thread(
+            lambda: stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name=name), timeout=60)
+        )
+    await eventually(lambda: one.has(model) and one.up)
+    await reconstruct(2)
+    await scheduler.close()
 
 
 DYING = """

@@ -38,6 +38,9 @@ class LocalServer:
     def measurements(self) -> Sequence[Measurement]:
         return ()
 
+    def has(self, model: registry.ModelInfo) -> bool:
+        return True
+
     async def run(self, batch: Batch) -> BatchOutcome:
         async with self._busy:
             self.batches.append(batch)

@@ -14,7 +14,7 @@ from recond_service.scheduling import FrameJob, Scheduler
 from recond_service.transport import FrameLayout
 from recond_service.types import DefectError, Priority
 
-RSS = registry.find("rss")
+RSS, CG = registry.find("rss"), registry.find("cg-sense")
 
 
 class VirtualTime:
@@ -97,8 +97,12 @@ class VirtualServer:
     held: list[Held] = field(default_factory=list)
     handed: list[tuple[float, Batch]] = field(default_factory=list)
     computed: list[FrameInput] = field(default_factory=list)
+    models: set[str] | None = None  # None: all
     on_down: Callable[[], None] = lambda: None
     busy_seconds: float = 0.0
+
+    def has(self, model: registry.ModelInfo) -> bool:
+        return self.models is None or model.name in self.models
 
     async def run(self, batch: Batch) -> BatchOutcome:
         if not self.up:
@@ -158,9 +162,10 @@ def frame_job(
     deadline: float | None = None,
     rows: int = 4,
     coils: int = 8,
+    model: registry.ModelInfo = RSS,
 ) -> FrameJob:
     frame = FrameInput(FrameLayout(coils, rows, 4), Block())
-    return FrameJob(RSS, frame, client, priority, deadline, asyncio.get_running_loop().create_future())
+    return FrameJob(model, frame, client, priority, deadline, asyncio.get_running_loop().create_future())
 
 
 def scheduler_on(time: VirtualTime, *servers: VirtualServer, **options: object) -> Scheduler:

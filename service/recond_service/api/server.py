@@ -70,6 +70,7 @@ class Server:
         self._health_changes: set[asyncio.Task[None]] = set()
         self._serving = False
         self._models_published: frozenset[str] = frozenset()
+        self._servers_up: set[str] = set()
         self._no_worker: asyncio.TimerHandle | None = None
         self._idling: asyncio.Task[None] | None = None
         self._metrics_server: MetricsServer | None = None
@@ -201,16 +202,19 @@ class Server:
         return self._metrics_server.port if self._metrics_server else None
 
     def _on_server(self, server: ModelServer) -> None:
-        """Take note that a model server has come up or gone down."""
+        """Take note that a model server has come up or gone down, or has other models."""
         self.metrics.server_up.labels(server.name).set(int(server.up))
-        if not server.up:
+        if server.up:
+            self._servers_up.add(server.name)
+        elif server.name in self._servers_up:
+            self._servers_up.remove(server.name)
             self.metrics.server_lost.labels(server.name).inc()
         up = self.scheduler.capacity > 0
         if up != self._serving:
             self._publish_health(serving=up and not self.admission.draining)
         if server.up:
             self.scheduler.learn(self.backend.measurements())
-            self.scheduler.dispatch()
+        self.scheduler.dispatch()
         if up and self._no_worker is not None:
             self._no_worker.cancel()
             self._no_worker = None

@@ -162,6 +162,9 @@ class ModelServer(Protocol):
     def memory_bytes(self) -> int:
         """Memory that batches may take at once, 0 if that is not known."""
 
+    def has(self, model: ModelInfo) -> bool:
+        """Tell whether it has the model, or had it when it was last up and is likely to come back; as far as is known."""
+
     async def run(self, batch: Batch) -> BatchOutcome:
         """Reconstruct a batch.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from recond_service.scheduling.bucket import Bucket
@@ -87,7 +87,13 @@ class Batching:
         self._held_since: dict[FrameJob, float] = {}
 
     def choose(
-        self, waiting: WaitingFrames, now: float, starts: float, memory_bytes: int = 0, speed: float = 1.0
+        self,
+        waiting: WaitingFrames,
+        now: float,
+        starts: float,
+        memory_bytes: int = 0,
+        speed: float = 1.0,
+        elsewhere: Callable[[FrameJob], bool] = lambda job: False,  # noqa: ARG005
     ) -> Choice:
         """Choose what a server should do next. The chosen frames stay in `waiting`.
 
@@ -104,12 +110,14 @@ class Batching:
             What a batch may take on the server, 0 for no such limit.
         speed
             By what the server's times differ from those predicted.
+        elsewhere
+            Tells of frames, and with them all of their bucket, that are not for this server.
         """
         held: Mapping[FrameJob, float] = self._held_since
-        self._held_since = {}
+        self._held_since = {job: since for job, since in held.items() if job in waiting and elsewhere(job)}
         wake_at: float | None = None
         passed: set[Bucket] = set()
-        while (head := waiting.head(now, lambda job: job.bucket in passed)) is not None:
+        while (head := waiting.head(now, lambda job: job.bucket in passed or elsewhere(job))) is not None:
             jobs, seconds = self._fill(waiting, head, starts, memory_bytes, speed)
             until = None if starts > now else self._hold_until(head, jobs, now, held.get(head, now))
             if until is None:

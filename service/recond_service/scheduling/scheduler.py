@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 import math
@@ -49,8 +50,8 @@ class Scheduler:
 
     Batches hold frames of one bucket, see `Bucket`; whose turn it is, see `WaitingFrames`; how many go together, see `Batching`. A
     server gets its next batch shortly before it is predicted to end the last, so that it does not idle. A
-    batch that has not begun when a more urgent frame comes is taken back. Of several servers the one that is free first gets the
-    batch.
+    batch that has not begun when a more urgent frame comes is taken back. Of several servers that have the model, the first that is
+    free gets the batch; frames whose model only servers have that are down wait for these.
 
     A frame fails alone: a batch that failed is run again, each frame by itself. A frame whose server was lost runs once more, by
     itself: if it was what brought the server down, it cannot do so to others. Frames that are withdrawn leave the queue, or their
@@ -59,7 +60,7 @@ class Scheduler:
     Parameters
     ----------
     servers
-        Where batches go. Whoever has them calls `dispatch` when one comes up.
+        Where batches go. Whoever has them calls `dispatch` when one comes up or has other models.
     clock
         Seconds, monotonic.
     call_at
@@ -222,21 +223,11 @@ class Scheduler:
         self._recall_staged(now)
         wake_at = math.inf
         while len(self._waiting):
-            up = [
-                (lane.opens_at(now, self.costs), lane.free_at(now), place)
-                for place, lane in enumerate(self._lanes)
-                if lane.server.up
-            ]
-            opens_at, _, place = min(up, default=(math.inf, math.inf, 0))
-            if opens_at > now:
-                wake_at = opens_at
+            chosen, wake_at = self._choose(now)
+            if chosen is None:
                 break
-            lane = self._lanes[place]
+            lane, choice = chosen
             starts = lane.free_at(now)
-            choice = self._batching.choose(self._waiting, now, starts, lane.server.memory_bytes, lane.speed)
-            if not choice.jobs:
-                wake_at = min(wake_at, choice.wake_at or math.inf)
-                break
             late = [job for job in choice.jobs if starts >= self._give_up_at(job)]
             for job in late:
                 self._fail_late(job)
@@ -244,13 +235,47 @@ class Scheduler:
                 self._hand_over(lane, choice, now)
         self._wake_at(min(wake_at, self._expiring[0][0] if self._expiring else math.inf), now)
 
+    def _choose(self, now: float) -> tuple[tuple[Lane, Choice] | None, float]:
+        """Return what a server should get now, if anything, and when to look again if not.
+
+        A frame goes to the first that is free and has its model, so the next gets only what those before it cannot run.
+        """
+        up = sorted(
+            (lane.opens_at(now, self.costs), lane.free_at(now), place)
+            for place, lane in enumerate(self._lanes)
+            if lane.server.up
+        )
+        before: list[Lane] = []
+        wake_at = math.inf
+        for opens_at, starts, place in up:
+            if opens_at > now:
+                return None, min(wake_at, opens_at)
+            lane = self._lanes[place]
+            choice = self._batching.choose(
+                *(self._waiting, now, starts, lane.server.memory_bytes, lane.speed),
+                functools.partial(self._elsewhere, lane, before),
+            )
+            if choice.jobs:
+                return (lane, choice), now
+            wake_at = min(wake_at, choice.wake_at or math.inf)
+            before.append(lane)
+        return None, wake_at
+
+    def _elsewhere(self, lane: Lane, before: Sequence[Lane], job: FrameJob) -> bool:
+        """Tell whether a frame is not for a server, because that cannot run it or one before it can."""
+        return not self._serves(lane, job) or any(self._serves(each, job) for each in before)
+
+    def _serves(self, lane: Lane, job: FrameJob) -> bool:
+        """Tell whether a server has the model of a frame. If none has, any may say so."""
+        return lane.server.has(job.model) or not any(each.server.has(job.model) for each in self._lanes)
+
     def _recall_staged(self, now: float) -> None:
         """Take batches back that were handed over ahead and have not begun, where a more urgent frame waits."""
         urgent = self._waiting.head(now)
         if urgent is None:
             return
         for lane in self._lanes:
-            for staged in lane.staged:
+            for staged in lane.staged if self._serves(lane, urgent) else ():
                 if all(job.priority > urgent.priority and not job.recalled for job in staged.jobs):
                     staged.recalled = True
                     for job in staged.jobs:

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from virtual_servers import Block, VirtualServer, VirtualTime, frame_job, scheduler_on, settle
+from virtual_servers import CG, RSS, Block, VirtualServer, VirtualTime, frame_job, scheduler_on, settle
 
 from recond_service.backends import Measurement, TooLargeError
 from recond_service.scheduling import Bucket, CostModel
@@ -175,6 +175,44 @@ async def test_two_servers_share_the_work_by_their_speed():
     await time.advance(8)
     assert len(fast.computed) + len(slow.computed) == 200
     assert 2.2 < len(fast.computed) / len(slow.computed) < 4.0
+
+
+async def test_frames_go_where_their_model_is():
+    time = VirtualTime()
+    both, only = VirtualServer(time, "both"), VirtualServer(time, "only", models={"rss"})
+    scheduler = scheduler_on(time, only, both, costs=single())
+    first = [frame_job(model=CG) for _ in range(4)]
+    second = [frame_job(client="b", model=RSS) for _ in range(2)]
+    for job in first + second:
+        scheduler.submit(job)
+    await time.advance(0.5)
+    assert all(job.done.done() for job in first + second)
+    assert only.computed == [job.frame for job in second]  # not kept by frames that it cannot run
+    assert both.computed == [job.frame for job in first]
+    both.lose()
+    waiting, other = frame_job(model=CG), frame_job(model=RSS)
+    scheduler.submit(waiting)
+    scheduler.submit(other)
+    await time.advance(5.0)
+    assert other.done.done()
+    assert not waiting.done.done()
+    both.up = True
+    scheduler.dispatch()
+    await time.advance(0.5)
+    assert waiting.done.result().image.content is waiting.frame
+    await scheduler.close()
+
+
+async def test_a_model_that_no_server_has_is_refused_by_one():
+    time = VirtualTime()
+    server = VirtualServer(time, models={"rss"})
+    scheduler = scheduler_on(time, server)
+    job = frame_job(model=CG)
+    scheduler.submit(job)
+    await settle()
+    assert [batch.model for _, batch in server.handed] == [CG]
+    await time.advance(1.0)
+    await scheduler.close()
 
 
 async def test_frames_of_a_lost_server_run_elsewhere():

@@ -6,7 +6,7 @@ import math
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from virtual_servers import VirtualServer, VirtualTime, frame_job, scheduler_on, settle
+from virtual_servers import CG, RSS, VirtualServer, VirtualTime, frame_job, scheduler_on, settle
 
 from recond_service.types import DeadlineExceededError, DefectError, LimitExceededError, Priority, UnavailableError
 
@@ -29,14 +29,18 @@ class WatchedServer(VirtualServer):
 
 
 class SchedulerStates(RuleBasedStateMachine):
-    @initialize(servers=st.integers(1, 3), law=st.sampled_from(sorted(LAWS)), most=st.sampled_from([2, 5, 1 << 20]))
+    @initialize(
+        servers=st.lists(st.sampled_from([None, {"rss"}, {"cg-sense"}]), min_size=1, max_size=3),
+        law=st.sampled_from(sorted(LAWS)),
+        most=st.sampled_from([2, 5, 1 << 20]),
+    )
     def start(self, servers, law, most):
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.time = VirtualTime()
         self.servers = []
-        for number in range(servers):
-            server = WatchedServer(self.time, f"s{number}", seconds=LAWS[law], most_frames=most)
+        for number, models in enumerate(servers):
+            server = WatchedServer(self.time, f"s{number}", seconds=LAWS[law], most_frames=most, models=models)
             server.machine = self
             server.concurrency = 1 + number % 2
             server.on_down = lambda server=server: self.lost.append(server)
@@ -54,11 +58,15 @@ class SchedulerStates(RuleBasedStateMachine):
     def do(self, coroutine):
         self.loop.run_until_complete(coroutine)
 
+    def may_run(self, server, job):
+        return server.has(job.model) or not any(other.has(job.model) for other in self.servers)
+
     def check_batch(self, server, batch):
         jobs = [self.by_frame[frame] for frame in batch.frames]
         wanted = [held for held in server.held if len(held.batch.withdrawn) < len(held.batch.frames)]
         assert len(wanted) <= server.concurrency, "one batch ahead at most"
         assert len({job.bucket for job in jobs}) == 1, "frames of several buckets in a batch"
+        assert self.may_run(server, jobs[0]), "on a server without the model"
         assert len(set(jobs)) == len(jobs), "a frame twice in a batch"
         for job in jobs:
             assert not job.done.done() or job.place in batch.withdrawn
@@ -84,12 +92,13 @@ class SchedulerStates(RuleBasedStateMachine):
         rows=st.sampled_from([4, 6, 8]),
         coils=st.sampled_from([[4], [8, 16], [6, 6, 6, 6], [12] * 9]),
         allowed=st.one_of(st.none(), st.floats(0.01, 5.0)),
+        model=st.sampled_from([RSS, CG]),
     )
-    def submit(self, client, priority, rows, coils, allowed):
+    def submit(self, client, priority, rows, coils, allowed, model):
         async def submit():
             for count in coils:
                 deadline = None if allowed is None else self.time.now + allowed
-                job = frame_job(client, priority, deadline, rows, count)
+                job = frame_job(client, priority, deadline, rows, count, model)
                 self.jobs.append(job)
                 self.by_frame[job.frame] = job
                 self.scheduler.submit(job)
@@ -161,7 +170,9 @@ class SchedulerStates(RuleBasedStateMachine):
 
     @invariant()
     def nothing_idles_while_frames_wait(self):
-        if self.scheduler.waiting and any(server.up and not server.held for server in self.servers):
+        idle = [server for server in self.servers if server.up and not server.held]
+        waiting = [job for job in self.jobs if not job.done.done() and job.batch is None]
+        if any(self.may_run(server, job) for server in idle for job in waiting):
             assert self.scheduler._timer is not None, "held back without a time to look again"
 
     @invariant()

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from recond_models.registry import ModelInfo
 from recond_service.backends.backend import (
     Batch,
     BatchOutcome,
@@ -149,6 +150,10 @@ class EmbeddedServer:
     def pid(self) -> int | None:
         """Process id of the worker, None if there is none."""
         return self._worker.pid if self._worker else None
+
+    def has(self, model: ModelInfo) -> bool:  # noqa: ARG002 - workers load what this service has
+        """Return True: it can load every model. See `ModelServer.has`."""
+        return True
 
     def start(self) -> None:
         """Start supervising."""

@@ -34,7 +34,7 @@ class TritonBackend:
     ca
         PEM file with the authorities that may vouch for the servers; None for connections without TLS.
     on_change
-        Called with a server that went up or down.
+        Called with a server that went up or down, or has other models.
     patience
         How long small inferences may take, and when they are due; `batch_seconds` counts in place of that in it.
     """

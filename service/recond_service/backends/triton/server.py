@@ -30,6 +30,7 @@ from recond_service.backends.triton.region_pool import RegionPool
 from recond_service.types import DefectError, RecondError, UnsupportedDataError
 
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 5.0
+_FORGOTTEN_SECONDS = 30.0  # after which nobody waits any more for a server that is down
 _SLOWEST = 20.0  # a batch that takes this many times as long as predicted is taken for lost
 
 SharedMemory = Literal["auto", "off"]
@@ -85,7 +86,7 @@ class TritonModelServer:
     executor
         Threads that put messages together and take them apart.
     on_change
-        Called when it goes up or down.
+        Called when it goes up or down, and when it has other models.
     """
 
     memory_bytes = 0
@@ -139,6 +140,11 @@ class TritonModelServer:
     def measurements(self) -> Sequence[Measurement]:
         """What the small inferences took."""
         return tuple(self._checks.measured.values())
+
+    def has(self, model: ModelInfo) -> bool:
+        """Tell whether it has a model in this version; see `ModelServer.has`."""
+        found = self._deployed.get(model.name)
+        return found is not None and (found.version, found.weights_sha256) == (model.version, model.weights_sha256)
 
     def start(self) -> None:
         """Start looking after the server."""
@@ -221,9 +227,9 @@ class TritonModelServer:
 
     async def _require(self, model: ModelInfo) -> None:
         """Refuse a model that the server does not have in this version."""
-        if not self._has(model):
+        if not self.has(model):
             self._deployed = await self._connection.deployed()
-        if not self._has(model):
+        if not self.has(model):
             found = self._deployed.get(model.name)
             what = "does not have it" if found is None else f"has version {found.version}, or other weights of it"
             raise UnsupportedDataError(
@@ -232,10 +238,6 @@ class TritonModelServer:
                 reason="MODEL_NOT_ON_SERVER",
                 field="spec.model",
             )
-
-    def _has(self, model: ModelInfo) -> bool:
-        found = self._deployed.get(model.name)
-        return found is not None and (found.version, found.weights_sha256) == (model.version, model.weights_sha256)
 
     # --- how it is ---
 
@@ -253,19 +255,24 @@ class TritonModelServer:
             self._on_change(self)
 
     async def _watch(self) -> None:
-        backoff = _FIRST_BACKOFF
+        backoff, down_since = _FIRST_BACKOFF, _now()
         while True:
             self._changed.clear()
             if self._up:
                 await self._wait_for_change(self._patience.idle_seconds / 2)
                 if self._up:
+                    await self._look_for_models()
                     await self._check_idle_models()
+                down_since = _now()
                 continue
             problem = await self._bring_up()
             if problem:
                 if problem != self._problem or backoff == _FIRST_BACKOFF:
                     _log.warning("triton-server-down", server=self.name, problem=problem)
                 self._problem = problem
+                if self._deployed and _now() - down_since > _FORGOTTEN_SECONDS:
+                    self._deployed = {}
+                    self._on_change(self)
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
             else:
@@ -293,7 +300,7 @@ class TritonModelServer:
         self._by_region = False
         try:
             self._deployed = await self._connection.deployed()
-            models = [info for info in registry.available() if self._has(info)]
+            models = [info for info in registry.available() if self.has(info)]
             if not models:
                 return "it has no model of this service ready: write its model repository with recond triton export"
             await self._checks.start_over(models, self._deployed)
@@ -306,11 +313,21 @@ class TritonModelServer:
         self._regions.most_free = 2 * self.concurrency + 2
         return ""
 
+    async def _look_for_models(self) -> None:
+        """Take note of models that were loaded or unloaded."""
+        try:
+            deployed = await self._connection.deployed()
+        except grpc.aio.AioRpcError:
+            return  # an image will tell whether the server is in order
+        if deployed != self._deployed:
+            self._deployed = deployed
+            self._on_change(self)
+
     async def _check_idle_models(self) -> None:
         """Ask models that have had nothing to do, while the server has no batch, which would delay them and tell as much."""
         for info in registry.available():
             idle = _now() - self._checks.proved.get(info.name, 0.0) > self._patience.idle_seconds
-            if self._outstanding or not idle or not self._has(info):
+            if self._outstanding or not idle or not self.has(info):
                 continue
             begun = _now()
             try:
