@@ -196,12 +196,15 @@ def test_overload_is_retried_after_the_hint(peer: Any, call: Call, details: Simp
     assert data_of(peer.calls[0]) == b""
 
 
-def test_lost_before_any_image_starts_again_from_the_first_byte(peer: Any, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_lost_before_any_image_starts_again_from_the_first_byte(
+    peer: Any, call: Call, tmp_path: Path, code: grpc.StatusCode
+) -> None:
     async def lose(conversation: Any) -> None:
         await conversation.accept("first")
         await conversation.receive()
         await conversation.plan(2)
-        await conversation.abort(grpc.StatusCode.UNAVAILABLE, "worker lost")
+        await conversation.abort(code, "lost")
 
     peer.scripts = [lose, good]
     path = tmp_path / "scan.h5"

@@ -229,7 +229,10 @@ def test_unreadable_details_do_not_hide_the_status() -> None:
         ("UNAVAILABLE", "connection refused", RetryLaterError, "host:1 cannot be reached"),
         ("UNAVAILABLE", "Ssl handshake failed", ServiceError, "no TLS connection to host:1"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", RetryLaterError, "within the timeout"),
-        ("CANCELLED", "", RetryLaterError, "was cancelled"),
+        ("CANCELLED", "Locally cancelled by application!", RetryLaterError, "host:1 was cancelled"),
+        ("CANCELLED", "Channel closed!", RetryLaterError, "host:1 was cancelled"),
+        ("CANCELLED", "CANCELLED", RetryLaterError, "ended the call: try again"),
+        ("CANCELLED", "Received RST_STREAM with error code 8", RetryLaterError, "ended the call: try again"),
     ],
 )
 def test_words_where_only_the_transport_spoke(status: str, details: str, kind: type, text: str) -> None:

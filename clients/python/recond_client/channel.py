@@ -23,6 +23,7 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+_CANCELLED_HERE: Final = ("locally cancelled", "channel closed")  # what gRPC says when this side cancels or closes
 
 Pem = str | os.PathLike[str] | bytes
 
@@ -124,6 +125,10 @@ def error_of_call(
         error.message = f"the service at {target} cannot be reached, or went away: try again later ({message})"
     elif status == "DEADLINE_EXCEEDED":
         error.message = f"{target} did not finish within the timeout: allow more time, or try again later ({message})"
-    elif status == "CANCELLED":
+    elif status == "CANCELLED" and message.lower().startswith(_CANCELLED_HERE):
         error.message = f"the call to {target} was cancelled ({message})"
+    elif status == "CANCELLED":
+        # A server that stops cancels what it has not begun; so do proxies.
+        error.status = "UNAVAILABLE"
+        error.message = f"the service at {target}, or something on the way to it, ended the call: try again ({message})"
     return error

@@ -18,7 +18,7 @@ from recond_service.api.kserve import KServeServicer
 from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruction import ReconstructionServicer
-from recond_service.api.rooms import Rooms
+from recond_service.api.rooms import CallCount, Rooms
 from recond_service.backends import Backend, EmbeddedBackend, ModelServer
 from recond_service.config import Settings, SettingsError, read_weights, split_address
 from recond_service.scanprocess import ScanProcessHost
@@ -30,6 +30,8 @@ from recond_service.types import UnavailableError
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS, _LONGEST_WAIT_FOR_PAUSE = 0.02, 3.0
+_STOP_SECONDS = 0.5
 _RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
 _KSERVE = "inference.GRPCInferenceService"
 _MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -70,6 +72,7 @@ class Server:
         self._health_changes: set[asyncio.Task[None]] = set()
         self._serving = False
         self._models_published: frozenset[str] = frozenset()
+        self._calls = CallCount()
         self._servers_up: set[str] = set()
         self._no_worker: asyncio.TimerHandle | None = None
         self._idling: asyncio.Task[None] | None = None
@@ -110,6 +113,7 @@ class Server:
 
     def _build(self) -> grpc.aio.Server:
         rooms = Rooms(
+            self._calls,
             self._settings,
             self.admission,
             self.scheduler,
@@ -252,11 +256,15 @@ class Server:
         _log.info("draining", requests=self.admission.requests)
         if not await self.admission.wait_for_empty(self._settings.drain_seconds):
             _log.warning("drain-incomplete", requests=self.admission.requests)
+            return
+        # What has come and not yet reached the event loop when gRPC stops is cancelled, not refused: stop in a pause.
+        await self._calls.wait_for_pause(_PAUSE_SECONDS, _LONGEST_WAIT_FOR_PAUSE)
+        await self._grpc.stop(_STOP_SECONDS)
 
     async def stop(self) -> None:
         """Stop at once. Whoever is still in gets UNAVAILABLE."""
         self.admission.draining = True
-        await self._grpc.stop(0.5)
+        await self._grpc.stop(_STOP_SECONDS)
         await self.scheduler.close()
         await self.backend.close()
         await self.scan_processes.close()

@@ -74,7 +74,7 @@ async def serve(
     rooms.metrics.requests_in_flight.inc()
     status = "CANCELLED"
     error: RecondError | None = None
-    with bind_request(request_id):
+    with bind_request(request_id), rooms.calls:
         task = asyncio.create_task(work.run())
         try:
             await asyncio.wait({task})

@@ -19,7 +19,7 @@ from recond_models import registry
 from recond_models.sampling import Sampling
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.api.kserve import KServeServicer
-from recond_service.api.rooms import Rooms
+from recond_service.api.rooms import CallCount, Rooms
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.config import Settings
 from recond_service.scanprocess import ScanProcessHost
@@ -62,7 +62,7 @@ async def facade() -> AsyncIterator[Facade]:
     scheduler = Scheduler(backend.servers, loop.time)
     admission = Admission(16, 1 << 28, 60.0, lambda: scheduler.capacity, loop.time)
     settings = Settings(max_frame_bytes=1 << 20)
-    rooms = Rooms(settings, admission, scheduler, Outlook(), ScanProcessHost(), Metrics(), Tracing())
+    rooms = Rooms(CallCount(), settings, admission, scheduler, Outlook(), ScanProcessHost(), Metrics(), Tracing())
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 4 << 20)])
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(rooms), server)
     port = server.add_insecure_port("127.0.0.1:0")

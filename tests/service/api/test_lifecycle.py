@@ -18,6 +18,7 @@ import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recond_testing import (
+    Service,
     collect,
     fastmri_file,
     random_kspace,
@@ -31,6 +32,7 @@ from recond_testing import (
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
+from recond_client import Client, RecondError
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 KSPACE = random_kspace(5, 4, 160, 160)
@@ -172,6 +174,69 @@ def test_first_signal_drains(tmp_path):
         assert collect(call).summary.images == 5
         assert service.process.wait(30) == 0
         channel.close()
+
+
+def test_services_restarted_in_turn_cost_a_client_that_knows_both_no_request(tmp_path):
+    file = tmp_path / "scan.h5"
+    file.write_bytes(fastmri_file(random_kspace(1, 2, 32, 32)))
+    services = [Service(tmp_path / name) for name in ("one", "two")]
+    addresses = [service.address for service in services]
+    over, served, failed = threading.Event(), [], []
+
+    def ask():
+        with Client(f"ipv4:{','.join(addresses)}") as client:
+            while not over.is_set():
+                try:
+                    served.append(client.reconstruct(file, model="rss").images.shape)
+                except RecondError as error:
+                    failed.append(error)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    try:
+        for thread in threads:
+            thread.start()
+        for place, address in enumerate(addresses):
+            before = len(served)
+            wait_until(lambda before=before: len(served) > before + 3)
+            services[place].stop()
+            before = len(served)
+            wait_until(lambda before=before: len(served) > before + 3)
+            services[place] = Service(tmp_path / f"again-{place}", "--listen", address)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(60)
+        for service in services:
+            service.stop()
+    assert not failed
+    assert set(served) == {(1, 32, 32)}
+
+
+def test_calls_that_meet_a_stopping_service_are_told_so(tmp_path):
+    """None is cancelled without a word, as gRPC does with calls that come while its event loop is busy."""
+    requests = list(requests_for(fastmri_file(random_kspace(1, 2, 16, 16)), model="rss"))
+    over, codes = threading.Event(), []
+    with running(tmp_path / "log") as service:
+
+        def ask():
+            with stub_of(service) as stub:
+                while not over.is_set():
+                    try:
+                        collect(stub.Reconstruct(iter(requests), timeout=20))
+                    except grpc.RpcError as error:
+                        codes.append(error.code())
+                        over.wait(0.2)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        service.stop()
+        over.set()
+        for thread in threads:
+            thread.join(30)
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
 
 
 @pytest.mark.parametrize("way", ["second signal", "grace period"])
