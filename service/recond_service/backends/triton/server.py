@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -143,8 +143,7 @@ class TritonModelServer:
 
     def has(self, model: ModelInfo) -> bool:
         """Tell whether it has a model in this version; see `ModelServer.has`."""
-        found = self._deployed.get(model.name)
-        return found is not None and (found.version, found.weights_sha256) == (model.version, model.weights_sha256)
+        return _is_among(model, self._deployed)
 
     def start(self) -> None:
         """Start looking after the server."""
@@ -299,11 +298,12 @@ class TritonModelServer:
         self._regions.forget()
         self._by_region = False
         try:
-            self._deployed = await self._connection.deployed()
-            models = [info for info in registry.available() if self.has(info)]
-            if not models:
+            deployed = await self._connection.deployed()
+            models = [info for info in registry.available() if _is_among(info, deployed)]
+            if not models:  # perhaps it is still loading them: those that it had count until it is given up
                 return "it has no model of this service ready: write its model repository with recond triton export"
-            await self._checks.start_over(models, self._deployed)
+            self._deployed = deployed
+            await self._checks.start_over(models, deployed)
             if self._shared_memory == "auto":
                 self._by_region = await self._checks.region_works(models[0])
         except (grpc.aio.AioRpcError, OSError, RecondError, ServerLostError) as error:
@@ -317,11 +317,16 @@ class TritonModelServer:
         """Take note of models that were loaded or unloaded."""
         try:
             deployed = await self._connection.deployed()
+            if deployed == self._deployed:
+                return
+            ready = await self._connection.ready()
         except grpc.aio.AioRpcError:
             return  # an image will tell whether the server is in order
-        if deployed != self._deployed:
+        if ready:
             self._deployed = deployed
             self._on_change(self)
+        else:
+            self._lose("it is shutting down", all_batches=False)
 
     async def _check_idle_models(self) -> None:
         """Ask models that have had nothing to do, while the server has no batch, which would delay them and tell as much."""
@@ -353,6 +358,12 @@ class TritonModelServer:
         self._lose(self._problem, all_batches=True)
         await self._regions.close()
         await self._connection.close()
+
+
+def _is_among(model: ModelInfo, deployed: Mapping[str, Deployed]) -> bool:
+    """Tell whether a model is there in just this version."""
+    found = deployed.get(model.name)
+    return found is not None and (found.version, found.weights_sha256) == (model.version, model.weights_sha256)
 
 
 def _now() -> float:
