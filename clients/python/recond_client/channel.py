@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ _OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+# Calls go to those of several services that say that they are serving: not to one that finishes what it has before it stops.
+_SEVERAL: Final = json.dumps(
+    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}, separators=(",", ":")
+)
 _CANCELLED_HERE: Final = ("locally cancelled", "channel closed")  # what gRPC says when this side cancels or closes
 
 Pem = str | os.PathLike[str] | bytes
@@ -35,7 +40,8 @@ class Endpoint:
     Parameters
     ----------
     target
-        ``HOST:PORT``, or another gRPC target such as ``dns:///recond.example:443``.
+        ``HOST:PORT``, or another gRPC target such as ``dns:///recond.example:443``. With several addresses
+        (``ipv4:10.0.0.5:50051,10.0.0.6:50051``) calls take turns between the services that are up.
     ca
         PEM file, or its bytes, of the authorities that the service's certificate is checked against. Turns TLS on.
     certificate, key
@@ -71,11 +77,12 @@ class Endpoint:
             _pem(self.ca, "ca"), _pem(self.key, "key"), _pem(self.certificate, "certificate")
         )
 
-    def options(self) -> list[tuple[str, int]]:
+    def options(self) -> list[tuple[str, int | str]]:
         """Return the channel options."""
         # Proxies of the environment are for other machines.
         proxy = 0 if self.target.startswith(_LOOPBACK) else 1
-        return [*_OPTIONS, ("grpc.enable_http_proxy", proxy)]
+        several = [("grpc.service_config", _SEVERAL)] if "," in self.target else []
+        return [*_OPTIONS, ("grpc.enable_http_proxy", proxy), *several]
 
 
 def _pem(value: Pem | None, field: str) -> bytes | None:

@@ -28,7 +28,7 @@ class Client:
     Parameters
     ----------
     target
-        ``HOST:PORT`` of the service.
+        ``HOST:PORT`` of the service, or several: ``ipv4:10.0.0.5:50051,10.0.0.6:50051``.
     ca, certificate, key
         PEM files or their bytes: the authorities that vouch for the service, and what this client shows of itself (mutual
         TLS). Any of them turns TLS on.

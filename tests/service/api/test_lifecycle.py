@@ -32,7 +32,7 @@ from recond_testing import (
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
-from recond_client import Client, RecondError
+from recond_client import Client, RecondError, RetryPolicy
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 KSPACE = random_kspace(5, 4, 160, 160)
@@ -211,6 +211,23 @@ def test_services_restarted_in_turn_cost_a_client_that_knows_both_no_request(tmp
             service.stop()
     assert not failed
     assert set(served) == {(1, 32, 32)}
+
+
+def test_a_client_that_knows_two_services_leaves_the_one_that_drains(tmp_path):
+    file = tmp_path / "scan.h5"
+    file.write_bytes(fastmri_file(random_kspace(1, 2, 32, 32)))
+    with running(tmp_path / "one") as one, running(tmp_path / "two") as two, stub_of(one) as stub:
+        with Client(f"ipv4:{one.address},{two.address}", retry=RetryPolicy(attempts=1)) as client:
+            client.wait_until_ready()
+            call = slow_call(stub, np.repeat(KSPACE, 20, axis=0))
+            one.process.terminate()
+            wait_until(lambda: one.events("draining"))
+            time.sleep(0.2)  # until its word has come
+            for _ in range(6):
+                client.reconstruct(file, model="rss")
+            assert one.process.poll() is None
+        assert two.metrics()['recond_requests_total{status="OK"}'] >= 6
+        call.cancel()
 
 
 def test_calls_that_meet_a_stopping_service_are_told_so(tmp_path):
