@@ -85,6 +85,11 @@ class FrameJob:
         self.bucket = Bucket.of(self.model, layout.rows, layout.columns, self.heads)
 
     @property
+    def suspect(self) -> bool:
+        """A server was lost while it may have been computing this frame."""
+        return self.tries > 0
+
+    @property
     def coils(self) -> int:
         """Coils of the frame."""
         return self.frame.layout.coils

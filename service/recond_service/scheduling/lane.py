@@ -82,7 +82,12 @@ class Lane:
         return now if behind < 0 else wanted[behind].ends
 
     def opens_at(self, now: float, costs: CostModel) -> float:
-        """Return when it may be given its next batch, infinity if not before it has answered."""
+        """Return when it may be given its next batch, infinity if not before it has answered.
+
+        Nothing runs beside a frame whose server was lost before: if that happens again, there must be no doubt whose fault it is.
+        """
+        if any(job.suspect for running in self.running for job in running.jobs):
+            return math.inf
         wanted = self.wanted
         behind = len(wanted) - self.server.concurrency
         if behind < 0:

@@ -54,8 +54,8 @@ class Scheduler:
     free gets the batch; frames whose model only servers have that are down wait for these.
 
     A frame fails alone: a batch that failed is run again, each frame by itself. A frame whose server was lost runs once more, by
-    itself: if it was what brought the server down, it cannot do so to others. Frames that are withdrawn leave the queue, or their
-    batch.
+    itself, on a server that has nothing else: if it was what brought the server down, no other pays for that twice. Frames that are
+    withdrawn leave the queue, or their batch.
 
     Parameters
     ----------
@@ -255,6 +255,8 @@ class Scheduler:
                 *(self._waiting, now, starts, lane.server.memory_bytes, lane.speed),
                 functools.partial(self._elsewhere, lane, before),
             )
+            if choice.jobs and choice.jobs[0].suspect and lane.running:
+                continue  # it gets nothing until it has nothing else; others may take the frame
             if choice.jobs:
                 return (lane, choice), now
             wake_at = min(wake_at, choice.wake_at or math.inf)

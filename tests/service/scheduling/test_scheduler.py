@@ -251,6 +251,28 @@ async def test_a_frame_that_kills_servers_is_given_up_and_harms_no_other():
         assert (await each.done).image.content is each.frame
 
 
+async def test_frames_that_may_have_killed_a_server_run_with_nothing_beside_them():
+    time = VirtualTime()
+    server = VirtualServer(time, concurrency=2)
+    scheduler = scheduler_on(time, server, costs=single())
+
+    def restart() -> None:
+        server.up = True
+        scheduler.dispatch()
+
+    server.on_down = lambda: time.call_at(time.now + 1, restart)
+    killer, innocent, others = frame_job(), frame_job(), [frame_job() for _ in range(6)]
+    server.deadly = {killer.frame}
+    for each in (innocent, killer, *others):
+        scheduler.submit(each)
+    await time.advance(60)
+    with pytest.raises(UnavailableError, match="twice"):
+        await killer.done
+    for each in (innocent, *others):
+        assert (await each.done).image.content is each.frame
+    await scheduler.close()
+
+
 async def test_a_staged_frame_is_not_blamed_for_the_death_of_its_server():
     time = VirtualTime()
     server = VirtualServer(time)

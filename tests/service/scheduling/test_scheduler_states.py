@@ -74,7 +74,9 @@ class SchedulerStates(RuleBasedStateMachine):
             assert all(len(other.withdrawn) == len(other.frames) for other in others), "runs twice"
             assert job.deadline is None or self.time.now < job.deadline
             assert len(jobs) == 1 or not job.alone
+            assert not job.tries or not wanted, "beside a frame that may have brought a server down"
             self.runs[job] = self.runs.get(job, 0) + 1
+        assert not any(self.by_frame[frame].tries for held in wanted for frame in held.batch.frames)
         handed = set(jobs)
         for waiting in self.jobs:  # earlier deadlines first, among frames that could have gone
             if waiting in handed or waiting.done.done() or waiting.batch is not None or waiting.alone or waiting.tries:
