@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from recond_models.sampling import Sampling
 from recond_service.conditioning import condition
 from recond_service.ingest import read_scan
 from recond_service.types import (
+    ErrorReport,
     Finding,
     FindingList,
     Frame,
@@ -148,7 +149,7 @@ class Report:
     findings
         What was noticed.
     refused
-        Why the service would refuse the file, None if it would not: the fields of `RecondError.to_json`.
+        Why the service would refuse the file, None if it would not.
     """
 
     name: str
@@ -160,7 +161,7 @@ class Report:
     model: str = ""
     model_reason: str = ""
     findings: tuple[Finding, ...] = ()
-    refused: dict[str, Any] | None = field(default=None)
+    refused: ErrorReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; severities become their names in lower case."""
@@ -195,7 +196,7 @@ def examine(request: ScanRequest) -> Report:
         report = _describe_scan(report, scan)
         report = _describe_frames(report, scan, request, findings)
     except RecondError as error:
-        report = replace(report, refused=error.to_json())
+        report = replace(report, refused=ErrorReport.of(error))
     return replace(report, findings=tuple(findings))
 
 
@@ -303,7 +304,7 @@ def render(report: Report, console: Console) -> None:
         console.print(f"{finding.message}{times}", markup=False, highlight=False)
     if report.refused is not None:
         console.print("[red]refused[/] ", end="")
-        console.print(f"{report.refused['reason']}: {report.refused['message']}", markup=False, highlight=False)
+        console.print(f"{report.refused.reason}: {report.refused.message}", markup=False, highlight=False)
 
 
 def _lines(report: Report) -> list[tuple[str, str]]:

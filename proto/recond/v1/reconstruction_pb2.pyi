@@ -53,6 +53,12 @@ class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRIORITY_CLINICAL: _ClassVar[Priority]
     PRIORITY_RESEARCH: _ClassVar[Priority]
 
+class PixelType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PIXEL_TYPE_UNSPECIFIED: _ClassVar[PixelType]
+    PIXEL_TYPE_FLOAT32: _ClassVar[PixelType]
+    PIXEL_TYPE_COMPLEX64: _ClassVar[PixelType]
+
 class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SEVERITY_UNSPECIFIED: _ClassVar[Severity]
@@ -86,6 +92,9 @@ PRIORITY_UNSPECIFIED: Priority
 PRIORITY_STAT: Priority
 PRIORITY_CLINICAL: Priority
 PRIORITY_RESEARCH: Priority
+PIXEL_TYPE_UNSPECIFIED: PixelType
+PIXEL_TYPE_FLOAT32: PixelType
+PIXEL_TYPE_COMPLEX64: PixelType
 SEVERITY_UNSPECIFIED: Severity
 SEVERITY_INFO: Severity
 SEVERITY_WARNING: Severity
@@ -117,7 +126,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
-    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning")
+    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "complex_images")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +137,7 @@ class ReconstructSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     OMIT_IMAGES_FIELD_NUMBER: _ClassVar[int]
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    COMPLEX_IMAGES_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     parts: Parts
@@ -138,7 +148,8 @@ class ReconstructSpec(_message.Message):
     priority: Priority
     omit_images: bool
     conditioning: Conditioning
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ...) -> None: ...
+    complex_images: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., complex_images: bool = ...) -> None: ...
 
 class Conditioning(_message.Message):
     __slots__ = ("partial_fourier", "virtual_coils", "coil_energy")
@@ -263,20 +274,22 @@ class Geometry(_message.Message):
     def __init__(self, position: _Optional[_Iterable[float]] = ..., row_direction: _Optional[_Iterable[float]] = ..., column_direction: _Optional[_Iterable[float]] = ..., slice_direction: _Optional[_Iterable[float]] = ..., spacing: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Image(_message.Message):
-    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry")
+    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry", "pixel_type")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
     PIXELS_FIELD_NUMBER: _ClassVar[int]
     GEOMETRY_FIELD_NUMBER: _ClassVar[int]
+    PIXEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     index: ImageIndex
     rows: int
     columns: int
     first_row: int
     pixels: bytes
     geometry: Geometry
-    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ...) -> None: ...
+    pixel_type: PixelType
+    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("format", "offset", "size_bytes", "data")

@@ -8,11 +8,11 @@ import grpc
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
 from recond_service.types import RecondError
 
 DOMAIN = "recond"
-_DETAILS_KEY = "grpc-status-details-bin"
 
 
 def status_code(error: RecondError) -> grpc.StatusCode:
@@ -20,7 +20,7 @@ def status_code(error: RecondError) -> grpc.StatusCode:
     return grpc.StatusCode[error.status]
 
 
-def status_details(error: RecondError, request_id: str) -> tuple[tuple[str, bytes], ...]:
+def status_details(error: RecondError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
     """Return the trailing metadata that carry the details of an error.
 
     Parameters
@@ -46,4 +46,4 @@ def status_details(error: RecondError, request_id: str) -> tuple[tuple[str, byte
         packed = PackedMessage()
         packed.Pack(detail)
         status.details.append(packed)
-    return ((_DETAILS_KEY, status.SerializeToString()),)
+    return tuple(rpc_status.to_status(status).trailing_metadata)

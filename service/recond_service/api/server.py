@@ -14,17 +14,18 @@ from tritonclient.grpc import service_pb2_grpc as kserve_pb2_grpc
 
 from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
 from recond_models import registry
-from recond_service.api.kserve import KServeServicer
+from recond_service.api.calls import Calls
+from recond_service.api.kserve.servicer import KServeServicer
 from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
-from recond_service.api.reconstruction import ReconstructionServicer
-from recond_service.api.rooms import CallCount, Rooms
+from recond_service.api.reconstruct.servicer import ReconstructionServicer
 from recond_service.backends import Backend, EmbeddedBackend, ModelServer
 from recond_service.config import Settings, SettingsError, read_weights, split_address
-from recond_service.scanprocess import ScanProcessHost
-from recond_service.scheduling import Admission, Outlook, Scheduler
+from recond_service.pipeline import Services
+from recond_service.processes import FreedMemory
+from recond_service.scan import scan_sandboxes
+from recond_service.scheduling import Admission, Scheduler, UploadCosts
 from recond_service.telemetry import Metrics, MetricsServer, Tracing, TracingUnavailableError
-from recond_service.transport import FreedMemory
 from recond_service.types import UnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -66,13 +67,13 @@ class Server:
             lambda: self.scheduler.capacity,
             loop.time,
         )
-        self.outlook = Outlook()
-        self.scan_processes = ScanProcessHost(lambda: self.admission.requests < 2, settings.scan_process_requests)
+        self.upload_costs = UploadCosts()
+        self.sandboxes = scan_sandboxes(lambda: self.admission.requests < 2, settings.scan_process_requests)
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
         self._serving = False
         self._models_published: frozenset[str] = frozenset()
-        self._calls = CallCount()
+        self._calls = Calls(self.tracing, self.metrics)
         self._servers_up: set[str] = set()
         self._no_worker: asyncio.TimerHandle | None = None
         self._idling: asyncio.Task[None] | None = None
@@ -112,15 +113,8 @@ class Server:
         )
 
     def _build(self) -> grpc.aio.Server:
-        rooms = Rooms(
-            self._calls,
-            self._settings,
-            self.admission,
-            self.scheduler,
-            self.outlook,
-            self.scan_processes,
-            self.metrics,
-            self.tracing,
+        services = Services(
+            self._settings, self.admission, self.scheduler, self.upload_costs, self.sandboxes, self.metrics
         )
         server = grpc.aio.server(
             options=[
@@ -133,9 +127,11 @@ class Server:
                 ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a replica
             ]
         )
-        reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(ReconstructionServicer(rooms), server)
+        reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(
+            ReconstructionServicer(self._calls, services), server
+        )
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.scheduler.capacity > 0), server)
-        kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(rooms), server)
+        kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(self._calls, services), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             _RECONSTRUCTION,
@@ -162,7 +158,7 @@ class Server:
         await self._health.set(_MODELS, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
         self._idling = asyncio.create_task(self._give_back_memory())
-        await self.scan_processes.start()
+        await self.sandboxes.start()
         await self.backend.start()
         try:
             async with asyncio.timeout(self._settings.worker_start_seconds):
@@ -267,7 +263,7 @@ class Server:
         await self._grpc.stop(_STOP_SECONDS)
         await self.scheduler.close()
         await self.backend.close()
-        await self.scan_processes.close()
+        await self.sandboxes.close()
         if self._no_worker is not None:
             self._no_worker.cancel()
         if self._idling is not None:

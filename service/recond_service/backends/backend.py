@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from recond_models.registry import ModelInfo
-from recond_service.transport import FrameLayout, SharedBlock
-
-Note = tuple[str, str]
-"""Code and message, as `recond_models.batch.Note`, which this side of the process boundary cannot import without torch."""
+from recond_service.processes import FrameLayout, SharedBlock
+from recond_service.types import Note
 
 
 class ServerLostError(Exception):
@@ -56,11 +54,9 @@ class Batch:
     Parameters
     ----------
     model
-        By what.
+        The model that reconstructs them.
     frames
         The frames; coils may differ.
-    heads
-        Heads to run on the images.
     predicted_seconds
         How long the batch is expected to compute.
 
@@ -74,7 +70,6 @@ class Batch:
 
     model: ModelInfo
     frames: tuple[FrameInput, ...]
-    heads: tuple[str, ...] = ()
     predicted_seconds: float = 0.0
     withdrawn: set[int] = field(default_factory=set)
     on_withdraw: Callable[[int], None] | None = None
@@ -88,28 +83,40 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class ComputedFrame:
+    """What a model server made of a frame.
+
+    Parameters
+    ----------
+    image
+        The finished image in shared memory, as `FrameLayout` describes it. The receiver owns it.
+    residual
+        ``||A x - y|| / ||y||``, None where the model does not fit the samples.
+    notes
+        What the model noticed on the frame.
+    """
+
+    image: SharedBlock
+    residual: float | None = None
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchOutcome:
     """What a model server made of a batch.
 
     Parameters
     ----------
-    images
-        One block a frame: float32 (rows, columns), magnitude, in the scale of the frame. None for a frame that was withdrawn
-        before it was done.
-    residuals
-        ``||A x - y|| / ||y||`` of each frame, None where the model does not fit the samples.
+    frames
+        One entry a frame; None for a frame that was withdrawn before it was done.
     seconds
         Time that the model took.
-    notes
-        What the model noticed on each frame: (code, message). Empty if there is nothing on any frame.
     peak_bytes
         Most memory of the device that the batch took while it was computed; 0 where that is not known.
     """
 
-    images: tuple[SharedBlock | None, ...]
-    residuals: tuple[float | None, ...]
-    seconds: float
-    notes: tuple[tuple[Note, ...], ...] = ()
+    frames: tuple[ComputedFrame | None, ...]
+    seconds: float = 0.0
     peak_bytes: int = 0
 
 
@@ -122,7 +129,7 @@ class Measurement:
     model
         Name of the model.
     version, weights_sha256
-        Which one.
+        Its version, and the hash of its weights.
     rows, columns
         Of the frames.
     coils

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from recond_service.doctor import Report, examine, render
-from recond_service.scanprocess.examine import examine_confined
+from recond_service.scan.examine import examine_confined
 from recond_service.types import Part, PartFormat, PartRole, ScanRequest
 
 _BAD_INPUT = 3  # exit code, as everywhere in the command line

@@ -15,8 +15,8 @@ import structlog
 
 from recond_service.api import Server
 from recond_service.config import Settings, SettingsError, load_settings, settings_options, split_address
+from recond_service.processes import keep_freed_memory
 from recond_service.telemetry import configure_logging
-from recond_service.transport import keep_freed_memory
 from recond_service.types import RecondError
 
 _KEPT_BYTES = 64 << 20

@@ -9,7 +9,6 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.imaging import finish_magnitude
 from recond_service.ingest import read_reference
 from recond_service.results.fastmri import write_fastmri
 from recond_service.results.figures import compute_figures
@@ -105,7 +104,7 @@ class ResultWriter:
         LimitExceededError
             If the images of the request take more memory than it may.
         """
-        pixels = finish_magnitude(image, frame.image_shape, frame.window, frame.scale)
+        pixels = np.abs(image) if np.iscomplexobj(image) else image
         if self._sent is not None and self._sent.shape[1:] != pixels.shape:
             raise _wrong_reference(self._sent.shape[1:], pixels.shape, "(rows, columns)")
         self._bytes += pixels.nbytes * (1 if frame.reference is None else 2)
@@ -114,12 +113,6 @@ class ResultWriter:
                 f"The images take more than {self._request.limits.max_scan_bytes} bytes, which is what this service takes.",
                 reason="IMAGES_TOO_LARGE",
                 field=f"image {number}",
-            )
-        if not np.isfinite(pixels).all():
-            pixels = np.nan_to_num(pixels, nan=0.0, posinf=float(np.finfo(np.float32).max), neginf=0.0)
-            self._findings.warn(
-                "image-not-finite",
-                "Pixels that are no numbers were set to zero, those beyond single precision to its largest number.",
             )
         finished = FinishedImage(number, frame.index, pixels, frame.geometry)
         self._images[number] = finished

@@ -5,8 +5,8 @@ from recond_service.scheduling.bucket import Bucket
 from recond_service.scheduling.cost import CostModel
 from recond_service.scheduling.job import FrameJob, FrameOutcome
 from recond_service.scheduling.observer import BatchReport, Observer
-from recond_service.scheduling.outlook import Outlook
 from recond_service.scheduling.scheduler import Scheduler
+from recond_service.scheduling.upload_costs import UploadCosts
 
 __all__ = [
     "Admission",
@@ -17,7 +17,7 @@ __all__ = [
     "FrameJob",
     "FrameOutcome",
     "Observer",
-    "Outlook",
     "Scheduler",
     "Ticket",
+    "UploadCosts",
 ]

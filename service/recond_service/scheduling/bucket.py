@@ -16,11 +16,9 @@ class Bucket:
     Parameters
     ----------
     model, version, weights_sha256
-        What reconstructs them.
+        The model that reconstructs them.
     rows, columns
         Of their k-space.
-    heads
-        What runs on their images.
     """
 
     model: str
@@ -28,12 +26,11 @@ class Bucket:
     weights_sha256: str
     rows: int
     columns: int
-    heads: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: ModelInfo, rows: int, columns: int, heads: tuple[str, ...] = ()) -> Bucket:
+    def of(cls, model: ModelInfo, rows: int, columns: int) -> Bucket:
         """Return the bucket of frames of that size."""
-        return cls(model.name, model.version, model.weights_sha256, rows, columns, heads)
+        return cls(model.name, model.version, model.weights_sha256, rows, columns)
 
     @property
     def pixels(self) -> int:

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from recond_models.registry import ModelInfo
-from recond_service.backends import Batch, FrameInput, Note
+from recond_service.backends import Batch, ComputedFrame, FrameInput
 from recond_service.scheduling.bucket import Bucket
-from recond_service.transport import SharedBlock
 from recond_service.types import Priority
 
 
@@ -18,23 +17,17 @@ class FrameOutcome:
 
     Parameters
     ----------
-    image
-        Shared memory: float32 (rows, columns). The receiver owns it.
-    residual
-        ``||A x - y|| / ||y||``, or None.
+    frame
+        Its image, which the receiver owns, and what is known of it.
     queue_seconds, compute_seconds
         Time in the queue, and the frame's share of the time that its batch was computed.
-    notes
-        What the model noticed on the frame: (code, message).
     batch_size
         Frames of its batch.
     """
 
-    image: SharedBlock
-    residual: float | None
+    frame: ComputedFrame
     queue_seconds: float
     compute_seconds: float
-    notes: tuple[Note, ...] = ()
     batch_size: int = 1
 
 
@@ -45,7 +38,7 @@ class FrameJob:
     Parameters
     ----------
     model
-        By what.
+        The model that reconstructs it.
     frame
         The frame. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it any more.
     client
@@ -56,8 +49,6 @@ class FrameJob:
         Time on the scheduler's clock after which nobody wants the image, or None.
     done
         Settled by the scheduler. Cancel it to withdraw the frame.
-    heads
-        Heads to run on the image.
     link
         What spans of its batch refer to, see `recond_service.telemetry`.
     """
@@ -68,7 +59,6 @@ class FrameJob:
     priority: Priority
     deadline: float | None
     done: asyncio.Future[FrameOutcome]
-    heads: tuple[str, ...] = ()
     link: object = None
     submitted: float = 0.0
     number: int = 0
@@ -82,7 +72,7 @@ class FrameJob:
 
     def __post_init__(self) -> None:
         layout = self.frame.layout
-        self.bucket = Bucket.of(self.model, layout.rows, layout.columns, self.heads)
+        self.bucket = Bucket.of(self.model, layout.rows, layout.columns)
 
     @property
     def suspect(self) -> bool:

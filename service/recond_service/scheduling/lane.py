@@ -16,7 +16,7 @@ _MOST_DOUBT = 0.25
 
 
 @dataclass(slots=True, eq=False)
-class HandedBatch:
+class BatchInFlight:
     """A batch that a server has.
 
     Parameters
@@ -58,16 +58,16 @@ class Lane:
     """
 
     server: ModelServer
-    running: list[HandedBatch] = field(default_factory=list)
+    running: list[BatchInFlight] = field(default_factory=list)
     speed: float = 1.0
 
     @property
-    def wanted(self) -> list[HandedBatch]:
+    def wanted(self) -> list[BatchInFlight]:
         """Batches that it has and is going to compute, in the order in which they are predicted to end."""
         return sorted((running for running in self.running if not running.recalled), key=lambda running: running.ends)
 
     @property
-    def staged(self) -> list[HandedBatch]:
+    def staged(self) -> list[BatchInFlight]:
         """Batches that were handed over ahead, and have not begun if the predictions are right."""
         return self.wanted[self.server.concurrency :]
 

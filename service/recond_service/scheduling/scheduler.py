@@ -25,7 +25,7 @@ from recond_service.scheduling.batching import Arrivals, Batching, Choice
 from recond_service.scheduling.bucket import Bucket
 from recond_service.scheduling.cost import CostModel
 from recond_service.scheduling.job import FrameJob, FrameOutcome
-from recond_service.scheduling.lane import HandedBatch, Lane
+from recond_service.scheduling.lane import BatchInFlight, Lane
 from recond_service.scheduling.observer import BatchReport, Observer
 from recond_service.scheduling.waiting import WaitingFrames
 from recond_service.types import DeadlineExceededError, LimitExceededError, RecondError, UnavailableError
@@ -118,23 +118,19 @@ class Scheduler:
         """How many batches the servers that are up compute at once."""
         return sum(lane.server.concurrency for lane in self._lanes if lane.server.up)
 
-    def predict_seconds(
-        self, model: ModelInfo, shapes: Sequence[tuple[int, int, int]], heads: tuple[str, ...] = ()
-    ) -> float:
+    def predict_seconds(self, model: ModelInfo, shapes: Sequence[tuple[int, int, int]]) -> float:
         """Predict how long one server computes frames one after another; 0 if nothing is known of the model.
 
         Parameters
         ----------
         model
-            By what.
+            The model that reconstructs them.
         shapes
             (coils, rows, columns) of each frame.
-        heads
-            Heads to run on the images.
         """
         total = 0.0
         for coils, rows, columns in shapes:
-            bucket = Bucket.of(model, rows, columns, heads)
+            bucket = Bucket.of(model, rows, columns)
             total += self.costs.seconds(bucket, [coils]) if self.costs.knows(bucket) else 0.0
         return total
 
@@ -202,7 +198,7 @@ class Scheduler:
         job.batch = None
         if job.done.done():
             if isinstance(result, FrameOutcome):
-                result.image.close()
+                result.frame.image.close()
         elif isinstance(result, FrameOutcome):
             job.done.set_result(result)
         else:
@@ -330,10 +326,10 @@ class Scheduler:
         jobs, seconds = choice.jobs, choice.seconds
         self._waiting.take(jobs, now)
         first = jobs[0]
-        batch = Batch(first.model, tuple(job.frame for job in jobs), first.heads, seconds)
+        batch = Batch(first.model, tuple(job.frame for job in jobs), seconds)
         for place, job in enumerate(jobs):
             job.batch, job.place = batch, place
-        running = HandedBatch(batch, jobs, now, lane.free_at(now) + seconds, choice.held_seconds)
+        running = BatchInFlight(batch, jobs, now, lane.free_at(now) + seconds, choice.held_seconds)
         lane.running.append(running)
         task = asyncio.get_running_loop().create_task(self._run(lane, running))
         self._tasks.add(task)
@@ -345,12 +341,12 @@ class Scheduler:
             task.get_loop().call_exception_handler({"message": "batch failed", "exception": task.exception()})
         self.dispatch()
 
-    async def _run(self, lane: Lane, running: HandedBatch) -> None:
+    async def _run(self, lane: Lane, running: BatchInFlight) -> None:
         jobs, batch = running.jobs, running.batch
         began = self._clock()
         try:
             if len(batch.withdrawn) == len(jobs):
-                outcome = BatchOutcome((None,) * len(jobs), (None,) * len(jobs), 0.0)
+                outcome = BatchOutcome((None,) * len(jobs))
             else:
                 outcome = await lane.server.run(batch)
         except ServerLostError as error:
@@ -374,10 +370,10 @@ class Scheduler:
             lane.running.remove(running)
             self._after_success(lane, running, outcome, began)
 
-    def _after_success(self, lane: Lane, running: HandedBatch, outcome: BatchOutcome, began: float) -> None:
+    def _after_success(self, lane: Lane, running: BatchInFlight, outcome: BatchOutcome, began: float) -> None:
         jobs, bucket = running.jobs, running.jobs[0].bucket
         now = self._clock()
-        done = [job for job, image in zip(jobs, outcome.images, strict=True) if image is not None]
+        done = [job for job, frame in zip(jobs, outcome.frames, strict=True) if frame is not None]
         if len(done) == len(jobs) and outcome.seconds > 0:
             coils = [job.coils for job in jobs]
             expected = self.costs.seconds(bucket, coils)
@@ -401,12 +397,11 @@ class Scheduler:
                 )
             )
         share = outcome.seconds / max(len(done), 1)
-        notes = outcome.notes or ((),) * len(jobs)
-        for job, image, residual, noticed in zip(jobs, outcome.images, outcome.residuals, notes, strict=True):
-            if image is not None:
+        for job, frame in zip(jobs, outcome.frames, strict=True):
+            if frame is not None:
                 queued = max(now - outcome.seconds - job.submitted, 0.0)
                 self._observer.frame(job.priority.name, queued, None if job.deadline is None else job.deadline - now)
-                self._finish(job, FrameOutcome(image, residual, queued, share, noticed, len(jobs)))
+                self._finish(job, FrameOutcome(frame, queued, share, len(jobs)))
             elif job.done.done():
                 job.batch = None
                 self._release(job)

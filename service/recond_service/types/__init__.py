@@ -3,6 +3,7 @@
 from recond_service.types.errors import (
     DeadlineExceededError,
     DefectError,
+    ErrorReport,
     InvalidInputError,
     LimitExceededError,
     ModelNotFoundError,
@@ -11,7 +12,7 @@ from recond_service.types.errors import (
     UnavailableError,
     UnsupportedDataError,
 )
-from recond_service.types.findings import Finding, FindingList, Severity
+from recond_service.types.findings import Finding, FindingList, Note, Severity
 from recond_service.types.frame import Frame, FrameIndex, Geometry, Window
 from recond_service.types.header import (
     AcquisitionSystem,
@@ -59,6 +60,7 @@ __all__ = [
     "Encoding",
     "EncodingLimits",
     "EncodingSpace",
+    "ErrorReport",
     "Figures",
     "Finding",
     "FindingList",
@@ -73,6 +75,7 @@ __all__ = [
     "Limits",
     "ModelNotFoundError",
     "MrdHeader",
+    "Note",
     "OutputFormat",
     "OverloadedError",
     "ParallelImaging",

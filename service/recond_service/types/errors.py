@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 class RecondError(Exception):
@@ -28,27 +29,6 @@ class RecondError(Exception):
         self.reason = reason or self.status
         self.field = field
         self.retry_after = retry_after
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that `from_json` turns back into the same error."""
-        return {
-            "status": self.status,
-            "message": self.message,
-            "reason": self.reason,
-            "field": self.field,
-            "retry_after": self.retry_after,
-        }
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> RecondError:
-        """Return the error that `to_json` described; an unknown status becomes a `DefectError`."""
-        retry_after = data.get("retry_after")
-        return _BY_STATUS.get(str(data.get("status")), DefectError)(
-            str(data.get("message", "")),
-            reason=str(data.get("reason", "")),
-            field=str(data.get("field", "")),
-            retry_after=None if retry_after is None else float(retry_after),
-        )
 
 
 class InvalidInputError(RecondError):
@@ -112,3 +92,32 @@ _BY_STATUS: dict[str, type[RecondError]] = {
         DefectError,
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """An error on its way to another process or into a report.
+
+    Parameters
+    ----------
+    status
+        Name of the gRPC status.
+    message, reason, field, retry_after
+        As in `RecondError`.
+    """
+
+    status: str
+    message: str
+    reason: str = ""
+    field: str = ""
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: RecondError) -> ErrorReport:
+        """Return the report of an error."""
+        return cls(error.status, error.message, error.reason, error.field, error.retry_after)
+
+    def to_error(self) -> RecondError:
+        """Return the error; one of an unknown status becomes a `DefectError`."""
+        kind = _BY_STATUS.get(self.status, DefectError)
+        return kind(self.message, reason=self.reason, field=self.field, retry_after=self.retry_after)

@@ -174,6 +174,8 @@ class ScanRequest:
         What the scan may claim.
     conditioning
         How k-space is prepared.
+    complex_images
+        Images are wanted with their phase, in the answer and in the files.
     """
 
     parts: tuple[Part, ...] = ()
@@ -181,3 +183,4 @@ class ScanRequest:
     undersampling: Undersampling | None = None
     limits: Limits = Limits()
     conditioning: ConditioningOptions = ConditioningOptions()
+    complex_images: bool = False

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import queue
-import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recond_models.batch import Reconstruction
-from recond_service.backends.embedded.intake import Job
-from recond_service.backends.embedded.withdrawals import Board
-from recond_service.transport import MOST_DESCRIPTORS, BlockingChannel, SharedBlock
-from recond_service.types import DefectError, RecondError
+from recond_service.backends.embedded.board import Board
+from recond_service.backends.embedded.in_flight import BatchInFlight
+from recond_service.backends.embedded.messages import Done, Failed, FrameFacts, MoreImages, TooLarge, ToWorker
+from recond_service.execution import BatchResult, FrameResult, ModelFailedError
+from recond_service.processes import MOST_DESCRIPTORS, BlockingChannel, SharedBlock
+from recond_service.types import ErrorReport, RecondError
 
 
 class Answers:
@@ -29,7 +27,7 @@ class Answers:
         Where frames are struck out: these get no image.
     """
 
-    def __init__(self, channel: BlockingChannel, board: Board) -> None:
+    def __init__(self, channel: BlockingChannel[ToWorker], board: Board) -> None:
         self._channel = channel
         self._board = board
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -39,73 +37,40 @@ class Answers:
         while True:
             self._waiting.get()()
 
-    def done(self, job: Job, result: Reconstruction | None, seconds: float, peak_bytes: int) -> None:
-        """Answer with what a model made of a batch; None if nobody waits for any frame of it."""
-        self._waiting.put(partial(self._send_result, job, result, seconds, peak_bytes))
+    def done(self, batch: BatchInFlight, result: BatchResult) -> None:
+        """Answer with what came of a batch."""
+        self._waiting.put(partial(self._send_result, batch, result))
 
-    def failed(self, job: Job, error: RecondError) -> None:
-        """Answer with an error that says what is wrong."""
-        self._waiting.put(partial(self._send, job, "failed", {"error": error.to_json()}))
+    def failed(self, batch: BatchInFlight, error: RecondError) -> None:
+        """Answer with an error. The worker stays up: the next frame may be sound."""
+        text = error.traceback if isinstance(error, ModelFailedError) else ""
+        self._waiting.put(partial(self._send, batch, Failed(batch.number, ErrorReport.of(error), text)))
 
-    def broken(self, job: Job, error: Exception) -> None:
-        """Answer with what a model raised that it should not. The worker stays up: the next frame may be sound."""
-        failure = DefectError(
-            f"{job.model} failed on this frame ({type(error).__name__}: {error}); report the request id to the administrator",
-            reason="MODEL_FAILED",
-        )
-        text = "".join(traceback.format_exception(error))
-        self._waiting.put(partial(self._send, job, "failed", {"error": failure.to_json(), "traceback": text}))
-
-    def too_large(self, job: Job, problem: str) -> None:
+    def too_large(self, batch: BatchInFlight, problem: str) -> None:
         """Answer that memory did not suffice."""
-        self._waiting.put(partial(self._send, job, "too-large", {"problem": problem}))
+        self._waiting.put(partial(self._send, batch, TooLarge(batch.number, problem)))
 
-    def _send(self, job: Job, op: str, body: dict[str, Any]) -> None:
-        job.forget()
-        self._channel.send(op, {"batch": job.number, **body})
+    def _send(self, batch: BatchInFlight, answer: Failed | TooLarge) -> None:
+        batch.forget()
+        self._channel.send(answer)
 
-    def _send_result(self, job: Job, result: Reconstruction | None, seconds: float, peak_bytes: int) -> None:
-        withdrawn = {frame for frame in range(job.frames) if result is None or self._board.withdrawn(job.slot, frame)}
-        residuals: list[float | None] = [None] * job.frames
-        notes: list[list[tuple[str, str]]] = [[] for _ in range(job.frames)]
-        images: list[SharedBlock] = []
-        if result is not None:
-            pixels = result.images.numpy().astype(np.float32, copy=False)
-            wanted = [frame for frame in range(job.frames) if frame not in withdrawn]
-            if not all(np.isfinite(pixels[frame]).all() for frame in wanted):
-                defect = DefectError(
-                    f"{job.model} made pixels that are not finite; report the request id to the administrator",
-                    reason="MODEL_NOT_FINITE",
-                )
-                self._send(job, "failed", {"error": defect.to_json()})
-                return
-            if result.residuals is not None:
-                residuals = [
-                    None if frame in withdrawn else value for frame, value in enumerate(result.residuals.tolist())
-                ]
-            if result.notes:
-                notes = [[(note.code, note.message) for note in frame] for frame in result.notes]
-            images = [_shared(pixels[frame]) for frame in wanted]
-        answer = {
-            "withdrawn": sorted(withdrawn),
-            "residuals": residuals,
-            "notes": notes,
-            "seconds": seconds,
-            "peak_bytes": peak_bytes,
-        }
+    def _send_result(self, batch: BatchInFlight, result: BatchResult) -> None:
+        frames = [
+            None if self._board.withdrawn(batch.slot, number) else frame for number, frame in enumerate(result.frames)
+        ]
+        blocks = [_shared(frame) for frame in frames if frame is not None]
+        facts = tuple(None if frame is None else FrameFacts(frame.residual, frame.notes) for frame in frames)
         try:
-            descriptors = [image.fd for image in images]
+            descriptors = [block.fd for block in blocks]
             while len(descriptors) > MOST_DESCRIPTORS:
-                self._channel.send("images", {"batch": job.number}, descriptors[:MOST_DESCRIPTORS])
+                self._channel.send(MoreImages(batch.number), descriptors[:MOST_DESCRIPTORS])
                 del descriptors[:MOST_DESCRIPTORS]
-            self._channel.send("done", {"batch": job.number, **answer}, descriptors)
+            self._channel.send(Done(batch.number, facts, result.seconds, result.peak_bytes), descriptors)
         finally:
-            for image in images:
-                image.close()
-        job.forget()
+            for block in blocks:
+                block.close()
+        batch.forget()
 
 
-def _shared(image: NDArray[np.float32]) -> SharedBlock:
-    block = SharedBlock.create("recond-image", image.nbytes)
-    block.write(np.ascontiguousarray(image).data.cast("B"), 0)
-    return block
+def _shared(frame: FrameResult) -> SharedBlock:
+    return SharedBlock.holding("recond-image", np.ascontiguousarray(frame.image).data.cast("B"))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.devices import cores, visible_gpus
-from recond_service.backends.embedded.forks import WorkerForks
 from recond_service.backends.embedded.options import WorkerOptions
 from recond_service.backends.embedded.server import EmbeddedServer
+from recond_service.processes import Zygote
 
 _BEATS_PER_LIMIT = 5  # signs of life within the time after which silence counts as death
 
@@ -52,12 +52,12 @@ class EmbeddedBackend:
     ) -> None:
         devices = (visible_gpus() if workers == 0 else ()) or ("cpu",) * max(workers, 1)
         each = threads or max(1, cores() // len(devices))
-        self._forks = WorkerForks(each, log_level, log_format)
+        self._zygote = _zygote(each, log_level, log_format)
         self._on_change = on_change
         self._ready = asyncio.Event()
         self._servers = tuple(
             EmbeddedServer(
-                self._forks,
+                self._zygote,
                 WorkerOptions(
                     name=f"worker-{number}",
                     device=device,
@@ -82,7 +82,7 @@ class EmbeddedBackend:
     @property
     def zygote_pid(self) -> int | None:
         """Process id of the process that workers are forked from, None if there is none."""
-        return self._forks.pid
+        return self._zygote.pid
 
     def measurements(self) -> Sequence[Measurement]:
         """Return what was measured at the first start of the servers that are up."""
@@ -90,7 +90,7 @@ class EmbeddedBackend:
 
     async def start(self) -> None:
         """Start the workers; `wait_ready` tells when one can compute."""
-        self._forks.start()
+        self._zygote.start()
         for server in self._servers:
             server.start()
 
@@ -105,4 +105,15 @@ class EmbeddedBackend:
     async def close(self) -> None:
         """End the workers and the process that they are forked from."""
         await asyncio.gather(*(server.close() for server in self._servers))
-        await self._forks.close()
+        await self._zygote.close()
+
+
+def _zygote(threads: int, log_level: str, log_format: str) -> Zygote:
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # NumPy's BLAS starts its threads when it is imported, and is not what models compute with.
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    return Zygote("worker zygote", "recond_service.backends.embedded.zygote", (log_level, log_format), environment)

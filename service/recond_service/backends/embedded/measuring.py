@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
 from recond_service.backends.backend import Measurement
-from recond_service.backends.embedded.device import Device, ran_out_of_memory
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WarmUp
+from recond_service.execution import Device, ran_out_of_memory
 from recond_service.types import RecondError
 
 _log = structlog.get_logger(__name__)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 _WARM_UP = re.compile(r"(?P<model>[^:]+):(?P<coils>\d{1,4})x(?P<rows>\d{1,5})x(?P<columns>\d{1,5})")
 
@@ -71,12 +70,3 @@ class WorkerOptions:
     workers: int = 1
     warm_up: tuple[str, ...] = ()
     measure: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for `from_json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> WorkerOptions:
-        """Return the options that `to_json` described."""
-        return cls(**{**data, "warm_up": tuple(data["warm_up"])})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import os
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
@@ -15,25 +15,57 @@ from recond_models.registry import ModelInfo
 from recond_service.backends.backend import (
     Batch,
     BatchOutcome,
+    ComputedFrame,
     Measurement,
     ServerLostError,
     TooLargeError,
 )
-from recond_service.backends.embedded.backoff import Backoff
-from recond_service.backends.embedded.forks import WorkerForks, WorkerProcess
-from recond_service.backends.embedded.liveness import Pulse, activity_of
+from recond_service.backends.embedded.board import Board
+from recond_service.backends.embedded.messages import (
+    Beat,
+    Done,
+    Failed,
+    FromWorker,
+    MoreFrames,
+    MoreImages,
+    Run,
+    StartWorker,
+    TooLarge,
+    WorkerReady,
+)
 from recond_service.backends.embedded.options import WorkerOptions
-from recond_service.backends.embedded.withdrawals import Board
-from recond_service.transport import MOST_DESCRIPTORS, ChannelClosedError, Message, SharedBlock
-from recond_service.types import DefectError, RecondError
+from recond_service.processes import (
+    MOST_DESCRIPTORS,
+    Backoff,
+    ChannelClosedError,
+    ChildProcess,
+    ForkError,
+    Received,
+    SharedBlock,
+    Zygote,
+)
+from recond_service.processes.liveness import Pulse, activity_of
+from recond_service.types import DefectError
 
 _HANG_FACTOR = 20.0  # a batch may take so many times longer than predicted
 
 _log = structlog.get_logger(__name__)
 
 
-class _Handed:
-    """A batch that the worker has, until it answers or dies."""
+class BatchInFlight:
+    """A batch that the worker has, until it answers or dies.
+
+    Parameters
+    ----------
+    number
+        The worker's answer names it.
+    slot
+        Its place on the board.
+    batch
+        The batch.
+    board
+        Where frames are struck out.
+    """
 
     def __init__(self, number: int, slot: int, batch: Batch, board: Board) -> None:
         self.number = number
@@ -59,33 +91,39 @@ class _Handed:
     def fail(self, error: Exception) -> None:
         """Let go of it without an answer."""
         self.batch.on_withdraw = None
-        Message("", {}, self.images).close_fds()
+        while self.images:
+            os.close(self.images.pop())
         if not self.done.done():
             self.done.set_exception(error)
 
-    def finish(self, body: dict[str, Any], descriptors: list[int]) -> None:
-        """Take the answer."""
+    def finish(self, received: Received[Done]) -> None:
+        """Take the answer.
+
+        Raises
+        ------
+        ValueError
+            The images do not fit the frames. What came along is closed.
+        """
         self.batch.on_withdraw = None
-        message = Message("done", body, self.images + descriptors)
+        answer = received.message
+        received.fds[:0] = self.images
         self.images = []
-        images: list[SharedBlock | None] = []
+        blocks: list[SharedBlock] = []
+        frames: list[ComputedFrame | None] = []
         try:
-            withdrawn = set(body["withdrawn"])
-            for number, frame in enumerate(self.batch.frames):
-                size = frame.layout.rows * frame.layout.columns * 4
-                images.append(None if number in withdrawn else message.take_block(size))
-            notes = tuple(tuple((str(code), str(text)) for code, text in frame) for frame in body["notes"])
-            outcome = BatchOutcome(
-                tuple(images), tuple(body["residuals"]), float(body["seconds"]), notes, int(body["peak_bytes"])
-            )
+            for frame, facts in zip(self.batch.frames, answer.frames, strict=True):
+                if facts is None:
+                    frames.append(None)
+                    continue
+                blocks.append(received.take_block(frame.layout.image_bytes))
+                frames.append(ComputedFrame(blocks[-1], facts.residual, facts.notes))
             if not self.done.done():
-                self.done.set_result(outcome)
-                images = []
+                self.done.set_result(BatchOutcome(tuple(frames), answer.seconds, answer.peak_bytes))
+                blocks = []
         finally:
-            message.close_fds()
-            for image in images:
-                if image is not None:
-                    image.close()
+            received.close_fds()
+            for block in blocks:
+                block.close()
 
 
 class EmbeddedServer:
@@ -93,8 +131,8 @@ class EmbeddedServer:
 
     Parameters
     ----------
-    forks
-        Where workers come from.
+    zygote
+        What workers are forked from.
     options
         What the worker has to know.
     start_seconds
@@ -111,14 +149,14 @@ class EmbeddedServer:
 
     def __init__(
         self,
-        forks: WorkerForks,
+        zygote: Zygote,
         options: WorkerOptions,
         start_seconds: float,
         heartbeat_seconds: float,
         batch_seconds: float,
         on_change: Callable[[EmbeddedServer], None],
     ) -> None:
-        self._forks = forks
+        self._zygote = zygote
         self._options = options
         self._start_seconds = start_seconds
         self._heartbeat_seconds = heartbeat_seconds
@@ -126,9 +164,11 @@ class EmbeddedServer:
         self._on_change = on_change
         self._clock = asyncio.get_running_loop().time
         self._numbers = itertools.count()
-        self._handed: OrderedDict[int, _Handed] = OrderedDict()  # in the order in which the worker computes them
+        self._in_flight: OrderedDict[int, BatchInFlight] = (
+            OrderedDict()
+        )  # in the order in which the worker computes them
         self._head_since = 0.0
-        self._worker: WorkerProcess | None = None
+        self._worker: ChildProcess[FromWorker] | None = None
         self._pulse: Pulse | None = None
         self._up = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -164,48 +204,48 @@ class EmbeddedServer:
         """Reconstruct a batch; see `ModelServer.run`. If the call is cancelled, so is the work."""
         if self._worker is None or not self._up:
             raise ServerLostError(f"{self.name} is down", begun=False)
-        handed = self._hand_over(batch)
-        sending = asyncio.ensure_future(self._send(self._worker, handed))
+        in_flight = self._hand_over(batch)
+        sending = asyncio.ensure_future(self._send(self._worker, in_flight))
         try:
             await asyncio.shield(sending)  # half of a batch in the worker would be in the way of the next
-            return await handed.done
+            return await in_flight.done
         except asyncio.CancelledError:
-            handed.abandon()
-            handed.done.cancel()
+            in_flight.abandon()
+            in_flight.done.cancel()
             sending.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
             raise
 
-    def _hand_over(self, batch: Batch) -> _Handed:
-        taken = {handed.slot for handed in self._handed.values()}
+    def _hand_over(self, batch: Batch) -> BatchInFlight:
+        taken = {in_flight.slot for in_flight in self._in_flight.values()}
         slot = next((slot for slot in self._board.slots() if slot not in taken), None)
         if slot is None:
             raise DefectError(f"{self.name} was handed more batches than it has places for", reason="SCHEDULER")
         number = next(self._numbers)
-        if not self._handed:
+        if not self._in_flight:
             self._head_since = self._clock()
-        handed = self._handed[number] = _Handed(number, slot, batch, self._board)
-        return handed
+        in_flight = self._in_flight[number] = BatchInFlight(number, slot, batch, self._board)
+        return in_flight
 
-    async def _send(self, worker: WorkerProcess, handed: _Handed) -> None:
-        batch = handed.batch
+    async def _send(self, worker: ChildProcess[FromWorker], in_flight: BatchInFlight) -> None:
+        batch = in_flight.batch
         descriptors = [frame.block.fd for frame in batch.frames]
-        body = {
-            "batch": handed.number,
-            "slot": handed.slot,
-            "model": batch.model.name,
-            "version": batch.model.version,
-            "weights_sha256": batch.model.weights_sha256,
-            "layouts": [frame.layout.to_json() for frame in batch.frames],
-        }
+        run = Run(
+            in_flight.number,
+            in_flight.slot,
+            batch.model.name,
+            batch.model.version,
+            batch.model.weights_sha256,
+            tuple(frame.layout for frame in batch.frames),
+        )
         try:
             while len(descriptors) > MOST_DESCRIPTORS:
-                await worker.channel.send("frames", {}, descriptors[:MOST_DESCRIPTORS])
+                await worker.channel.send(MoreFrames(), descriptors[:MOST_DESCRIPTORS])
                 del descriptors[:MOST_DESCRIPTORS]
-            await worker.channel.send("run", body, descriptors)
+            await worker.channel.send(run, descriptors)
         except ChannelClosedError as error:
             # The supervisor is about to see the same; the worker has not seen all of the batch.
-            if self._handed.pop(handed.number, None) is not None:
-                handed.fail(ServerLostError(str(error), begun=False))
+            if self._in_flight.pop(in_flight.number, None) is not None:
+                in_flight.fail(ServerLostError(str(error), begun=False))
 
     async def _supervise(self) -> None:
         backoff = self._backoff
@@ -213,7 +253,7 @@ class EmbeddedServer:
             backoff.begun()
             try:
                 await self._live()
-            except (ChannelClosedError, ValueError, OSError) as error:
+            except (ChannelClosedError, ForkError, ValueError, OSError) as error:
                 _log.error("worker-lost", worker=self.name, pid=self.pid, problem=str(error) or type(error).__name__)
             finally:
                 await self._bury()
@@ -224,7 +264,7 @@ class EmbeddedServer:
         self.starts += 1
         # Tried once: a model that hangs or kills the worker while it is measured must not do so again and again.
         options = dataclasses.replace(self._options, measure=self.starts == 1)
-        worker = self._worker = await self._forks.fork(options, self._board_memory)
+        worker = self._worker = await self._zygote.fork(StartWorker(options), FromWorker, [self._board_memory.fd])
         self._pulse = Pulse(self._heartbeat_seconds, lambda: activity_of(worker.pid), self._clock)
         watch = asyncio.get_running_loop().create_task(self._watch(worker, self._pulse), name=f"{self.name}-watch")
         try:
@@ -234,7 +274,7 @@ class EmbeddedServer:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    async def _watch(self, worker: WorkerProcess, pulse: Pulse) -> None:
+    async def _watch(self, worker: ChildProcess[FromWorker], pulse: Pulse) -> None:
         """Kill a worker that hangs. Its channel closes then, once everything that it had sent has been read."""
         born = self._clock()
         while True:
@@ -250,65 +290,68 @@ class EmbeddedServer:
         if not self._up:
             late = self._clock() - born > self._start_seconds
             return f"not ready after {self._start_seconds:g} s" if late else ""
-        if not self._handed:
+        if not self._in_flight:
             return ""
-        head = next(iter(self._handed.values()))
+        head = next(iter(self._in_flight.values()))
         limit = max(self._batch_seconds, _HANG_FACTOR * head.batch.predicted_seconds)
         return f"a batch takes longer than {limit:g} s" if self._clock() - self._head_since > limit else ""
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, received: Received[FromWorker]) -> None:
         if self._pulse is not None:
             self._pulse.heard()
+        message = received.message
         try:
-            if message.op == "ready":
-                self._become_ready(message.body)
-            elif message.op == "images":
-                self._handed[message.body["batch"]].images += message.fds
-                message.fds = []
-            elif message.op != "beat":
-                self._answered(message)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the worker sent nonsense: {message.op} without {error}") from error
+            match message:
+                case Beat():
+                    return
+                case WorkerReady():
+                    self._become_ready(message)
+                case MoreImages():
+                    self._in_flight[message.batch].images += received.fds
+                    received.fds = []
+                case _:
+                    self._answered(Received(message, received.fds))
+        except KeyError as error:
+            raise ValueError(f"the worker spoke of batch {error}, which it does not have") from error
         finally:
-            message.close_fds()
+            received.close_fds()
 
-    def _become_ready(self, body: dict[str, Any]) -> None:
+    def _become_ready(self, ready: WorkerReady) -> None:
         if self.starts == 1:
-            self.measurements = tuple(
-                Measurement(**{**entry, "coils": tuple(entry["coils"])}) for entry in body["measurements"]
-            )
-        self.memory_bytes = self.memory_bytes or int(body["memory_bytes"])
+            self.measurements = ready.measurements
+        self.memory_bytes = self.memory_bytes or ready.memory_bytes
         self._up = True
-        _log.info("worker-ready", worker=self.name, pid=self.pid, device=body["device"])
+        _log.info("worker-ready", worker=self.name, pid=self.pid, device=ready.device)
         self._on_change(self)
 
-    def _answered(self, message: Message) -> None:
+    def _answered(self, received: Received[Done | TooLarge | Failed]) -> None:
         """Settle the batch that an answer is to."""
-        handed = self._handed.pop(message.body["batch"])
+        answer = received.message
+        in_flight = self._in_flight.pop(answer.batch)
         self._head_since = self._clock()
         self._backoff.useful()
         try:
-            if message.op == "done":
-                descriptors, message.fds = message.fds, []
-                handed.finish(message.body, descriptors)
-            elif message.op == "too-large":
-                handed.fail(TooLargeError(str(message.body["problem"])))
-            elif message.op == "failed":
-                if "traceback" in message.body:
-                    _log.error("model-failed", worker=self.name, traceback=message.body["traceback"])
-                handed.fail(RecondError.from_json(message.body["error"]))
+            match answer:
+                case Done():
+                    in_flight.finish(Received(answer, received.fds))
+                case TooLarge():
+                    in_flight.fail(TooLargeError(answer.problem))
+                case Failed():
+                    if answer.traceback:
+                        _log.error("model-failed", worker=self.name, traceback=answer.traceback)
+                    in_flight.fail(answer.error.to_error())
         finally:
-            handed.fail(ServerLostError("the worker answered nonsense"))  # does nothing if it is settled
+            in_flight.fail(ServerLostError("the worker answered nonsense"))  # does nothing if it is settled
 
     async def _bury(self) -> None:
         """End the worker, if it is not dead, and say what became of the batches that it had."""
         worker, self._worker, self._pulse = self._worker, None, None
-        lost = list(self._handed.values())
-        self._handed.clear()
+        lost = list(self._in_flight.values())
+        self._in_flight.clear()
         was_up, self._up = self._up, False
-        begun = [self._board.begun(handed.slot) for handed in lost]
-        for handed, known in zip(lost, begun, strict=True):
-            handed.fail(ServerLostError(f"{self.name} died while it had the batch", begun=known))
+        begun = [self._board.begun(in_flight.slot) for in_flight in lost]
+        for in_flight, known in zip(lost, begun, strict=True):
+            in_flight.fail(ServerLostError(f"{self.name} died while it had the batch", begun=known))
         if was_up and not self._closing:
             self._on_change(self)
         if worker is not None:

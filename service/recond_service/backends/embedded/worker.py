@@ -1,32 +1,32 @@
-"""What a worker process does: it computes batches, one after another, and says once in a while that it is alive.
-
-Messages in: ``run`` (number of the batch, slot on the board, model, layouts), with one descriptor a frame; if there are many, the
-first ones come ahead in messages ``frames``. Messages out: ``beat``, ``ready``, and for each batch, in the order of their coming,
-``done`` (residuals, notes, seconds, numbers of the frames without an image), with one descriptor an image; if there are many, the
-first ones go ahead in messages ``images``; or ``too-large``, or ``failed``.
-"""
+"""What a worker process does: it computes batches, one after another, and says once in a while that it is alive."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import structlog
 import torch
 
-from recond_kernels.interruption import Interrupted, watching
 from recond_models import registry
 from recond_service.backends.embedded import measuring
 from recond_service.backends.embedded.answers import Answers
-from recond_service.backends.embedded.device import device_of, ran_out_of_memory
-from recond_service.backends.embedded.intake import Intake, Job
+from recond_service.backends.embedded.board import Board
+from recond_service.backends.embedded.in_flight import BatchInFlight, Intake
+from recond_service.backends.embedded.messages import Beat, ToWorker, WorkerReady
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WorkerOptions
-from recond_service.backends.embedded.withdrawals import Board
-from recond_service.transport import BlockingChannel, ChannelClosedError, FreedMemory
-from recond_service.types import RecondError, UnsupportedDataError
+from recond_service.execution import (
+    BatchResult,
+    ModelFailedError,
+    OutOfDeviceMemoryError,
+    device_of,
+    ran_out_of_memory,
+    run_batch,
+)
+from recond_service.processes import BlockingChannel, ChannelClosedError, FreedMemory
+from recond_service.types import RecondError
 
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +43,10 @@ class Worker:
     board
         Where frames are struck out, and batches marked that are begun.
     options
-        What to do.
+        How to compute, and how often to say that the worker is alive.
     """
 
-    def __init__(self, channel: BlockingChannel, board: Board, options: WorkerOptions) -> None:
+    def __init__(self, channel: BlockingChannel[ToWorker], board: Board, options: WorkerOptions) -> None:
         self._channel = channel
         self._board = board
         self._options = options
@@ -70,25 +70,17 @@ class Worker:
         _in_background("intake", intake.run)
         _in_background("answers", self._answers.run)
         _in_background("store", self._follow_store)
-        self._channel.send(
-            "ready",
-            {
-                "device": self._device.name,
-                "torch_threads": torch.get_num_threads(),
-                "memory_bytes": memory_bytes,
-                "measurements": [asdict(measurement) for measurement in measurements],
-            },
-        )
+        self._channel.send(WorkerReady(self._device.name, torch.get_num_threads(), memory_bytes, tuple(measurements)))
         while True:
-            job = intake.next()
+            batch = intake.next()
             self._begun += 1
-            self._run(job)
+            self._run(batch)
             self._ended += 1
 
     def _beat(self) -> None:
         seen = 0
         while True:
-            self._channel.send("beat")
+            self._channel.send(Beat())
             begun, ended = self._begun, self._ended
             self._memory.look(working=begun != ended or ended != seen)
             seen = ended
@@ -103,38 +95,40 @@ class Worker:
             except (OSError, RuntimeError, ValueError) as error:
                 _log.warning("store-not-read", problem=str(error))  # the models in memory go on serving
 
-    def _run(self, job: Job) -> None:
+    def _run(self, batch: BatchInFlight) -> None:
         """Compute a batch and have it answered."""
-        self._board.begin(job.slot)
-        too_large = ""
+        self._board.begin(batch.slot)
+        no_memory = ""
         try:
-            self._compute(job)
-        except Interrupted:
-            self._answers.done(job, None, 0.0, 0)
+            self._answers.done(batch, self._compute(batch))
         except RecondError as error:
-            self._answers.failed(job, error)
-        except registry.UnsuitableModelError as error:
-            self._answers.failed(job, UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model"))
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
-            if ran_out_of_memory(error):
-                too_large = str(error) or type(error).__name__
-            else:
-                self._answers.broken(job, error)
-        if too_large:
-            # After the handler, whose traceback holds on to the arrays of the attempt.
-            job.forget()
+            self._answers.failed(batch, error)
+        except OutOfDeviceMemoryError as error:
+            no_memory = str(error)
+        if no_memory:
+            batch.forget()
             self._device.recover()
-            self._answers.too_large(job, too_large)
+            self._answers.too_large(batch, no_memory)
 
-    def _compute(self, job: Job) -> None:
-        model = self._models.get(job.model, job.version, job.weights_sha256)
-        batch = job.take()
-        if batch is None:
-            raise Interrupted
-        start = time.perf_counter()
-        with watching(lambda frame: self._board.withdrawn(job.slot, frame), job.frames):
-            result, peak_bytes = self._device.run(job.kind, lambda: model.reconstruct(batch), job.input_bytes)
-        self._answers.done(job, result, time.perf_counter() - start, peak_bytes)
+    def _compute(self, batch: BatchInFlight) -> BatchResult:
+        model = self._models.get(*batch.model_key)
+        try:
+            packed = batch.take()
+        except (LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if ran_out_of_memory(error):
+                raise OutOfDeviceMemoryError(str(error) or type(error).__name__) from None
+            raise ModelFailedError(model.info.name, error) from None
+        if packed is None:
+            return BatchResult((None,) * len(batch.layouts))
+        return run_batch(
+            model,
+            packed,
+            batch.layouts,
+            self._device,
+            kind=batch.kind,
+            input_bytes=batch.input_bytes,
+            withdrawn=lambda frame: self._board.withdrawn(batch.slot, frame),
+        )
 
 
 def _in_background(name: str, work: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
 """The process that workers are forked from: torch and the models' code loaded, no thread started, no GPU touched.
 
-Started as ``python -P -m recond_service.backends.embedded.zygote FD LOG_LEVEL LOG_FORMAT``; see `recond_service.transport.forking`
-for what it does. With a ``spawn`` come the worker's options, its end of a channel and its board. Importing takes two
-seconds, forking milliseconds: a worker that died is replaced before anybody has waited long.
+Started as ``python -P -m recond_service.backends.embedded.zygote FD LOG_LEVEL LOG_FORMAT``; `recond_service.processes.fork_server`
+says what it does. A worker gets its options, its end of a channel and its board. Importing takes two seconds, forking milliseconds:
+a worker that died is replaced before anybody has waited long.
 """
 
 from __future__ import annotations
@@ -18,22 +18,17 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, cast
 
+import msgspec
 import structlog
 import torch
 
 from recond_models import registry
 from recond_models.networks import openvino_engine
-from recond_service.backends.embedded.options import WorkerOptions
-from recond_service.backends.embedded.withdrawals import Board
+from recond_service.backends.embedded.board import Board
+from recond_service.backends.embedded.messages import StartWorker, ToWorker
 from recond_service.backends.embedded.worker import Worker
+from recond_service.processes import BlockingChannel, ChannelClosedError, keep_freed_memory, serve_forks
 from recond_service.telemetry import configure_logging
-from recond_service.transport import (
-    BlockingChannel,
-    ChannelClosedError,
-    Message,
-    keep_freed_memory,
-    serve_forks,
-)
 
 _LATE_IMPORTS: Final = (
     "recond_models.classical.cg_sense",
@@ -64,12 +59,12 @@ def _prepare() -> None:
     gc.freeze()
 
 
-def _work(message: Message) -> None:
+def _work(opening: bytes, fds: list[int]) -> None:
     """Be a worker."""
-    options = WorkerOptions.from_json(message.body["options"])
+    options = msgspec.msgpack.decode(opening, type=StartWorker).options
     _name_process(f"recond-{options.name}")
-    channel = BlockingChannel(socket.socket(fileno=message.fds.pop(0)))
-    board = Board.received(message.fds.pop(0))
+    channel: BlockingChannel[ToWorker] = BlockingChannel(socket.socket(fileno=fds.pop(0)), ToWorker)
+    board = Board.received(fds.pop(0))
     threading.excepthook = _on_thread_error
     torch.set_num_threads(options.threads)
     keep_freed_memory(_KEPT_BYTES)
@@ -95,4 +90,4 @@ def _name_process(name: str) -> None:
 
 
 if __name__ == "__main__":
-    serve_forks(int(sys.argv[1]), _prepare, _work, handles=True)
+    serve_forks(int(sys.argv[1]), _prepare, _work)

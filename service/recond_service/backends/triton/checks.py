@@ -157,5 +157,7 @@ class Checks:
 
 
 def _pixels(outcome: BatchOutcome) -> NDArray[np.float32]:
-    block = outcome.images[0]
-    return np.empty(0, np.float32) if block is None else np.frombuffer(block.read(0, block.size), np.float32)
+    frame = outcome.frames[0]
+    return (
+        np.empty(0, np.float32) if frame is None else np.frombuffer(frame.image.read(0, frame.image.size), np.float32)
+    )

@@ -6,23 +6,24 @@ import json
 import math
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from recond_kernels import interruption
 from recond_models import registry
-from recond_models.batch import PackedBatch, Reconstruction, centre_block
+from recond_models.batch import PackedBatch, centre_block
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest
 from recond_service.backends.triton import interface
-from recond_service.types import DefectError, RecondError, UnavailableError, UnsupportedDataError
+from recond_service.execution import BatchResult, ModelFailedError, OutOfDeviceMemoryError, device_of, run_batch
+from recond_service.processes import FrameLayout
+from recond_service.types import RecondError, UnavailableError, UnsupportedDataError, Window
 
 _ASK_SECONDS = 0.02  # asking Triton whether a request is cancelled is a message to another process
 
@@ -70,7 +71,7 @@ class Executor:
                 f"{interface.INTERFACE}: run recond triton export again"
             )
         torch.set_num_threads(int(parameters[interface.THREADS]))
-        self._device = torch.device(device)
+        self._device = device_of(device)
         self._model = _load(parameters, folder, device)
         found = self._model.info
         wanted = (parameters[interface.VERSION], parameters[interface.WEIGHTS])
@@ -99,27 +100,23 @@ class Executor:
         dict or Failure
             The outputs by name, see `interface.OUTPUTS`; or why there are none.
         """
-        info = self._model.info
+        withdrawal = _Withdrawal(is_cancelled)
         try:
             self._check_version(request)
-            return self._reconstruct(unpack(tensors), _Withdrawal(is_cancelled))
-        except interruption.Interrupted:
-            nobody = UnavailableError("nobody waits for these images any more", reason="WITHDRAWN")
-            return Failure(interface.write_error(nobody))
+            batch, layouts = unpack(tensors)
+            kind = tuple((layout.coils, layout.rows, layout.columns) for layout in layouts)
+            result = run_batch(self._model, batch, layouts, self._device, kind=kind, withdrawn=withdrawal)
+            if withdrawal.noticed or None in result.frames:
+                raise UnavailableError("nobody waits for these images any more", reason="WITHDRAWN")
         except RecondError as error:
-            return Failure(interface.write_error(error))
-        except registry.UnsuitableModelError as error:
-            refusal = UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model")
-            return Failure(interface.write_error(refusal))
-        except (MemoryError, torch.OutOfMemoryError) as error:
+            log = error.traceback if isinstance(error, ModelFailedError) else ""
+            return Failure(interface.write_error(error), log)
+        except OutOfDeviceMemoryError as error:
+            self._device.recover()
             return Failure(interface.write_too_large(str(error)))
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            # What a model can raise on a frame. The next frame may be sound.
-            failure = DefectError(
-                f"{info.name} failed on this frame ({type(error).__name__}: {error}); report the request id to the administrator",
-                reason="MODEL_FAILED",
-            )
-            return Failure(interface.write_error(failure), "".join(traceback.format_exception(error)))
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:  # the tensors are not what they should be
+            return Failure(interface.write_error(ModelFailedError(self._model.info.name, error)))
+        return _outputs(result)
 
     def _check_version(self, request: Mapping[str, object]) -> None:
         info = self._model.info
@@ -131,32 +128,6 @@ class Executor:
                 reason="MODEL_NOT_ON_SERVER",
                 field="spec.model",
             )
-
-    def _reconstruct(self, batch: PackedBatch, withdrawal: _Withdrawal) -> dict[str, Tensor]:
-        cuda = self._device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats(self._device)
-        start = time.perf_counter()
-        with interruption.watching(withdrawal, len(batch)):
-            interruption.checkpoint()
-            result = self._model.reconstruct(batch)
-        if withdrawal.noticed:
-            raise interruption.Interrupted  # some frames were given up, and their images are zeros
-        images = result.images.to("cpu", torch.float32).contiguous()
-        seconds = time.perf_counter() - start
-        if not bool(torch.isfinite(images).all()):
-            raise DefectError(
-                f"{self._model.info.name} made pixels that are not finite; report the request id to the administrator",
-                reason="MODEL_NOT_FINITE",
-            )
-        peak = torch.cuda.max_memory_allocated(self._device) if cuda else 0
-        return {
-            interface.IMAGES: images,
-            interface.RESIDUALS: _residuals(result, len(batch)),
-            interface.NOTES: _notes(result),
-            interface.SECONDS: torch.tensor([seconds], dtype=torch.float64),
-            interface.PEAK_BYTES: torch.tensor([peak], dtype=torch.int64),
-        }
 
 
 class _Withdrawal:
@@ -179,8 +150,8 @@ class _Withdrawal:
         return self.noticed
 
 
-def unpack(tensors: Mapping[str, Tensor]) -> PackedBatch:
-    """Return the batch that lies in the inputs, without copying k-space.
+def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayout, ...]]:
+    """Return the batch that lies in the inputs, without copying k-space, and what its images are to be.
 
     Parameters
     ----------
@@ -216,12 +187,30 @@ def unpack(tensors: Mapping[str, Tensor]) -> PackedBatch:
             block = torch.from_numpy(centre_block(own, (rows, columns)))
         calibrations.append(block)
         first_coil += coils
-    return PackedBatch(
+    batch = PackedBatch(
         kspace,
         torch.tensor([0, *counts], dtype=torch.int64).cumsum(0),
         tensors[interface.MASKS].to(torch.bool),
         tuple(calibrations),
         tuple((rows, columns) if rows and columns else None for rows, columns in crops),
+    )
+    rows, columns = kspace.shape[1:3]
+    finishing = tensors[interface.FINISHING].tolist()
+    layouts = tuple(_layout(coils, rows, columns, row) for coils, row in zip(counts, finishing, strict=True))
+    return batch, layouts
+
+
+def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameLayout:
+    image_rows, image_columns, *cut, exponent, is_complex = finishing
+    return FrameLayout(
+        coils,
+        rows,
+        columns,
+        image_rows=image_rows,
+        image_columns=image_columns,
+        window=Window(*cut) if any(cut) else None,
+        exponent=exponent,
+        complex_image=bool(is_complex),
     )
 
 
@@ -234,12 +223,15 @@ def _load(parameters: Mapping[str, str], folder: Path, device: str) -> registry.
     return load_stored(StoredModel(manifest, folder / name, kind), registry.info_of(manifest, kind), device)
 
 
-def _residuals(result: Reconstruction, batch: int) -> Tensor:
-    if result.residuals is None:
-        return torch.full((batch,), math.nan, dtype=torch.float64)
-    return result.residuals.to("cpu", torch.float64).contiguous()
-
-
-def _notes(result: Reconstruction) -> Tensor:
-    text = json.dumps([[(note.code, note.message) for note in frame] for frame in result.notes])
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+def _outputs(result: BatchResult) -> dict[str, Tensor]:
+    frames = [frame for frame in result.frames if frame is not None]
+    images = [torch.from_numpy(frame.image.reshape(-1).view(np.float32)) for frame in frames]
+    residuals = [math.nan if frame.residual is None else frame.residual for frame in frames]
+    notes = json.dumps([list(frame.notes) for frame in frames]).encode()
+    return {
+        interface.IMAGES: torch.cat(images),
+        interface.RESIDUALS: torch.tensor(residuals, dtype=torch.float64),
+        interface.NOTES: torch.frombuffer(bytearray(notes), dtype=torch.uint8),
+        interface.SECONDS: torch.tensor([result.seconds], dtype=torch.float64),
+        interface.PEAK_BYTES: torch.tensor([result.peak_bytes], dtype=torch.int64),
+    }

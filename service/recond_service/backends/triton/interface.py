@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
-from recond_service.types import DefectError, RecondError
+import msgspec
 
-INTERFACE: Final = "1"
+from recond_service.types import DefectError, ErrorReport, RecondError
+
+INTERFACE: Final = "2"
 """Changes when the tensors do: both sides must have the same."""
 
 PREFIX: Final = "recond-"
@@ -19,6 +21,7 @@ MASKS: Final = "MASKS"
 CALIBRATION: Final = "CALIBRATION"
 CALIBRATION_SHAPES: Final = "CALIBRATION_SHAPES"
 CROPS: Final = "CROPS"
+FINISHING: Final = "FINISHING"
 IMAGES: Final = "IMAGES"
 RESIDUALS: Final = "RESIDUALS"
 NOTES: Final = "NOTES"
@@ -32,6 +35,7 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     CALIBRATION: ("FP32", (-1, 2)),
     CALIBRATION_SHAPES: ("INT32", (-1, 3)),
     CROPS: ("INT32", (-1, 2)),
+    FINISHING: ("INT32", (-1, 8)),
 }
 """Data type and axes of each input; -1 is any length.
 
@@ -40,12 +44,14 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 another, each (coils, rows, columns) in C order; left out if there are none. ``CALIBRATION_SHAPES``: (batch, 3), rows and columns of
 the calibration block of each frame, 0 if it has none, and 1 if its samples are in ``CALIBRATION``, 0 if it is the centre of the
 k-space. ``CROPS``: (batch, 2), rows and columns of the middle of the image that will be shown, 0 for all of it.
+``FINISHING``: (batch, 8), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
+first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image.
 """
 
 OPTIONAL_INPUTS: Final = frozenset({CALIBRATION})
 
 OUTPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
-    IMAGES: ("FP32", (-1, -1, -1)),
+    IMAGES: ("FP32", (-1,)),
     RESIDUALS: ("FP64", (-1,)),
     NOTES: ("UINT8", (-1,)),
     SECONDS: ("FP64", (1,)),
@@ -53,8 +59,9 @@ OUTPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 }
 """Data type and axes of each output.
 
-``IMAGES``: (batch, rows, columns). ``RESIDUALS``: (batch,), NaN where the model does not fit the samples. ``NOTES``: JSON, for each
-frame a list of [code, message]. ``SECONDS``: that the model took. ``PEAK_BYTES``: of the device, 0 if not known.
+``IMAGES``: the finished images one after another, each (rows, columns), or (rows, columns, 2) where complex. ``RESIDUALS``:
+(batch,), NaN where the model does not fit the samples. ``NOTES``: JSON, for each frame a list of [code, message]. ``SECONDS``: that
+the model took. ``PEAK_BYTES``: of the device, 0 if not known.
 """
 
 MODEL: Final = "recond_model"
@@ -67,23 +74,32 @@ ORIGIN: Final = "recond_origin"
 
 _ERROR_MARK = "recond-error:"
 _MOST_MESSAGE = 1000  # it travels in a header of at most 8 KiB, where a letter that is not ASCII takes six bytes
-_TOO_LARGE = "too_large"
 
 
 class DeviceMemoryError(Exception):
     """The device of the Triton server has not enough memory for the batch."""
 
 
+class _Problem(msgspec.Struct, omit_defaults=True):
+    """What the text of a Triton error carries behind its mark."""
+
+    error: ErrorReport | None = None
+    too_large: str = ""
+
+
 def write_error(error: RecondError) -> str:
     """Return the text of a Triton error that `read_error` turns back into the error."""
-    data = error.to_json()
-    data["message"] = data["message"][:_MOST_MESSAGE]
-    return _ERROR_MARK + json.dumps(data)
+    report = ErrorReport.of(error)
+    return _text(_Problem(error=replace(report, message=report.message[:_MOST_MESSAGE])))
 
 
 def write_too_large(message: str) -> str:
     """Return the text of a Triton error that `read_error` turns into a `DeviceMemoryError`."""
-    return _ERROR_MARK + json.dumps({_TOO_LARGE: message[:_MOST_MESSAGE]})
+    return _text(_Problem(too_large=message[:_MOST_MESSAGE] or "no memory"))
+
+
+def _text(problem: _Problem) -> str:
+    return _ERROR_MARK + msgspec.json.encode(problem).decode()
 
 
 def read_error(text: str) -> RecondError | DeviceMemoryError | None:
@@ -92,9 +108,11 @@ def read_error(text: str) -> RecondError | DeviceMemoryError | None:
     if mark < 0:
         return None
     try:
-        data: Any = json.loads(text[mark + len(_ERROR_MARK) :])
-        if _TOO_LARGE in data:
-            return DeviceMemoryError(str(data[_TOO_LARGE]))
-        return RecondError.from_json(data)
-    except (ValueError, TypeError, AttributeError):
-        return DefectError(f"a Triton server sent an error that cannot be read: {text[:200]!r}", reason="TRITON_ERROR")
+        problem = msgspec.json.decode(text[mark + len(_ERROR_MARK) :], type=_Problem)
+    except msgspec.DecodeError:
+        problem = _Problem()
+    if problem.too_large:
+        return DeviceMemoryError(problem.too_large)
+    if problem.error is not None:
+        return problem.error.to_error()
+    return DefectError(f"a Triton server sent an error that cannot be read: {text[:200]!r}", reason="TRITON_ERROR")

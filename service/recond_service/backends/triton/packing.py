@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
-from recond_service.backends.backend import BatchOutcome, FrameInput, Note
+from recond_service.backends.backend import BatchOutcome, ComputedFrame, FrameInput
 from recond_service.backends.triton import interface
 from recond_service.backends.triton.regions import Region
-from recond_service.transport import SharedBlock
-from recond_service.types import DefectError
+from recond_service.processes import FrameLayout, SharedBlock
+from recond_service.types import DefectError, Note
 
 _ALIGNMENT = 64
 _NUMPY = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8}
@@ -67,6 +67,7 @@ class Packing:
             interface.MASKS: (batch, rows, columns),
             interface.CALIBRATION_SHAPES: (batch, 3),
             interface.CROPS: (batch, 2),
+            interface.FINISHING: (batch, 8),
         }
         if apart:
             shapes[interface.CALIBRATION] = (apart, 2)
@@ -74,8 +75,8 @@ class Packing:
             name: shapes[name] for name in (interface.KSPACE, interface.MASKS, interface.CALIBRATION) if name in shapes
         }
         spans, offset = {}, 0
-        for name, shape in (large | {interface.IMAGES: (batch, rows, columns)}).items():
-            size = math.prod(shape) * (1 if name == interface.MASKS else 4)
+        sizes = {name: math.prod(shape) * (1 if name == interface.MASKS else 4) for name, shape in large.items()}
+        for name, size in (sizes | {interface.IMAGES: sum(layout.image_bytes for layout in layouts)}).items():
             spans[name] = Span(offset, size)
             offset += -(-size // _ALIGNMENT) * _ALIGNMENT
         return cls(shapes, spans, offset)
@@ -130,20 +131,28 @@ def _small_tensors(frames: Sequence[FrameInput]) -> dict[str, NDArray[np.int32]]
             np.int32,
         ),
         interface.CROPS: np.array([layout.crop or (0, 0) for layout in layouts], np.int32),
+        interface.FINISHING: np.array([_finishing(layout) for layout in layouts], np.int32),
     }
+
+
+def _finishing(layout: FrameLayout) -> tuple[int, ...]:
+    """Return a row of ``FINISHING``."""
+    window = layout.window
+    cut = (0, 0, 0, 0) if window is None else (window.first_row, window.first_column, window.rows, window.columns)
+    return (*layout.image_shape, *cut, layout.exponent, int(layout.complex_image))
 
 
 def _pieces(name: str, frames: Sequence[FrameInput]) -> list[NDArray[np.generic]]:
     """Map the arrays that, one after another, are a tensor."""
     pieces: list[NDArray[np.generic]] = []
     for frame in frames:
-        layout, block = frame.layout, frame.block
+        kspace, mask, calibration = frame.layout.arrays(frame.block)
         if name == interface.KSPACE:
-            pieces.append(layout.kspace(block))
+            pieces.append(kspace)
         elif name == interface.MASKS:
-            pieces.append(layout.mask(block))
-        elif layout.calibration_apart and (apart := layout.calibration(block)) is not None:
-            pieces.append(apart)
+            pieces.append(mask)
+        elif frame.layout.calibration_apart and calibration is not None:
+            pieces.append(calibration)
     return pieces
 
 
@@ -205,15 +214,16 @@ def outcome_of(answer: bytes, frames: Sequence[FrameInput], packing: Packing, re
     try:
         elsewhere = {interface.IMAGES} if region is not None else set()
         tensors = _tensors(pb.ModelInferResponse.FromString(answer), elsewhere)
-        batch, rows, columns = len(frames), frames[0].layout.rows, frames[0].layout.columns
+        batch = len(frames)
         if region is not None:
             span = packing.spans[interface.IMAGES]
-            images: NDArray[Any] = np.frombuffer(region.memory, np.float32, span.size // 4, span.offset)
+            images = memoryview(region.memory)[span.offset : span.offset + span.size]
         else:
-            images = tensors[interface.IMAGES]
-        images = images.reshape(batch, rows, columns)
+            images = tensors[interface.IMAGES].reshape(-1).view(np.uint8).data
+        if len(images) != packing.spans[interface.IMAGES].size:
+            raise ValueError(f"{len(images)} bytes of images")
         residuals = tensors[interface.RESIDUALS].reshape(batch).tolist()
-        notes = _notes(tensors[interface.NOTES].tobytes(), batch)
+        notes = _notes(tensors[interface.NOTES].tobytes(), batch) or ((),) * batch
         seconds, peak = float(tensors[interface.SECONDS][0]), int(tensors[interface.PEAK_BYTES][0])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise DefectError(
@@ -221,9 +231,12 @@ def outcome_of(answer: bytes, frames: Sequence[FrameInput], packing: Packing, re
             "export again",
             reason="TRITON_ANSWER",
         ) from error
-    blocks = tuple(SharedBlock.holding("recond-image", image.data.cast("B")) for image in images)
-    known = tuple(None if math.isnan(residual) else residual for residual in residuals)
-    return BatchOutcome(blocks, known, seconds, notes, peak)
+    computed, offset = [], 0
+    for frame, residual, noticed in zip(frames, residuals, notes, strict=True):
+        block = SharedBlock.holding("recond-image", images[offset : offset + frame.layout.image_bytes])
+        offset += frame.layout.image_bytes
+        computed.append(ComputedFrame(block, None if math.isnan(residual) else residual, noticed))
+    return BatchOutcome(tuple(computed), seconds, peak)
 
 
 def _tensors(response: pb.ModelInferResponse, elsewhere: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -236,7 +249,7 @@ def _tensors(response: pb.ModelInferResponse, elsewhere: Collection[str]) -> dic
 
 
 def _notes(text: bytes, batch: int) -> tuple[tuple[Note, ...], ...]:
-    notes = tuple(tuple((str(code), str(message)) for code, message in frame) for frame in json.loads(text))
+    notes = tuple(tuple(Note(str(code), str(message)) for code, message in frame) for frame in json.loads(text))
     if notes and len(notes) != batch:
         raise ValueError(f"{len(notes)} lists of notes for {batch} frames")
     return notes

@@ -7,7 +7,7 @@ import numpy as np
 from recond_models.registry import ModelInfo
 from recond_models.store.contract import Range
 from recond_service.backends.backend import FrameInput
-from recond_service.transport import FrameLayout
+from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex
 
 _ROWS, _COLUMNS, _COILS, _CALIBRATION = 64, 64, 4, 16

@@ -58,7 +58,7 @@ class Patience:
 
 
 @dataclass(slots=True, eq=False)
-class _Outstanding:
+class BatchInFlight:
     """A batch that the server has. `stopped` gets the error that ends it, or None when nobody waits any more."""
 
     model: str
@@ -110,7 +110,7 @@ class TritonModelServer:
         self._checks = Checks(address, connection, self._exchange, self._regions, patience.probe_seconds)
         self._by_region = False
         self._deployed: dict[str, Deployed] = {}
-        self._outstanding: list[_Outstanding] = []
+        self._in_flight: list[BatchInFlight] = []
         self._up = False
         self._problem = ""
         self._changed = asyncio.Event()
@@ -156,18 +156,16 @@ class TritonModelServer:
             return _spread(batch, wanted, None)
         if not self._up:
             raise ServerLostError(f"Triton server {self.name} is down: {self._problem}", begun=False)
-        own = _Outstanding(batch.model.name, batch.predicted_seconds, asyncio.get_running_loop().create_future())
-        allowed = max(
-            self._patience.batch_seconds, _SLOWEST * (own.seconds + sum(o.seconds for o in self._outstanding))
-        )
-        self._outstanding.append(own)
+        own = BatchInFlight(batch.model.name, batch.predicted_seconds, asyncio.get_running_loop().create_future())
+        allowed = max(self._patience.batch_seconds, _SLOWEST * (own.seconds + sum(o.seconds for o in self._in_flight)))
+        self._in_flight.append(own)
 
         def on_withdraw(_: int) -> None:
             if batch.withdrawn.issuperset(wanted) and not own.stopped.done():
                 own.stopped.set_result(None)
 
         batch.on_withdraw = on_withdraw
-        work = asyncio.create_task(self._compute(batch.model, [batch.frames[number] for number in wanted], batch.heads))
+        work = asyncio.create_task(self._compute(batch.model, [batch.frames[number] for number in wanted]))
         try:
             either: set[asyncio.Future[Any]] = {work, own.stopped}
             await asyncio.wait(either, timeout=allowed, return_when=asyncio.FIRST_COMPLETED)
@@ -185,9 +183,9 @@ class TritonModelServer:
             await asyncio.wait({work})  # until no thread reads the frames any more
             if not work.cancelled():
                 work.exception()  # looked at, so that asyncio does not report it as forgotten
-            self._outstanding.remove(own)
+            self._in_flight.remove(own)
 
-    def _result(self, work: asyncio.Task[BatchOutcome], own: _Outstanding) -> BatchOutcome:
+    def _result(self, work: asyncio.Task[BatchOutcome], own: BatchInFlight) -> BatchOutcome:
         """Return what a batch came to; take note if the server is out of order."""
         try:
             outcome = work.result()
@@ -199,17 +197,13 @@ class TritonModelServer:
         self._checks.proved[own.model] = _now()
         return outcome
 
-    def _begun(self, own: _Outstanding) -> bool:
+    def _begun(self, own: BatchInFlight) -> bool:
         """Tell whether an instance may have begun a batch: a model takes its batches in the order in which they come."""
-        before = self._outstanding[: self._outstanding.index(own)]
+        before = self._in_flight[: self._in_flight.index(own)]
         deployed = self._deployed.get(own.model)
         return sum(other.model == own.model for other in before) < (deployed.instances if deployed else 1)
 
-    async def _compute(self, model: ModelInfo, frames: Sequence[FrameInput], heads: Sequence[str]) -> BatchOutcome:
-        if heads:
-            raise UnsupportedDataError(
-                f"heads do not run on Triton servers yet, and {', '.join(heads)} was asked for", reason="NO_SUCH_HEAD"
-            )
+    async def _compute(self, model: ModelInfo, frames: Sequence[FrameInput]) -> BatchOutcome:
         await self._require(model)
         try:
             return await self._exchange.send(model, frames, by_region=self._by_region)
@@ -243,7 +237,7 @@ class TritonModelServer:
     def _lose(self, problem: str, *, all_batches: bool) -> None:
         """Take the server for down; the batches that it has go elsewhere."""
         if all_batches:
-            lost = [(other, self._begun(other)) for other in self._outstanding if not other.stopped.done()]
+            lost = [(other, self._begun(other)) for other in self._in_flight if not other.stopped.done()]
             for other, begun in lost:
                 other.stopped.set_result(ServerLostError(f"Triton server {self.name}: {problem}", begun=begun))
         if self._up:
@@ -332,7 +326,7 @@ class TritonModelServer:
         """Ask models that have had nothing to do, while the server has no batch, which would delay them and tell as much."""
         for info in registry.available():
             idle = _now() - self._checks.proved.get(info.name, 0.0) > self._patience.idle_seconds
-            if self._outstanding or not idle or not self.has(info):
+            if self._in_flight or not idle or not self.has(info):
                 continue
             begun = _now()
             try:
@@ -374,13 +368,8 @@ def _spread(batch: Batch, wanted: Sequence[int], outcome: BatchOutcome | None) -
     """Put the outcome of the frames that were computed in the places of all."""
     count = len(batch.frames)
     if outcome is None:
-        return BatchOutcome((None,) * count, (None,) * count, 0.0)
+        return BatchOutcome((None,) * count)
     if len(wanted) == count:
         return outcome
-    places = {number: place for place, number in enumerate(wanted)}
-    return replace(
-        outcome,
-        images=tuple(outcome.images[places[n]] if n in places else None for n in range(count)),
-        residuals=tuple(outcome.residuals[places[n]] if n in places else None for n in range(count)),
-        notes=tuple(outcome.notes[places[n]] if n in places else () for n in range(count)) if outcome.notes else (),
-    )
+    computed = dict(zip(wanted, outcome.frames, strict=True))
+    return replace(outcome, frames=tuple(computed.get(number) for number in range(count)))

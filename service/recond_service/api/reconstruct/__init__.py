@@ -1,0 +1,1 @@
+"""`ReconstructionService`: messages of the wire to the pipeline, its events to messages."""

@@ -1,0 +1,63 @@
+"""The messages of a client, in order, each within a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from recond.v1 import reconstruction_pb2 as pb
+from recond_service.types import InvalidInputError
+
+
+class Inbox:
+    """The client's side of a call.
+
+    Parameters
+    ----------
+    requests
+        Messages of the client.
+    idle_seconds
+        Longest silence.
+    """
+
+    def __init__(self, requests: AsyncIterator[pb.ReconstructRequest], idle_seconds: float) -> None:
+        self._requests = requests
+        self._idle_seconds = idle_seconds
+
+    def allow_silence(self, seconds: float) -> None:
+        """Change the longest silence from now on."""
+        self._idle_seconds = seconds
+
+    async def next(self) -> pb.ReconstructRequest | None:
+        """Return the next message, or None when the client has half-closed.
+
+        Raises
+        ------
+        InvalidInputError
+            If the client is silent for too long.
+        """
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await anext(self._requests, None)
+        except TimeoutError:
+            raise InvalidInputError(
+                f"no message for {self._idle_seconds:g} s; send without pauses that long, or half-close the stream when done",
+                reason="CLIENT_SILENT",
+            ) from None
+
+    async def next_of(self, kind: str, what_for: str) -> pb.ReconstructRequest | None:
+        """Return the next message, which has to be of one kind.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is of another.
+        """
+        message = await self.next()
+        if message is not None and message.WhichOneof("message") != kind:
+            raise InvalidInputError(
+                f"expected {kind} ({what_for}) but got {message.WhichOneof('message') or 'an empty message'}",
+                reason="WRONG_ORDER",
+                field="message",
+            )
+        return message

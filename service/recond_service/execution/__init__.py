@@ -1,0 +1,21 @@
+"""What happens to a batch on a device, the same on every backend: model, finishing, one result a frame."""
+
+from recond_service.execution.device import Device, device_of, ran_out_of_memory
+from recond_service.execution.run_batch import (
+    BatchResult,
+    FrameResult,
+    ModelFailedError,
+    OutOfDeviceMemoryError,
+    run_batch,
+)
+
+__all__ = [
+    "BatchResult",
+    "Device",
+    "FrameResult",
+    "ModelFailedError",
+    "OutOfDeviceMemoryError",
+    "device_of",
+    "ran_out_of_memory",
+    "run_batch",
+]

@@ -1,0 +1,40 @@
+"""One scan from its source to its results, free of gRPC: every way in uses it, and gets events.
+
+`ScanPipeline.run` takes a source of bytes or acquisitions and a sink of events. `FrameComputation` is the half of it that takes one
+frame to a model server and back, which single frames (KServe) use alone.
+"""
+
+from recond_service.pipeline.context import Caller, Record, RequestContext
+from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, ImageReady, Planned, Sink
+from recond_service.pipeline.frame_computation import FrameComputation
+from recond_service.pipeline.model_choice import ModelChoice, named_model
+from recond_service.pipeline.received_frame import ReceivedFrame, receive_frame
+from recond_service.pipeline.request import ReconstructionRequest
+from recond_service.pipeline.scan_pipeline import ScanPipeline
+from recond_service.pipeline.services import Services
+from recond_service.pipeline.sources import AcquisitionBatch, AcquisitionSource, PartSource, Source
+
+__all__ = [
+    "AcquisitionBatch",
+    "AcquisitionSource",
+    "Admitted",
+    "Caller",
+    "Event",
+    "FileReady",
+    "Finished",
+    "FrameComputation",
+    "ImageReady",
+    "ModelChoice",
+    "PartSource",
+    "Planned",
+    "ReceivedFrame",
+    "ReconstructionRequest",
+    "Record",
+    "RequestContext",
+    "ScanPipeline",
+    "Services",
+    "Sink",
+    "Source",
+    "named_model",
+    "receive_frame",
+]

@@ -1,0 +1,118 @@
+"""What a reconstruction tells, in this order: `Admitted`, `Planned`, an `ImageReady` for each image, `FileReady`, `Finished`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from recond_models.registry import ModelInfo
+from recond_service.processes import SharedBlock
+from recond_service.types import Figures, Finding, FrameIndex, Geometry, OutputFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request was let in: its source is going to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """It is decided which model runs.
+
+    Parameters
+    ----------
+    model
+        The model.
+    reason
+        Why, in a sentence.
+    images
+        How many images are going to come, 0 while that is not known.
+    """
+
+    model: ModelInfo
+    reason: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReady:
+    """An image is finished.
+
+    Parameters
+    ----------
+    number
+        Counts the images of a scan from 0 in the order of their frames.
+    index
+        Its counters.
+    geometry
+        Position and orientation, None where the input has none.
+    shape
+        (rows, columns).
+    is_complex
+        Pixels are complex64; else float32, magnitudes.
+    pixels
+        The image in the units of the measured data, C order. Valid until the sink returns.
+    """
+
+    number: int
+    index: FrameIndex
+    geometry: Geometry | None
+    shape: tuple[int, int]
+    is_complex: bool
+    pixels: SharedBlock
+
+
+@dataclass(frozen=True, slots=True)
+class FileReady:
+    """An output file is written.
+
+    Parameters
+    ----------
+    format
+        Its format.
+    content
+        The file. Valid until the sink returns.
+    """
+
+    format: OutputFormat
+    content: SharedBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a reconstruction that went well.
+
+    Parameters
+    ----------
+    model
+        What made the images.
+    images
+        How many there were.
+    shape
+        (images, rows, columns).
+    order
+        Numbers of the images in the order of the output volume.
+    figures
+        Quality figures.
+    reference
+        Where the reference came from, empty without one.
+    findings
+        What was noticed.
+    seconds
+        Time by stage.
+    """
+
+    model: ModelInfo
+    images: int
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    figures: Figures
+    reference: str
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float]
+
+
+Event = Admitted | Planned | ImageReady | FileReady | Finished
+
+Sink = Callable[[Event], Awaitable[None]]
+"""Takes events one after another. While it does not return the reconstruction waits, and with it, through `Source`, the sender."""

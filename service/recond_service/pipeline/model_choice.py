@@ -1,0 +1,100 @@
+"""Which model a frame goes to, and what has to be said about that."""
+
+from __future__ import annotations
+
+from recond_models import registry
+from recond_models.sampling import Sampling
+from recond_service.types import FindingList, InvalidInputError, ModelNotFoundError, UnsupportedDataError
+
+
+def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
+    """Return a model by its name and, unless that is empty, version.
+
+    Parameters
+    ----------
+    name, version
+        As asked for.
+    field
+        Where that was asked, for the error.
+
+    Raises
+    ------
+    ModelNotFoundError
+        There is none.
+    """
+    try:
+        return registry.find(name, version)
+    except registry.UnknownModelError as error:
+        raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field=field) from error
+
+
+class ModelChoice:
+    """The model of a request: the one that was asked for, or the one that suits its first frame.
+
+    Parameters
+    ----------
+    asked
+        The model that was asked for, None to choose one.
+    findings
+        Gets what the user should know about the choice.
+    field
+        Where a model can be asked for, for errors.
+    complex_images
+        The model has to give images with their phase.
+
+    Attributes
+    ----------
+    model
+        The model, None while it is not decided.
+    reason
+        Why it was taken, in a sentence.
+    """
+
+    def __init__(
+        self,
+        asked: registry.ModelInfo | None,
+        findings: FindingList,
+        field: str,
+        *,
+        complex_images: bool = False,
+    ) -> None:
+        self.model = asked
+        self.reason = "" if asked is None else f"{asked.name} was asked for"
+        self._findings = findings
+        self._field = field
+        self._complex_images = complex_images
+
+    def for_frame(self, sampling: Sampling) -> registry.ModelInfo:
+        """Return the model for a frame; the first frame decides.
+
+        Raises
+        ------
+        UnsupportedDataError
+            The model cannot reconstruct the frame.
+        InvalidInputError
+            Images with phase are wanted, and the model makes magnitudes.
+        """
+        if self.model is None:
+            choice = registry.choose(sampling)
+            for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
+                if text:
+                    self._findings.info(code, text)
+            self.model, self.reason = choice.info, choice.reason
+        self._check(self.model, sampling)
+        return self.model
+
+    def _check(self, model: registry.ModelInfo, sampling: Sampling) -> None:
+        try:
+            registry.check(model, sampling)
+        except registry.UnsuitableModelError as error:
+            raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field=self._field) from error
+        if self._complex_images and not model.has_phase:
+            raise InvalidInputError(
+                f"{model.name} makes magnitudes, and complex images were asked for; choose cg-sense, l1-wavelet, tv or "
+                "unrolled-brain, which need two coils and calibration data, or do without the phase",
+                reason="NO_PHASE",
+                field=self._field,
+            )
+        outside = registry.outside_contract(model, sampling)
+        if outside:
+            self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")

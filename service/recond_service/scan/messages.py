@@ -1,0 +1,172 @@
+"""What the pipeline and the sandbox of a scan say to each other.
+
+To the sandbox: `OpenScan`, with one descriptor a part; of an acquisition stream then `StreamHeader`, `Acquisitions` and
+`EndOfStream`; `Credit`; an `Image` for every frame; `Finish`. From it: `FramePrepared`, `AcquisitionsConsumed`,
+`FramesComplete`, `FileWritten`, `ScanSummary`, or an error.
+"""
+
+from __future__ import annotations
+
+from recond_models.sampling import Sampling
+from recond_service.processes import FrameLayout, Message
+from recond_service.types import Figures, Finding, FrameIndex, Geometry, OutputFormat, ScanRequest
+
+
+class OpenScan(Message, frozen=True):
+    """A scan to read; its parts come along, a descriptor each.
+
+    Parameters
+    ----------
+    request
+        What is to be done with it.
+    nice
+        How far the process steps back for others on a busy machine.
+    memory_bytes, most_memory_bytes
+        Address space beyond what the loaded parsers take, for this request and for any later one.
+    cpu_seconds
+        CPU time.
+    file_bytes
+        Largest block of shared memory.
+    """
+
+    request: ScanRequest
+    nice: int
+    memory_bytes: int
+    most_memory_bytes: int
+    cpu_seconds: int
+    file_bytes: int
+
+
+class StreamHeader(Message, frozen=True):
+    """The ISMRMRD header of an acquisition stream, `size` bytes in a shared block that comes along."""
+
+    size: int
+
+
+class Acquisitions(Message, frozen=True):
+    """Readouts of a stream; a shared block comes along that holds headers, trajectories and samples one after another.
+
+    Parameters
+    ----------
+    count
+        Number of readouts.
+    headers, trajectories, samples
+        Bytes of each.
+    """
+
+    count: int
+    headers: int
+    trajectories: int
+    samples: int
+
+
+class EndOfStream(Message, frozen=True):
+    """There are no more readouts."""
+
+
+class Credit(Message, frozen=True):
+    """Leave to send so many more frames."""
+
+    frames: int
+
+
+class Image(Message, frozen=True):
+    """The finished image of a frame, in a shared block that comes along; gives leave to send another frame, too."""
+
+    number: int
+
+
+class Finish(Message, frozen=True):
+    """All images are there: score and write them.
+
+    Parameters
+    ----------
+    residuals
+        ``||A x - y|| / ||y||`` of each image, None where the model does not fit the samples.
+    model, version
+        What made the images.
+    """
+
+    residuals: tuple[float | None, ...]
+    model: str
+    version: str
+
+
+ToScan = OpenScan | StreamHeader | Acquisitions | EndOfStream | Credit | Image | Finish
+
+
+class FramePrepared(Message, frozen=True):
+    """A frame for a model, in a shared block that comes along.
+
+    Parameters
+    ----------
+    number
+        Counts the frames of the scan from 0.
+    layout
+        Sizes of the frame and its image.
+    sampling
+        How it was sampled.
+    expected
+        How many frames there will be, 0 where only the last readout tells.
+    index
+        Its counters.
+    geometry
+        Position and orientation of its image, None where the input has none.
+    """
+
+    number: int
+    layout: FrameLayout
+    sampling: Sampling
+    expected: int
+    index: FrameIndex
+    geometry: Geometry | None
+
+
+class AcquisitionsConsumed(Message, frozen=True):
+    """Nothing of an `Acquisitions` message is waiting any more."""
+
+
+class FramesComplete(Message, frozen=True):
+    """There are so many frames, all of which were sent."""
+
+    count: int
+
+
+class FileWritten(Message, frozen=True):
+    """An output file, `size` bytes in a descriptor that comes along."""
+
+    format: OutputFormat
+    size: int
+
+
+class ScanSummary(Message, frozen=True):
+    """The end of a scan that went well.
+
+    Parameters
+    ----------
+    fit_for_another
+        The process may serve another request.
+    figures
+        Quality figures.
+    reference
+        Where the reference came from, empty without one.
+    order
+        Numbers of the images in the order of the output volume.
+    shape
+        (images, rows, columns).
+    findings
+        What was noticed.
+    seconds
+        Time by stage.
+    """
+
+    fit_for_another: bool
+    figures: Figures
+    reference: str
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float]
+
+
+FromScan = FramePrepared | AcquisitionsConsumed | FramesComplete | FileWritten | ScanSummary

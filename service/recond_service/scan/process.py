@@ -1,0 +1,275 @@
+"""What the sandbox of a scan does, from its first byte to its last output file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from recond_models.sampling import Sampling
+from recond_service.conditioning import AcquisitionConditioner, condition
+from recond_service.ingest import decode_acquisitions, read_header, read_scan
+from recond_service.processes import BlockingChannel, FrameLayout, Received
+from recond_service.results import ResultWriter
+from recond_service.sandbox.confine import limit_resources
+from recond_service.scan.messages import (
+    Acquisitions,
+    AcquisitionsConsumed,
+    Credit,
+    EndOfStream,
+    FileWritten,
+    Finish,
+    FramePrepared,
+    FramesComplete,
+    Image,
+    OpenScan,
+    ScanSummary,
+    StreamHeader,
+    ToScan,
+)
+from recond_service.scan.stopwatch import Stopwatch
+from recond_service.types import (
+    FindingList,
+    Frame,
+    InvalidInputError,
+    KspaceScan,
+    LimitExceededError,
+    OutputFormat,
+    PartRole,
+    ScanRequest,
+)
+
+_LARGEST_KEPT_KIB = 400 << 10  # a process that had a large scan gives its memory back by ending
+_NOTHING = np.empty((0, 0, 0), np.complex64)
+
+
+def serve_scan(channel: BlockingChannel[ToScan], base_bytes: int) -> bool:
+    """Serve one scan that comes on a channel; see `Scan`. Returns whether this process is fit for another."""
+    return Scan(channel, base_bytes).run()
+
+
+class Scan:
+    """State of one request.
+
+    Parameters
+    ----------
+    channel
+        To the front end.
+    base_bytes
+        Address space of the loaded parsers, on top of which the request gets its own.
+    """
+
+    def __init__(self, channel: BlockingChannel[ToScan], base_bytes: int) -> None:
+        self._channel = channel
+        self._base_bytes = base_bytes
+        self._findings = FindingList()
+        self._stopwatch = Stopwatch()
+        self._request = ScanRequest()
+        self._results = ResultWriter(self._request, self._findings)
+        self._conditioner: AcquisitionConditioner | None = None
+        self._sources: deque[tuple[Iterator[Frame], Callable[[], None]]] = deque()
+        self._credit = 0
+        self._input_ended = False
+        self._frames_done = False
+        self._frames_made = 0
+        self._expected_frames = 0  # how many there will be, 0 where only the last readout tells
+        self._waiting: dict[
+            int, tuple[Frame, FrameLayout]
+        ] = {}  # frames whose image is still to come, without their k-space
+        self._part_fds: list[int] = []
+        self._finished = self._again = False
+
+    def run(self) -> bool:
+        """Handle messages, making frames whenever there is leave to send one and nothing else to do.
+
+        Returns
+        -------
+        Whether this process is fit for another request.
+        """
+        while not self._finished:
+            if self._sources and self._credit > 0 and not self._message_waits():
+                self._make_frame()
+                continue
+            received = self._channel.receive()
+            self._handle(received)
+            received.close_fds()
+        return self._again
+
+    def _handle(self, received: Received[ToScan]) -> None:
+        match received.message:
+            case OpenScan():
+                self._open(received.message, received)
+            case StreamHeader():
+                self._read_header(received.message, received)
+            case Acquisitions():
+                self._take_acquisitions(received.message, received)
+            case EndOfStream():
+                self._end_stream()
+            case Credit(frames):
+                self._credit += frames
+            case Image(number):
+                self._take_image(number, received)
+            case Finish():
+                self._finish(received.message)
+
+    def _message_waits(self) -> bool:
+        return bool(select.select([self._channel], [], [], 0)[0])
+
+    # --- input ---
+
+    def _open(self, scan_request: OpenScan, received: Received[ToScan]) -> None:
+        os.nice(max(scan_request.nice - os.nice(0), 0))
+        limit_resources(
+            self._base_bytes + scan_request.memory_bytes,
+            scan_request.cpu_seconds,
+            scan_request.file_bytes,
+            self._base_bytes + scan_request.most_memory_bytes,
+        )
+        self._part_fds, received.fds = received.fds, []
+        parts = tuple(
+            replace(part, path=f"/proc/self/fd/{fd}")
+            for part, fd in zip(scan_request.request.parts, self._part_fds, strict=True)
+        )
+        self._request = replace(scan_request.request, parts=parts)
+        self._results = ResultWriter(self._request, self._findings)
+        if self._request.parts:
+            with self._stopwatch.stage("ingest"):
+                scan = read_scan(self._request, self._findings)
+            self._expected_frames = len(scan.indices) if isinstance(scan, KspaceScan) else 0
+            scan = self._stopwatch.timing_reads(scan)
+            self._sources.append((condition(scan, self._request, self._findings), self._release_parts))
+            self._input_ended = True
+
+    def _release_parts(self) -> None:
+        """Give the uploaded bytes back as soon as all frames are made; the reference is wanted at the end."""
+        for part, fd in zip(self._request.parts, self._part_fds, strict=True):
+            if part.role is not PartRole.REFERENCE:
+                os.close(fd)
+        self._part_fds = [
+            fd for part, fd in zip(self._request.parts, self._part_fds, strict=True) if part.role is PartRole.REFERENCE
+        ]
+
+    def _read_header(self, message: StreamHeader, received: Received[ToScan]) -> None:
+        with self._stopwatch.stage("ingest"), received.take_block(message.size) as block:
+            header = read_header(block.read(0, block.size), self._request.limits, self._findings)
+        self._conditioner = AcquisitionConditioner(header, self._request, self._findings)
+
+    def _take_acquisitions(self, message: Acquisitions, received: Received[ToScan]) -> None:
+        if self._conditioner is None:
+            raise InvalidInputError(
+                "acquisitions came before the MRD header; send mrd_header first",
+                reason="WRONG_ORDER",
+                field="acquisitions",
+            )
+        sizes = (message.headers, message.trajectories, message.samples)
+        with self._stopwatch.stage("ingest"), received.take_block(sum(sizes)) as block:
+            headers, trajectories, samples = (block.read(sum(sizes[:place]), size) for place, size in enumerate(sizes))
+            acquisitions = decode_acquisitions(
+                message.count, headers, trajectories, samples, self._conditioner.header, self._request.limits
+            )
+        frames = self._conditioner.push(acquisitions)
+        self._sources.append((frames, lambda: self._channel.send(AcquisitionsConsumed())))
+
+    def _end_stream(self) -> None:
+        if self._conditioner is None:
+            raise InvalidInputError(
+                "the stream ended before the MRD header", reason="INPUT_INCOMPLETE", field="mrd_header"
+            )
+        self._sources.append((self._conditioner.finish(), lambda: None))
+        self._input_ended = True
+
+    # --- frames ---
+
+    def _make_frame(self) -> None:
+        frames, when_done = self._sources[0]
+        with self._stopwatch.stage("conditioning"):
+            frame = next(frames, None)
+        if frame is not None:
+            self._send_frame(frame)
+            return
+        self._sources.popleft()
+        when_done()
+        if self._input_ended and not self._sources:
+            if self._frames_made == 0:
+                raise InvalidInputError("the scan holds no image data", reason="NO_IMAGE_DATA")
+            self._channel.send(FramesComplete(self._frames_made))
+
+    def _send_frame(self, frame: Frame) -> None:
+        number = self._frames_made
+        if number >= self._request.limits.max_images:
+            raise LimitExceededError(
+                f"the scan has more than {self._request.limits.max_images} images; send it in parts",
+                reason="TOO_MANY_IMAGES",
+            )
+        layout = FrameLayout.of(frame, complex_image=self._request.complex_images)
+        _require_size(layout, self._request)
+        calibration = (layout.calibration_rows, layout.calibration_columns)
+        sampling = Sampling.of(frame.mask, calibration, layout.coils, whitened=frame.whitened)
+        with layout.store(frame) as block:
+            self._channel.send(
+                FramePrepared(number, layout, sampling, self._expected_frames, frame.index, frame.geometry), [block.fd]
+            )
+        self._frames_made += 1
+        self._credit -= 1
+        self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None), layout)
+
+    # --- results ---
+
+    def _take_image(self, number: int, received: Received[ToScan]) -> None:
+        frame, layout = self._waiting.pop(number)
+        with self._stopwatch.stage("encode"), received.take_block(layout.image_bytes) as block:
+            image = np.frombuffer(
+                block.read(0, block.size), np.complex64 if layout.complex_image else np.float32
+            ).reshape(layout.image_shape)
+            self._results.add(number, frame, image)
+        self._credit += 1
+
+    def _finish(self, message: Finish) -> None:
+        with self._stopwatch.stage("encode"):
+            summary = self._results.finish(message.residuals, message.model, message.version)
+            for output in self._request.outputs:
+                self._write(output)
+        while self._part_fds:
+            os.close(self._part_fds.pop())
+        self._again = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < _LARGEST_KEPT_KIB
+        self._channel.send(
+            ScanSummary(
+                self._again,
+                summary.figures,
+                summary.reference_source,
+                summary.order,
+                summary.shape,
+                tuple(self._findings),
+                self._stopwatch.seconds,
+            )
+        )
+        self._finished = True
+
+    def _write(self, output: OutputFormat) -> None:
+        fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        with os.fdopen(fd, "w+b") as file:
+            self._results.write(output, file)
+            file.flush()
+            self._channel.send(FileWritten(output, os.fstat(fd).st_size), [fd])
+
+
+def _require_size(layout: FrameLayout, request: ScanRequest) -> None:
+    """Refuse a frame or an image that is larger than a request may have."""
+    limit = request.limits.max_frame_bytes
+    if layout.kspace_bytes > limit:
+        raise LimitExceededError(
+            f"a frame of {layout.coils} x {layout.rows} x {layout.columns} samples has {layout.kspace_bytes} bytes; the limit is "
+            f"{limit}",
+            reason="FRAME_TOO_LARGE",
+        )
+    if layout.image_bytes > limit:
+        rows, columns = layout.image_shape
+        raise LimitExceededError(
+            f"an image of {rows} x {columns} pixels has {layout.image_bytes} bytes; the limit is {limit}",
+            reason="IMAGE_TOO_LARGE",
+        )
