@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_models.batch import Reconstruction
+from recond_models.finishing import magnitudes
 from recond_service.backends.embedded.intake import Job
 from recond_service.backends.embedded.withdrawals import Board
 from recond_service.transport import MOST_DESCRIPTORS, BlockingChannel, SharedBlock
@@ -70,7 +71,7 @@ class Answers:
         notes: list[list[tuple[str, str]]] = [[] for _ in range(job.frames)]
         images: list[SharedBlock] = []
         if result is not None:
-            pixels = result.images.numpy().astype(np.float32, copy=False)
+            pixels = magnitudes(result).numpy()
             wanted = [frame for frame in range(job.frames) if frame not in withdrawn]
             if not all(np.isfinite(pixels[frame]).all() for frame in wanted):
                 defect = DefectError(

@@ -18,6 +18,7 @@ import torch
 
 from recond_kernels.interruption import Interrupted, watching
 from recond_models import registry
+from recond_models.finishing import in_magnitudes
 from recond_service.backends.embedded import measuring
 from recond_service.backends.embedded.answers import Answers
 from recond_service.backends.embedded.device import device_of, ran_out_of_memory
@@ -133,7 +134,9 @@ class Worker:
             raise Interrupted
         start = time.perf_counter()
         with watching(lambda frame: self._board.withdrawn(job.slot, frame), job.frames):
-            result, peak_bytes = self._device.run(job.kind, lambda: model.reconstruct(batch), job.input_bytes)
+            result, peak_bytes = self._device.run(
+                job.kind, lambda: in_magnitudes(model.reconstruct(batch)), job.input_bytes
+            )
         self._answers.done(job, result, time.perf_counter() - start, peak_bytes)
 
 

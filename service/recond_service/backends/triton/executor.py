@@ -18,6 +18,7 @@ from torch import Tensor
 from recond_kernels import interruption
 from recond_models import registry
 from recond_models.batch import PackedBatch, Reconstruction, centre_block
+from recond_models.finishing import magnitudes
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest
@@ -142,7 +143,7 @@ class Executor:
             result = self._model.reconstruct(batch)
         if withdrawal.noticed:
             raise interruption.Interrupted  # some frames were given up, and their images are zeros
-        images = result.images.to("cpu", torch.float32).contiguous()
+        images = magnitudes(result).contiguous()
         seconds = time.perf_counter() - start
         if not bool(torch.isfinite(images).all()):
             raise DefectError(
