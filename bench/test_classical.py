@@ -49,10 +49,11 @@ import torch
 torch.set_num_threads(int(sys.argv[4]))
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.finishing import magnitudes
 model = registry.load(sys.argv[5])
 def run(frames):
     blocks = [centre_block(frame, (24, 24)) for frame in frames]
-    return model.reconstruct(PackedBatch.pack(frames, [mask] * len(frames), blocks)).images.numpy()
+    return magnitudes(model.reconstruct(PackedBatch.pack(frames, [mask] * len(frames), blocks))).numpy()
 """
 SIGPY = """
 import sigpy.mri.app as app

@@ -71,6 +71,7 @@ def run():
 OURS = """
 import json
 from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_models.networks.families import FAMILIES
 from recond_models.registry import ModelInfo
 family = FAMILIES[kind]
@@ -81,7 +82,7 @@ model = family.reconstructor(info, network, "cpu", sys.argv[5])
 crop = (320, 320)
 mask = lines.expand(kspace.shape[1:]).clone()
 def run():
-    return model.reconstruct(PackedBatch.pack([kspace], [mask], crops=[crop])).images[0]
+    return magnitudes(model.reconstruct(PackedBatch.pack([kspace], [mask], crops=[crop])))[0]
 run()
 model.buckets.wait()
 """

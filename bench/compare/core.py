@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.finishing import magnitudes
 
 
 class Core:
@@ -50,7 +51,7 @@ class Core:
         batch = PackedBatch.pack(
             [np.where(mask, kspace, 0) for kspace, mask in zip(kspaces, masks, strict=True)], list(masks), calibrations
         )
-        images: NDArray[np.float32] = self._model.reconstruct(batch).images.numpy()
+        images: NDArray[np.float32] = magnitudes(self._model.reconstruct(batch)).numpy()
         return list(images)
 
 

@@ -21,6 +21,7 @@ from recond_models.batch import PackedBatch
 from recond_models.classical.cg_sense import CgSense
 from recond_models.classical.l1_wavelet import L1Wavelet
 from recond_models.classical.tv import TotalVariation
+from recond_models.finishing import magnitudes
 from recond_models.registry import Reconstructor
 from recond_models.sampling import Sampling
 
@@ -112,7 +113,7 @@ def _reconstruct(model: Reconstructor, scene: Scene) -> Outcome:
     result = model.reconstruct(batch)
     seconds = time.perf_counter() - start
     residual = None if result.residuals is None else float(result.residuals[0])
-    return Outcome(result.images[0].numpy(), seconds, residual)
+    return Outcome(magnitudes(result)[0].numpy(), seconds, residual)
 
 
 def _fixed(name: str) -> Method:

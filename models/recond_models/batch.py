@@ -144,23 +144,45 @@ class Note:
     message: str
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """Images of a batch.
+@dataclass(frozen=True, slots=True)
+class CoilImages:
+    """Coil images that `recond_models.finishing` combines by root sum of squares, once they have the size that is wanted.
 
     Parameters
     ----------
     images
-        float32 (batch, rows, columns) on the CPU: magnitudes in the units of the k-space, whatever its scale.
-    residuals
-        float64 (batch,): ``||A x - y|| / ||y||`` over the measured samples; None for models that do not fit the samples.
-    notes
-        For each frame what the model noticed on it; empty if there is nothing on any frame.
+        complex64 (coils of all frames, rows, columns): the plain inverse DFT of k-space that was multiplied by the conjugate of
+        `recond_kernels.fourier.ramp`. Times the same factor they are centred; their magnitudes are right as they are. Near 1, so
+        that squares neither over- nor underflow.
+    layout
+        Coils of each frame.
     """
 
     images: Tensor
+    layout: CoilLayout
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a model made of a batch: images before they are cropped, interpolated and scaled; see `recond_models.finishing`.
+
+    Parameters
+    ----------
+    images
+        On the device of the model, (batch, rows, columns): complex64 from models that know the phase, float32 magnitudes from those
+        that do not; or coil images that are yet to be combined.
+    residuals
+        float64 (batch,) on the CPU: ``||A x - y|| / ||y||`` over the measured samples; None for models that do not fit the samples.
+    notes
+        For each frame what the model noticed on it; empty if there is nothing on any frame.
+    scales
+        float64 (batch,), powers of two: the images times these are in the units of the k-space. None where they are already.
+    """
+
+    images: Tensor | CoilImages
     residuals: Tensor | None = None
     notes: tuple[tuple[Note, ...], ...] = ()
+    scales: Tensor | None = None
 
 
 def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:

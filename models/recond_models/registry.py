@@ -31,6 +31,10 @@ class UnsuitableModelError(ValueError):
     """The model cannot reconstruct data that were sampled like this."""
 
 
+class NoPhaseError(UnsuitableModelError):
+    """Complex images were asked of a model that makes magnitudes only."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What is known about a model without loading it.
@@ -63,6 +67,8 @@ class ModelInfo:
         Of the weights; empty for classical models, and where that was not stated.
     contract
         What data a network was made for, None for classical models.
+    has_phase
+        It makes complex images; else magnitudes only.
     """
 
     name: str
@@ -79,6 +85,7 @@ class ModelInfo:
     licence: str = ""
     source: str = ""
     contract: Contract | None = None
+    has_phase: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,7 @@ _CG_SENSE = _Entry(
         "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
         needs_calibration=True,
         fits_samples=True,
+        has_phase=True,
     ),
     "recond_models.classical.cg_sense",
     "CgSense",
@@ -179,6 +187,7 @@ _L1_WAVELET = _Entry(
         "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
         needs_calibration=True,
         fits_samples=True,
+        has_phase=True,
     ),
     "recond_models.classical.l1_wavelet",
     "L1Wavelet",
@@ -193,6 +202,7 @@ _TV = _Entry(
         "Uecker et al. 2014, Magn Reson Med 71:990-1001, doi:10.1002/mrm.24751",
         needs_calibration=True,
         fits_samples=True,
+        has_phase=True,
     ),
     "recond_models.classical.tv",
     "TotalVariation",
@@ -201,6 +211,9 @@ _CLASSICAL = (_RSS, _CG_SENSE, _L1_WAVELET, _TV)
 
 RESERVED_NAMES: Final = frozenset({"auto", *(entry.info.name for entry in _CLASSICAL)})
 """Names that no trained model can have."""
+
+_FAMILIES_WITH_PHASE: Final = frozenset({"unrolled"})
+"""Families of networks that make complex images; fastMRI's combine the coils themselves, to magnitudes."""
 
 _read: tuple[tuple[StoredModel, ...], tuple[_StoredEntry, ...]] = ((), ())
 
@@ -243,6 +256,27 @@ def check(info: ModelInfo, sampling: Sampling) -> None:
         raise UnsuitableModelError(
             f"{info.name} needs coil sensitivities, but {missing}: acquire calibration lines around the centre of k-space with two "
             f"or more coils, or use the model rss"
+        )
+
+
+def check_phase(info: ModelInfo) -> None:
+    """Refuse to make complex images with a model that makes magnitudes only.
+
+    Parameters
+    ----------
+    info
+        The model.
+
+    Raises
+    ------
+    NoPhaseError
+        Its images have no phase; the message names the models whose images have.
+    """
+    if not info.has_phase:
+        others = [other.name for other in available() if other.has_phase]
+        raise NoPhaseError(
+            f"{info.name} makes magnitude images, which have no phase: for complex images choose {', '.join(others[:-1])} or "
+            f"{others[-1]}"
         )
 
 
@@ -351,6 +385,7 @@ def info_of(manifest: Manifest, origin: Origin) -> ModelInfo:
         licence=manifest.licence,
         source=manifest.source,
         contract=manifest.contract,
+        has_phase=manifest.family in _FAMILIES_WITH_PHASE,
     )
 
 

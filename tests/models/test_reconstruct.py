@@ -7,6 +7,7 @@ import torch
 from recond_models import metrics, registry
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.classical import frames
+from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
 
 NAMES = ["rss", "cg-sense", "l1-wavelet", "tv"]
@@ -47,18 +48,18 @@ def undersampled():
 def test_fully_sampled_data_give_the_root_sum_of_squares(name):
     batch, truth = batch_of(acceleration=1, noise=0)
     result = registry.load(name).reconstruct(batch)
-    assert result.images.dtype == torch.float32
-    assert result.images.shape == truth.shape
+    assert magnitudes(result).dtype == torch.float32
+    assert magnitudes(result).shape == truth.shape
     bright = truth > 0.2 * truth.max()
     # Tikhonov and l1 terms shrink a little, maps are cropped; the rss itself is exact.
     tolerance = 1e-5 if name == "rss" else 0.02
-    ratio = result.images.numpy()[bright] / truth[bright]
+    ratio = magnitudes(result).numpy()[bright] / truth[bright]
     assert np.abs(ratio - 1).mean() < tolerance
 
 
 def test_better_models_are_better(undersampled):
     batch, truth = undersampled
-    images = {name: registry.load(name).reconstruct(batch).images.numpy() for name in NAMES}
+    images = {name: magnitudes(registry.load(name).reconstruct(batch)).numpy() for name in NAMES}
     ssim = {name: metrics.ssim(truth, image) for name, image in images.items()}
     psnr = {name: metrics.psnr(truth, image) for name, image in images.items()}
     assert ssim["rss"] + 0.1 < ssim["cg-sense"] < ssim["l1-wavelet"]
@@ -74,7 +75,7 @@ def test_better_models_are_better(undersampled):
 )
 def test_quality_on_the_head_of_the_demo(name, ssim, psnr):
     batch, truth = batch_of(rows=256, columns=256, calibration_lines=24, acceleration=4)
-    image = registry.load(name).reconstruct(batch).images.numpy()
+    image = magnitudes(registry.load(name).reconstruct(batch)).numpy()
     assert metrics.ssim(truth, image) > ssim
     assert metrics.psnr(truth, image) > psnr
 
@@ -100,7 +101,7 @@ def test_scale_of_the_input_changes_the_scale_of_the_image_only(name, factor):
     plain = model.reconstruct(PackedBatch.pack([kspace[0]], [mask], blocks))
     large = np.float32(factor)
     scaled = model.reconstruct(PackedBatch.pack([kspace[0] * large], [mask], [blocks[0] * large]))
-    expected, found = plain.images.double() * float(large), scaled.images.double()
+    expected, found = magnitudes(plain).double() * float(large), magnitudes(scaled).double()
     if np.frexp(factor)[0] == 0.5:
         assert torch.equal(found, expected)
     else:
@@ -111,7 +112,9 @@ def test_scale_of_the_input_changes_the_scale_of_the_image_only(name, factor):
 def test_calibration_data_of_another_scale(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     model = registry.load(name)
-    images = [model.reconstruct(PackedBatch.pack([kspace[0]], [mask], [blocks[0] * s])).images for s in (1, 2.0**30)]
+    images = [
+        magnitudes(model.reconstruct(PackedBatch.pack([kspace[0]], [mask], [blocks[0] * s]))) for s in (1, 2.0**30)
+    ]
     assert torch.equal(*images)
 
 
@@ -127,8 +130,8 @@ def test_a_frame_does_not_depend_on_its_batch(name):
             [second[0], first[0], third[0]], [mask] * 3, [second_block[0], first_block[0], second_block[0][:5]]
         )
     )
-    difference = torch.linalg.vector_norm(together.images[1] - alone.images[0])
-    assert difference <= 1e-6 * torch.linalg.vector_norm(alone.images[0])
+    difference = torch.linalg.vector_norm(magnitudes(together)[1] - magnitudes(alone)[0])
+    assert difference <= 1e-6 * torch.linalg.vector_norm(magnitudes(alone)[0])
     if alone.residuals is not None:
         torch.testing.assert_close(together.residuals[1], alone.residuals[0], rtol=1e-5, atol=0)
 
@@ -147,7 +150,7 @@ def test_all_frames_at_once_as_on_a_gpu(name, monkeypatch):
     apart = model.reconstruct(batch)
     monkeypatch.setattr(frames, "split", lambda batch: [batch])
     together = model.reconstruct(batch)
-    for one, other in zip(apart.images, together.images, strict=True):
+    for one, other in zip(magnitudes(apart), magnitudes(together), strict=True):
         assert torch.linalg.vector_norm(one - other) <= 1e-5 * torch.linalg.vector_norm(one)
     torch.testing.assert_close(apart.residuals, together.residuals, rtol=1e-5, atol=0)
 
@@ -172,7 +175,7 @@ def test_frames_side_by_side_keep_order_errors_and_threads():
 def test_same_frame_same_image_and_the_batch_is_not_changed(undersampled, name):
     batch, _ = undersampled
     before = batch.kspace.clone(), batch.calibrations[0].clone()
-    images = [registry.load(name).reconstruct(batch).images for _ in range(2)]
+    images = [magnitudes(registry.load(name).reconstruct(batch)) for _ in range(2)]
     assert torch.equal(*images)
     assert torch.equal(batch.kspace, before[0])
     assert torch.equal(batch.calibrations[0], before[1])
@@ -183,9 +186,9 @@ def test_all_zero_slice_beside_a_real_one(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     batch = PackedBatch.pack([0 * kspace[0], kspace[0]], [mask] * 2, [0 * blocks[0], blocks[0]])
     result = registry.load(name).reconstruct(batch)
-    assert torch.equal(result.images[0], torch.zeros(48, 48))
-    assert torch.isfinite(result.images).all()
-    assert result.images[1].max() > 0
+    assert torch.equal(magnitudes(result)[0], torch.zeros(48, 48))
+    assert torch.isfinite(magnitudes(result)).all()
+    assert magnitudes(result)[1].max() > 0
     if result.residuals is not None:
         assert result.residuals[0] == 0
 
@@ -194,14 +197,14 @@ def test_all_zero_slice_beside_a_real_one(name):
 def test_frame_without_samples_but_with_calibration(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     result = registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [np.zeros_like(mask)], blocks))
-    assert torch.equal(result.images, torch.zeros(1, 48, 48))
+    assert torch.equal(magnitudes(result), torch.zeros(1, 48, 48))
 
 
 def test_samples_outside_the_mask_are_ignored():
     kspace, mask, _, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     dirty = np.where(mask, kspace[0], np.complex64(complex("nan")))
     model = registry.load("rss")
-    clean, ignored = (model.reconstruct(PackedBatch.pack([data], [mask])).images for data in (kspace[0], dirty))
+    clean, ignored = (magnitudes(model.reconstruct(PackedBatch.pack([data], [mask]))) for data in (kspace[0], dirty))
     assert torch.equal(clean, ignored)
 
 
@@ -218,13 +221,15 @@ def test_calibration_that_is_not_enough(name, extent, coils):
 def test_smallest_calibration_and_odd_sizes(name):
     kspace, mask, _, truth = frames_of(rows=61, columns=53, acceleration=2, coils=8, calibration_lines=8, noise=0.002)
     block = centre_block(kspace[0], (8, 8))
-    image = registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block])).images.numpy()
+    image = magnitudes(registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block]))).numpy()
     assert metrics.ssim(truth, image) > 0.8
 
 
 def test_rss_with_a_single_coil():
     batch, truth = batch_of(coils=1, acceleration=1, noise=0)
-    np.testing.assert_allclose(registry.load("rss").reconstruct(batch).images.numpy(), truth, atol=1e-5 * truth.max())
+    np.testing.assert_allclose(
+        magnitudes(registry.load("rss").reconstruct(batch)).numpy(), truth, atol=1e-5 * truth.max()
+    )
 
 
 def test_packing():

@@ -10,6 +10,7 @@ import numpy as np
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_service.backends import Batch, BatchOutcome, Measurement
 from recond_service.transport import SharedBlock
 from recond_service.types import RecondError
@@ -69,7 +70,7 @@ class LocalServer:
         seconds = time.perf_counter() - begun
         blocks = [
             SharedBlock.holding("test-image", np.ascontiguousarray(image).data.cast("B"))
-            for image in result.images.numpy()
+            for image in magnitudes(result).numpy()
         ]
         residuals = [None] * len(batch.frames) if result.residuals is None else result.residuals.tolist()
         notes = tuple(tuple((note.code, note.message) for note in frame) for frame in result.notes)

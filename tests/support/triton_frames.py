@@ -6,6 +6,7 @@ import numpy as np
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.backends import Batch, BatchOutcome, FrameInput
 from recond_service.transport import FrameLayout
@@ -56,7 +57,7 @@ def here(batch: Batch) -> np.ndarray:
         [layout.calibration(block) for layout, block in pairs],
         [layout.crop for layout, _ in pairs],
     )
-    return registry.load(batch.model.name).reconstruct(packed).images.numpy()
+    return magnitudes(registry.load(batch.model.name).reconstruct(packed)).numpy()
 
 
 def images(outcome: BatchOutcome, rows: int = 96, columns: int = 80) -> np.ndarray:

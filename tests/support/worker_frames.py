@@ -9,6 +9,7 @@ import numpy as np
 
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.finishing import magnitudes
 from recond_service.backends import Batch, FrameInput
 from recond_service.transport import FrameLayout, SharedBlock
 from recond_service.types import Frame, FrameIndex
@@ -44,7 +45,7 @@ def directly(name: str, *frames: Frame) -> np.ndarray:
         [frame.mask for frame in frames],
         [centre_block(frame.kspace, frame.calibration_extent) for frame in frames],
     )
-    return registry.load(name).reconstruct(packed).images.numpy()
+    return magnitudes(registry.load(name).reconstruct(packed)).numpy()
 
 
 def pixels(image: SharedBlock | None, frame: Frame) -> np.ndarray:

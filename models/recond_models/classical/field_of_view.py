@@ -60,6 +60,8 @@ def are_alike(batch: PackedBatch) -> bool:
 
 def untrim(images: Tensor, rows: int, first: int) -> Tensor:
     """Put images (batch, fewer rows, columns) where they belong among zeros: (batch, rows, columns)."""
+    if images.shape[1] == rows:
+        return images
     return functional.pad(images, (0, 0, first, rows - first - images.shape[1]))
 
 

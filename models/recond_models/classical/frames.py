@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from recond_kernels import interruption
 from recond_models.batch import PackedBatch, Reconstruction
@@ -108,13 +109,31 @@ def each_frame(
     finished = [part for part in done if part is not None]
     if not finished:
         raise interruption.Interrupted
-    images = torch.cat([torch.zeros_like(finished[0].images) if part is None else part.images for part in done])
+    whole = [None if part is None else _image(part) for part in done]
+    blank = torch.zeros_like(_image(finished[0]))
     notes = [
         (part.notes if part is not None else ()) or ((),) * len(frame) for part, frame in zip(done, parts, strict=True)
     ]
-    residuals = None
-    if finished[0].residuals is not None:
-        unknown = torch.full((1,), torch.nan, dtype=torch.float64)
-        residuals = torch.cat([unknown if part is None or part.residuals is None else part.residuals for part in done])
     flat = tuple(itertools.chain.from_iterable(notes))
-    return Reconstruction(images, residuals, flat if any(flat) else ())
+    return Reconstruction(
+        torch.cat([blank if image is None else image for image in whole]),
+        _joined([None if part is None else part.residuals for part in done], torch.nan),
+        flat if any(flat) else (),
+        _joined([None if part is None else part.scales for part in done], 1.0),
+    )
+
+
+def _image(part: Reconstruction) -> Tensor:
+    """Return the image of a frame that was reconstructed by itself."""
+    if not isinstance(part.images, Tensor):
+        raise TypeError("coil images are combined when they are finished; they cannot be put together frame by frame")
+    return part.images
+
+
+def _joined(values: Sequence[Tensor | None], otherwise: float) -> Tensor | None:
+    """Return float64 (batch,): one value a frame, `otherwise` where there is none; None where there is none at all."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    other = known[0].new_full((1,), otherwise)
+    return torch.cat([other if value is None else value for value in values])

@@ -15,7 +15,7 @@ from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import field_of_view, frames
 from recond_models.classical.compression import VIRTUAL_COILS, compress
-from recond_models.classical.scale import normalise, restore
+from recond_models.classical.scale import normalise
 from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
 CROP = 0.95
@@ -127,7 +127,8 @@ def reconstruct(
     Returns
     -------
     Reconstruction
-        Magnitudes and residuals.
+        Complex images and residuals. The phase of an image is that of the object times that of a virtual coil that sees all of it;
+        see `recond_kernels.espirit`.
 
     Raises
     ------
@@ -141,8 +142,8 @@ def reconstruct(
         problem = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
         images = method(problem)
         residuals = problem.encoding.relative_residuals(images, problem.kspace)
-        magnitudes = field_of_view.untrim(images.abs(), int(part.kspace.shape[1]), first)
-        return Reconstruction(restore(magnitudes, problem.scales), residuals.cpu())
+        whole = field_of_view.untrim(images, int(part.kspace.shape[1]), first)
+        return Reconstruction(whole, residuals.cpu(), scales=problem.scales)
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
     if together:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
-from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical.scale import normalise, restore
+from recond_models.batch import CoilImages, PackedBatch, Reconstruction
+from recond_models.classical.scale import normalise
 from recond_models.registry import ModelInfo
 
 
@@ -29,12 +28,12 @@ class RootSumOfSquares:
 
     @torch.inference_mode()
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
-        """Return the images of a batch; there are no residuals."""
+        """Return the coil images of a batch, to be combined; there are no residuals."""
         layout = batch.layout
         masked = sample(batch.kspace.to(self._device), batch.masks.to(self._device), layout)
         kspace, scales = normalise(masked, layout)
-        # The factors that centre the transform in the image have magnitude 1: only those in k-space are needed.
+        # The factors that centre the transform in the image have magnitude 1: they wait until an image is interpolated.
         rows, columns = kspace.shape[1:]
         kspace *= ramp(rows, columns, kspace.dtype, kspace.device, conjugate=True)
         coil_images = torch.fft.ifft2(kspace, norm="ortho")
-        return Reconstruction(restore(root_sum_of_squares(coil_images, layout), scales))
+        return Reconstruction(CoilImages(coil_images, layout), scales=scales)

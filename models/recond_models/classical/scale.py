@@ -39,19 +39,6 @@ def normalise(kspace: Tensor, layout: CoilLayout) -> tuple[Tensor, Tensor]:
     return kspace * factors[0] * factors[1], scales
 
 
-def restore(images: Tensor, scales: Tensor) -> Tensor:
-    """Return float32 magnitudes on the CPU in the units of the input.
-
-    Parameters
-    ----------
-    images
-        float32 (batch, rows, columns).
-    scales
-        float64 (batch,) from `normalise`.
-    """
-    return (images.to(torch.float64) * scales[:, None, None]).to(torch.float32).cpu()
-
-
 def bright_pixels(images: Tensor) -> Tensor:
     """Return float64 (batch,): the 99th percentile of the magnitudes of complex (batch, rows, columns)."""
     magnitudes = images.abs().flatten(1)

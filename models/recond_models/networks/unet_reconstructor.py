@@ -10,7 +10,7 @@ from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
 from recond_models.batch import Note, PackedBatch, Reconstruction
 from recond_models.classical import frames
-from recond_models.classical.scale import normalise, restore
+from recond_models.classical.scale import normalise
 from recond_models.networks import cuda_engine
 from recond_models.networks.buckets import Buckets
 from recond_models.networks.engines import Engine, parse_precision
@@ -116,9 +116,8 @@ class UnetReconstructor:
             pixels = (shown - mean) / torch.where(deviation > 0, deviation, 1)
             output = self._run(pixels.clamp(-_LARGEST, _LARGEST)[None, None])[0, 0]
             shown.copy_(output * deviation + mean)
-        restored = restore(images, scales)
         notes: list[tuple[Note, ...]] = [(_flat(),) if constant else () for constant in torch.stack(flat).tolist()]
-        return Reconstruction(restored, notes=tuple(notes) if any(notes) else ())
+        return Reconstruction(images, notes=tuple(notes) if any(notes) else (), scales=scales)
 
     def _run(self, image: Tensor) -> Tensor:
         """Return the output of the network for float32 (1, 1, rows, columns)."""

@@ -117,7 +117,8 @@ class VarNetReconstructor:
             kspace, choice = apart
             calibration = HybridFrame.of(kspace, torch.arange(choice.start, choice.stop))
         images = varnet_frame.reconstruct(hybrid, calibration, (choice.start, choice.stop), engines, self._weights)
-        return _noted(torch.ldexp(images, torch.tensor(hybrid.exponent)), (*notes, *choice.notes))
+        scales = torch.tensor([2.0**hybrid.exponent], dtype=torch.float64)
+        return _noted(images, (*notes, *choice.notes), scales=scales)
 
     def _together(self, batch: PackedBatch, lines: Tensor, choices: list[CalibrationLines]) -> Reconstruction:
         """Reconstruct all frames at once, on a GPU."""
@@ -143,17 +144,16 @@ class VarNetReconstructor:
             self._plain,
             self._weights,
         )
-        restored = (images.to(torch.float64) * scales[:, None, None]).to(torch.float32).cpu()
         notes = []
         for part, choice in zip(torch.split(silent.cpu(), list(layout.counts)), choices, strict=True):
             about = _about_coils(part)
             notes.append(about if bool(part.all()) else (*about, *choice.notes))
-        return _noted(restored, *notes)
+        return _noted(images, *notes, scales=scales)
 
 
-def _noted(images: Tensor, *notes: tuple[Note, ...]) -> Reconstruction:
+def _noted(images: Tensor, *notes: tuple[Note, ...], scales: Tensor | None = None) -> Reconstruction:
     """Return the reconstruction of a batch, with the notes of each frame."""
-    return Reconstruction(images, notes=notes if any(notes) else ())
+    return Reconstruction(images, notes=notes if any(notes) else (), scales=scales)
 
 
 def _apart(block: Tensor | None, kspace: Tensor, choice: CalibrationLines) -> tuple[Tensor, CalibrationLines] | None:

@@ -12,6 +12,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.finishing import magnitudes
 from recond_models.registry import Reconstructor
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_models.store.contract import Contract, Range
@@ -76,7 +77,7 @@ def record(batch: PackedBatch, model: Reconstructor) -> bytes:
     GoldenMismatchError
         The images are not finite, or zero everywhere.
     """
-    images = model.reconstruct(batch).images.to(torch.float32)
+    images = magnitudes(model.reconstruct(batch))
     if not bool(torch.isfinite(images).all()) or not bool((images.flatten(1).amax(dim=1) > 0).all()):
         raise GoldenMismatchError(
             f"{model.info.name} makes no image of a simulated phantom (pixels that are not finite, or zeros): its weights are "
@@ -119,7 +120,7 @@ def check(data: bytes, model: Reconstructor, tolerance: float) -> float:
         The images are others.
     """
     batch, golden = _read(data, model.info.name)
-    images = model.reconstruct(batch).images
+    images = magnitudes(model.reconstruct(batch))
     if images.shape != golden.shape:
         raise _mismatch(model, f"{tuple(images.shape)} instead of {tuple(golden.shape)} pixels")
     deviation = float((images - golden).abs().max() / golden.abs().max())

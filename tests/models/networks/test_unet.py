@@ -9,6 +9,7 @@ from network_builders import INFO, frame_of, packed, relative, unet
 from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.fourier import ifft2c
 from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_models.networks import norm_unet
 from recond_models.networks.families import FAMILIES
 from recond_models.networks.unet import Unet
@@ -38,7 +39,7 @@ def model(network):
 @pytest.mark.parametrize(("crop", "corner"), [((24, 30), (8, 4)), ((25, 31), (7, 3)), ((40, 38), (0, 0))])
 def test_shown_part_is_normalised_by_itself(network, model, crop, corner):
     kspace, lines = frame_of(3, 40, 38, generator())
-    image = model.reconstruct(batch_of([(kspace, lines)], [crop])).images[0]
+    image = magnitudes(model.reconstruct(batch_of([(kspace, lines)], [crop])))[0]
     zero_filled = ifft2c(kspace).abs().square().sum(0).sqrt()
     inside = slice(corner[0], corner[0] + crop[0]), slice(corner[1], corner[1] + crop[1])
     shown = zero_filled[inside]
@@ -57,23 +58,23 @@ def test_image_does_not_depend_on_the_batch(model, coils, seed):
     source = generator(seed)
     frames = [frame_of(count, 30, 41, source) for count in coils]
     crops = [(20, 20 + number) for number in range(len(coils))]
-    together = model.reconstruct(batch_of(frames, crops)).images
+    together = magnitudes(model.reconstruct(batch_of(frames, crops)))
     for number, frame in enumerate(frames):
-        alone = model.reconstruct(batch_of([frame], crops[number : number + 1])).images[0]
+        alone = magnitudes(model.reconstruct(batch_of([frame], crops[number : number + 1])))[0]
         assert relative(together[number], alone) < 1e-5
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e12, 1e30])
 def test_scale(model, scale):
     frame = frame_of(2, 32, 32, generator())
-    expected = model.reconstruct(packed([frame])).images.double()
-    assert relative(model.reconstruct(packed([frame], scale)).images.double() / scale, expected) < 1e-5
+    expected = magnitudes(model.reconstruct(packed([frame]))).double()
+    assert relative(magnitudes(model.reconstruct(packed([frame], scale))).double() / scale, expected) < 1e-5
 
 
 def test_image_of_zeros(model):
     kspace = torch.zeros(2, 32, 32, dtype=torch.complex64)
     result = model.reconstruct(PackedBatch.pack([kspace], [torch.ones(32, 32, dtype=torch.bool)]))
-    assert not result.images.any()
+    assert not magnitudes(result).any()
     assert [note.code for note in result.notes[0]] == ["constant-image"]
 
 
@@ -129,5 +130,5 @@ def test_root_sum_of_squares_of_the_batch_is_that_of_the_kernels(model):
     frame = frame_of(3, 32, 32, generator())
     batch = packed([frame])
     zero_filled = root_sum_of_squares(ifft2c(frame[0]), batch.layout)[0]
-    outside = model.reconstruct(batch_of([frame], [(16, 16)])).images[0]
+    outside = magnitudes(model.reconstruct(batch_of([frame], [(16, 16)])))[0]
     torch.testing.assert_close(outside[:8], zero_filled[:8])

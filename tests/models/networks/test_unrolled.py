@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.finishing import magnitudes
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
@@ -73,9 +74,9 @@ def test_impossible_architectures_are_refused(change, message):
 def test_an_image_does_not_depend_on_its_batch(mix, shape):
     model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
     frames = [frame(coils, *shape, seed=seed) for coils, seed in mix]
-    together = model.reconstruct(pack(*frames)).images
+    together = magnitudes(model.reconstruct(pack(*frames)))
     for image, one in zip(together, frames, strict=True):
-        alone = model.reconstruct(pack(one)).images[0]
+        alone = magnitudes(model.reconstruct(pack(one)))[0]
         assert (image - alone).abs().max() <= 1e-5 * alone.abs().max()
 
 
@@ -85,9 +86,9 @@ def test_frames_solved_in_one_go_are_the_same(monkeypatch):
 
     model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
     batch = pack(frame(3, seed=1), frame(5, seed=2), frame(9, seed=3))
-    apart = model.reconstruct(batch).images
+    apart = magnitudes(model.reconstruct(batch))
     monkeypatch.setattr(side_by_side, "split", lambda whole: [whole])
-    together = model.reconstruct(batch).images
+    together = magnitudes(model.reconstruct(batch))
     assert (together - apart).abs().max() <= 1e-5 * apart.abs().max()
 
 
@@ -96,15 +97,15 @@ def test_images_scale_with_the_samples(exponent):
     model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
     kspace, mask, block = frame()
     factor = np.float32(2.0**exponent)
-    image = model.reconstruct(pack((kspace, mask, block))).images
-    scaled = model.reconstruct(pack((kspace * factor, mask, block * factor))).images
+    image = magnitudes(model.reconstruct(pack((kspace, mask, block))))
+    scaled = magnitudes(model.reconstruct(pack((kspace * factor, mask, block * factor))))
     torch.testing.assert_close(scaled / factor, image, rtol=1e-5, atol=0)
 
 
 def test_half_precision_is_near():
     batch = pack(frame())
-    exact = UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(batch).images
-    half = UnrolledReconstructor(INFO, network(), "cpu", "bfloat16").reconstruct(batch).images
+    exact = magnitudes(UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(batch))
+    half = magnitudes(UnrolledReconstructor(INFO, network(), "cpu", "bfloat16").reconstruct(batch))
     assert 0 < (half - exact).abs().max() < 0.05 * exact.max()
 
 
@@ -113,9 +114,9 @@ def test_zeros_stay_zeros():
     result = UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(
         pack((kspace * 0, mask, block * 0), (kspace, mask, block))
     )
-    assert torch.isfinite(result.images).all()
-    assert not result.images[0].any()
-    assert result.images[1].any()
+    assert torch.isfinite(magnitudes(result)).all()
+    assert not magnitudes(result)[0].any()
+    assert magnitudes(result)[1].any()
 
 
 def test_no_calibration_is_refused():

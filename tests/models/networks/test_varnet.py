@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from network_builders import INFO, frame_of, lines_of, packed, plainly, relative, varnet
 
 from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.lines import calibration_lines, fastmri_count
 from recond_models.networks.unet import Unet
@@ -49,17 +50,17 @@ class TestEquality:
     def test_cascades_without_kspace_equal_the_formula(self, size, cascades):
         network = varnet(cascades=cascades)
         frame = frame_of(5, *size, generator())
-        image = VarNetReconstructor(INFO, network, compiled=False).reconstruct(packed([frame])).images[0]
+        image = magnitudes(VarNetReconstructor(INFO, network, compiled=False).reconstruct(packed([frame])))[0]
         assert relative(image, plainly(network, *frame)) < 1e-5
 
     def test_compiled_networks_equal_plain_ones(self, network):
         pytest.importorskip("openvino")
         model = VarNetReconstructor(INFO, network)
         frame = frame_of(3, 60, 50, generator())
-        first = model.reconstruct(packed([frame])).images
+        first = magnitudes(model.reconstruct(packed([frame])))
         model.buckets.wait()
         assert model.buckets.ready((64, 64))
-        assert relative(model.reconstruct(packed([frame])).images, first) < 1e-5
+        assert relative(magnitudes(model.reconstruct(packed([frame]))), first) < 1e-5
 
     def test_all_frames_at_once_equal_one_by_one(self, network, model):
         frames = [frame_of(coils, 36, 40, generator(coils)) for coils in (3, 1, 9)]
@@ -67,7 +68,7 @@ class TestEquality:
         together = VarNetReconstructor(INFO, network, compiled=False)
         together._plain, together.buckets = list(together.buckets.engines((48, 48))), None
         other = together.reconstruct(packed(frames))
-        assert relative(other.images, result.images) < 1e-5
+        assert relative(magnitudes(other), magnitudes(result)) < 1e-5
         assert other.notes == result.notes
 
     def test_gradients_flow_through_the_plain_network(self):
@@ -79,8 +80,8 @@ class TestEquality:
     @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e30])
     def test_scale(self, model, scale):
         frame = frame_of(3, 32, 32, generator())
-        expected = model.reconstruct(packed([frame])).images.double()
-        image = model.reconstruct(packed([frame], scale)).images.double() / scale
+        expected = magnitudes(model.reconstruct(packed([frame]))).double()
+        image = magnitudes(model.reconstruct(packed([frame], scale))).double() / scale
         assert relative(image, expected) < 1e-5
 
 
@@ -95,9 +96,9 @@ class TestIndependence:
     def test_image_does_not_depend_on_the_batch(self, model, coils, rows, columns, seed):
         source = generator(seed)
         frames = [frame_of(count, rows, columns, source) for count in coils]
-        together = model.reconstruct(packed(frames)).images
+        together = magnitudes(model.reconstruct(packed(frames)))
         for number, frame in enumerate(frames):
-            alone = model.reconstruct(packed([frame])).images[0]
+            alone = magnitudes(model.reconstruct(packed([frame])))[0]
             assert relative(together[number], alone) < 1e-5
 
     @settings(max_examples=6, deadline=None)
@@ -107,9 +108,9 @@ class TestIndependence:
         model._plain, model.buckets = list(model.buckets.engines((32, 48))), None
         source = generator(seed)
         frames = [frame_of(count, 30, 41, source) for count in coils]
-        together = model.reconstruct(packed(frames)).images
+        together = magnitudes(model.reconstruct(packed(frames)))
         for number, frame in enumerate(frames):
-            assert relative(together[number], model.reconstruct(packed([frame])).images[0]) < 1e-5
+            assert relative(together[number], magnitudes(model.reconstruct(packed([frame])))[0]) < 1e-5
 
     def test_input_is_left_as_it_was(self, model):
         batch = packed([frame_of(3, 32, 32, generator())])
@@ -123,15 +124,15 @@ class TestTraps:
         sound = frame_of(2, 32, 32, generator())
         silent = (torch.zeros(2, 32, 32, dtype=torch.complex64), sound[1])
         result = model.reconstruct(packed([silent, sound]))
-        assert not result.images[0].any()
+        assert not magnitudes(result)[0].any()
         assert notes_of(result, 0) == ["no-signal"]
         assert notes_of(result, 1) == []
-        assert result.images[1].isfinite().all()
+        assert magnitudes(result)[1].isfinite().all()
 
     def test_nothing_measured(self, model):
         kspace, _ = frame_of(2, 32, 32, generator())
         result = model.reconstruct(PackedBatch.pack([kspace], [torch.zeros(32, 32, dtype=torch.bool)]))
-        assert not result.images.any()
+        assert not magnitudes(result).any()
         assert notes_of(result) == ["no-signal"]
 
     def test_zero_coil_adds_nothing(self, model):
@@ -140,13 +141,13 @@ class TestTraps:
         result = model.reconstruct(packed([(with_zero, lines)]))
         assert notes_of(result) == ["zero-coil"]
         assert "coil(s) 1 " in result.notes[0][0].message
-        assert relative(result.images, model.reconstruct(packed([(kspace, lines)])).images) < 1e-5
+        assert relative(magnitudes(result), magnitudes(model.reconstruct(packed([(kspace, lines)])))) < 1e-5
 
     def test_constant_coil_images(self, model):
         kspace = torch.zeros(2, 32, 32, dtype=torch.complex64)
         kspace[:, 16, 16] = 3
         _, lines = frame_of(1, 32, 32, generator())
-        assert model.reconstruct(packed([(kspace, lines)])).images.isfinite().all()
+        assert magnitudes(model.reconstruct(packed([(kspace, lines)]))).isfinite().all()
 
     def test_fully_sampled(self, model, network):
         kspace, _ = frame_of(4, 40, 200, generator())
@@ -156,16 +157,16 @@ class TestTraps:
         assert notes_of(result) == ["fully-sampled"]
         choice = calibration_lines(lines, as_fastmri=False)
         assert (choice.start, choice.stop) == (92, 108)
-        assert relative(result.images[0], plainly(network, kspace, lines)) < 1e-5
+        assert relative(magnitudes(result)[0], plainly(network, kspace, lines)) < 1e-5
         as_fastmri = VarNetReconstructor(INFO, network, compiled=False, as_fastmri=True)
         other = as_fastmri.reconstruct(packed([(kspace, lines)]))
         assert notes_of(other) == ["few-calibration-lines"]
-        assert relative(other.images, result.images) > 1e-3
+        assert relative(magnitudes(other), magnitudes(result)) > 1e-3
 
     def test_few_calibration_lines(self, model):
         result = model.reconstruct(packed([frame_of(2, 32, 32, generator(), middle=4)]))
         assert notes_of(result) == ["few-calibration-lines"]
-        assert result.images.isfinite().all()
+        assert magnitudes(result).isfinite().all()
 
     def test_centre_not_measured(self, model):
         kspace, lines = frame_of(2, 32, 32, generator())
@@ -174,7 +175,7 @@ class TestTraps:
         result = model.reconstruct(packed([(kspace, lines)]))
         assert notes_of(result) == ["few-calibration-lines"]
         assert "only no middle" not in result.notes[0][0].message
-        assert result.images.isfinite().all()
+        assert magnitudes(result).isfinite().all()
 
     def test_calibration_measured_beside(self, model):
         full = torch.randn(4, 48, 64, dtype=torch.complex64, generator=generator())
@@ -185,19 +186,19 @@ class TestTraps:
         result = model.reconstruct(PackedBatch.pack([torch.where(lines, full, 0)], [mask], [block]))
         assert notes_of(result) == ["separate-calibration"]
         without = model.reconstruct(PackedBatch.pack([torch.where(lines, full, 0)], [mask], [None]))
-        assert relative(result.images, without.images) > 1e-2
+        assert relative(magnitudes(result), magnitudes(without)) > 1e-2
 
     def test_calibration_that_is_part_of_the_kspace_changes_nothing(self, model):
         kspace, lines = frame_of(3, 40, 48, generator())
         mask = lines.expand(40, 48).clone()
         with_block = model.reconstruct(PackedBatch.pack([kspace], [mask], [kspace[:, 8:32, 18:30]]))
-        assert torch.equal(with_block.images, model.reconstruct(PackedBatch.pack([kspace], [mask])).images)
+        assert torch.equal(magnitudes(with_block), magnitudes(model.reconstruct(PackedBatch.pack([kspace], [mask]))))
 
     def test_padding_columns(self, model, network):
         kspace, lines = frame_of(3, 32, 64, generator())
         lines[:9] = lines[-7:] = False
         kspace = torch.where(lines, kspace, 0)
-        image = model.reconstruct(packed([(kspace, lines)])).images[0]
+        image = magnitudes(model.reconstruct(packed([(kspace, lines)])))[0]
         assert relative(image, plainly(network, kspace, lines)) < 1e-5
 
     def test_lines_measured_in_part_are_refused(self, model):
@@ -211,7 +212,7 @@ class TestTraps:
         model = VarNetReconstructor(INFO, varnet(cascades=1, pools=4), compiled=False)
         with pytest.raises(UnsuitableModelError, match="17 x 17 and more, got 16 x 32"):
             model.reconstruct(packed([frame_of(1, 16, 32, generator())]))
-        assert model.reconstruct(packed([frame_of(1, 17, 32, generator())])).images.isfinite().all()
+        assert magnitudes(model.reconstruct(packed([frame_of(1, 17, 32, generator())]))).isfinite().all()
 
     def test_wrong_network_or_precision(self, network):
         with pytest.raises(TypeError, match="expected a VarNet, got Unet"):
@@ -293,4 +294,4 @@ def test_gpu_equals_cpu(precision):
     limit = {"float32": 1e-4, "bfloat16": 0.1}[precision]
     for _ in range(3):  # plain, then recorded, then replayed
         result = model.reconstruct(packed(frames))
-        assert relative(result.images, expected.images) < limit
+        assert relative(magnitudes(result), magnitudes(expected)) < limit
