@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recond_models.finishing import Finishing, finish
 
 from recond_kernels import interruption
-from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.batch import CoilImages, PackedBatch, Reconstruction
 from recond_models.registry import Reconstructor, UnsuitableModelError
 from recond_service.execution.device import Device, ran_out_of_memory
 from recond_service.processes import FrameLayout
@@ -179,7 +179,7 @@ def _finishing(layout: FrameLayout) -> Finishing:
 
 def _require_finite(model: str, result: Reconstruction) -> None:
     """Raise DefectError unless what the model made is finite."""
-    made = result.images if result.coil_images is None else result.coil_images
+    made = result.images.images if isinstance(result.images, CoilImages) else result.images
     if not bool(torch.isfinite(torch.view_as_real(made) if made.is_complex() else made).all()):
         raise DefectError(
             f"{model} made pixels that are not finite; report the request id to the administrator",

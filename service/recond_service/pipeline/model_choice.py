@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from recond_models import registry
 from recond_models.sampling import Sampling
-from recond_service.types import FindingList, InvalidInputError, ModelNotFoundError, UnsupportedDataError
+from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
+
+_PHASE_MODEL = "cg-sense"
+"""Takes the place of a model that makes magnitudes where `auto` is to make complex images."""
 
 
 def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
@@ -70,31 +73,40 @@ class ModelChoice:
         Raises
         ------
         UnsupportedDataError
-            The model cannot reconstruct the frame.
-        InvalidInputError
-            Images with phase are wanted, and the model makes magnitudes.
+            The model cannot reconstruct the frame, or makes magnitudes where images with phase are wanted.
         """
         if self.model is None:
             choice = registry.choose(sampling)
             for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
                 if text:
                     self._findings.info(code, text)
-            self.model, self.reason = choice.info, choice.reason
+            self.model, self.reason = self._with_phase(choice.info, choice.reason, sampling)
         self._check(self.model, sampling)
         return self.model
+
+    def _with_phase(
+        self, model: registry.ModelInfo, reason: str, sampling: Sampling
+    ) -> tuple[registry.ModelInfo, str]:
+        """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""
+        other = registry.find(_PHASE_MODEL)
+        if not self._complex_images or model.has_phase:
+            return model, reason
+        try:
+            registry.check(other, sampling)
+        except registry.UnsuitableModelError:
+            return model, reason
+        return other, f"complex images were asked for, and {model.name} makes magnitudes"
 
     def _check(self, model: registry.ModelInfo, sampling: Sampling) -> None:
         try:
             registry.check(model, sampling)
         except registry.UnsuitableModelError as error:
             raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field=self._field) from error
-        if self._complex_images and not model.has_phase:
-            raise InvalidInputError(
-                f"{model.name} makes magnitudes, and complex images were asked for; choose cg-sense, l1-wavelet, tv or "
-                "unrolled-brain, which need two coils and calibration data, or do without the phase",
-                reason="NO_PHASE",
-                field=self._field,
-            )
+        if self._complex_images:
+            try:
+                registry.check_phase(model)
+            except registry.NoPhaseError as error:
+                raise UnsupportedDataError(str(error), reason="NO_PHASE", field=self._field) from error
         outside = registry.outside_contract(model, sampling)
         if outside:
             self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")

@@ -80,7 +80,7 @@ class ResultWriter:
         self._model = ("", "")
         self._sent = _load_reference(request)
 
-    def add(self, number: int, frame: Frame, image: NDArray[np.float32]) -> FinishedImage:
+    def add(self, number: int, frame: Frame, image: NDArray[np.float32] | NDArray[np.complex64]) -> FinishedImage:
         """Finish an image: crop or interpolate it, and undo the scaling of its frame.
 
         Parameters
