@@ -140,7 +140,7 @@ async def test_mixed_coils_in_one_batch_give_the_images_of_this_process(backend,
         assert relative(images(outcome), wanted) < TOLERANCE
         assert outcome.seconds > 0
         fits = registry.find(model).fits_samples
-        assert all((residual is not None and 0 < residual < 1) == fits for residual in outcome.residuals)
+        assert all((residual is not None and 0 < residual < 1) == fits for residual in (each.residual for each in outcome.frames))
     for number, one in enumerate(frames):
         alone = await backend.servers[0].run(batch_of([one], model))
         assert relative(images(alone)[0], wanted[number]) < TOLERANCE
@@ -267,7 +267,7 @@ async def test_frames_go_to_the_servers_that_have_their_model(backend, servers):
         for each, done in zip(inputs, futures, strict=True):
             scheduler.submit(FrameJob(model, each, "somebody", Priority.CLINICAL, None, done))
         for outcome in await asyncio.gather(*futures):
-            outcome.image.close()
+            outcome.frame.image.close()
 
     with servers[0].channel() as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -363,11 +363,11 @@ async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend, se
     for batch in (queued, long):
         for number in range(10):
             batch.withdraw(number)
-    assert (await waiting).images == (await running).images == (None,) * 10
+    assert (await waiting).frames == (await running).frames == (None,) * 10
     partly = batch_of([frame(4), frame(5), frame(6)], "l1-wavelet")
     partly.withdraw(1)
     outcome = await server.run(partly)
-    assert [block is None for block in outcome.images] == [False, True, False]
+    assert [computed is None for computed in outcome.frames] == [False, True, False]
     assert server.up
     # The batch that ran was given up between two iterations, and the one that was queued never began.
     assert computed(servers[0], "recond-l1-wavelet") - before < outcome.seconds + 0.8 * whole

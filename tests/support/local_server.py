@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from recond_models import registry
 from recond_models.batch import PackedBatch
-from recond_models.finishing import magnitudes
-from recond_service.backends import Batch, BatchOutcome, Measurement
-from recond_service.transport import SharedBlock
+from recond_service.backends import Batch, BatchOutcome, ComputedFrame, Measurement
+from recond_service.execution import device_of, run_batch
+from recond_service.processes import SharedBlock
 from recond_service.types import RecondError
 
 
@@ -31,6 +30,7 @@ class LocalServer:
         self.failure: RecondError | None = None
         self._models: dict[str, registry.Reconstructor] = {}
         self._busy = asyncio.Lock()
+        self._device = device_of("cpu")
 
     @property
     def servers(self) -> Sequence[LocalServer]:
@@ -49,29 +49,29 @@ class LocalServer:
             if self.failure is not None:
                 raise self.failure
             if len(batch.withdrawn) == len(batch.frames):
-                nothing = (None,) * len(batch.frames)
-                return BatchOutcome(nothing, nothing, 0.0)
+                return BatchOutcome((None,) * len(batch.frames))
             return await asyncio.to_thread(self._compute, batch)
 
     def _compute(self, batch: Batch) -> BatchOutcome:
         model = self._models.get(batch.model.name)
         if model is None:
             model = self._models[batch.model.name] = registry.load(batch.model.name)
-        pairs = [(frame.layout, frame.block) for frame in batch.frames]
-        begun = time.perf_counter()
-        result = model.reconstruct(
-            PackedBatch.pack(
-                [layout.kspace(block) for layout, block in pairs],
-                [layout.mask(block) for layout, block in pairs],
-                [layout.calibration(block) for layout, block in pairs],
-                [layout.crop for layout, _ in pairs],
-            )
+        arrays = [frame.layout.arrays(frame.block) for frame in batch.frames]
+        layouts = [frame.layout for frame in batch.frames]
+        packed = PackedBatch.pack(
+            [kspace for kspace, _, _ in arrays],
+            [mask for _, mask, _ in arrays],
+            [calibration for _, _, calibration in arrays],
+            [layout.crop for layout in layouts],
         )
-        seconds = time.perf_counter() - begun
-        blocks = [
-            SharedBlock.holding("test-image", np.ascontiguousarray(image).data.cast("B"))
-            for image in magnitudes(result).numpy()
+        result = run_batch(model, packed, layouts, self._device, kind=None)
+        frames = [
+            ComputedFrame(
+                SharedBlock.holding("test-image", np.ascontiguousarray(frame.image).data.cast("B")),
+                frame.residual,
+                frame.notes,
+            )
+            for frame in result.frames
+            if frame is not None
         ]
-        residuals = [None] * len(batch.frames) if result.residuals is None else result.residuals.tolist()
-        notes = tuple(tuple((note.code, note.message) for note in frame) for frame in result.notes)
-        return BatchOutcome(tuple(blocks), tuple(residuals), seconds, notes)
+        return BatchOutcome(tuple(frames), result.seconds)

@@ -79,7 +79,7 @@ class Service:
 
     @property
     def zygote(self) -> psutil.Process:
-        return self.child("recond_service.scanprocess.zygote")
+        return self.child("recond_service.scan.zygote")
 
     def stop(self) -> None:
         if self.process.poll() is None:

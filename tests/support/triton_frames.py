@@ -9,7 +9,7 @@ from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.backends import Batch, BatchOutcome, FrameInput
-from recond_service.transport import FrameLayout
+from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex
 
 
@@ -50,19 +50,19 @@ def batch_of(frames: list[Frame], model: str, predicted_seconds: float = 0.1) ->
 
 def here(batch: Batch) -> np.ndarray:
     """Reconstruct a batch in this process."""
-    pairs = [(frame.layout, frame.block) for frame in batch.frames]
+    arrays = [frame.layout.arrays(frame.block) for frame in batch.frames]
     packed = PackedBatch.pack(
-        [layout.kspace(block) for layout, block in pairs],
-        [layout.mask(block) for layout, block in pairs],
-        [layout.calibration(block) for layout, block in pairs],
-        [layout.crop for layout, _ in pairs],
+        [kspace for kspace, _, _ in arrays],
+        [mask for _, mask, _ in arrays],
+        [calibration for _, _, calibration in arrays],
+        [frame.layout.crop for frame in batch.frames],
     )
     return magnitudes(registry.load(batch.model.name).reconstruct(packed)).numpy()
 
 
 def images(outcome: BatchOutcome, rows: int = 96, columns: int = 80) -> np.ndarray:
-    assert all(block is not None for block in outcome.images)
-    return np.stack([block.array(np.float32, (rows, columns)) for block in outcome.images])
+    assert all(computed is not None for computed in outcome.frames)
+    return np.stack([computed.image.array(np.float32, (rows, columns)) for computed in outcome.frames])
 
 
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:

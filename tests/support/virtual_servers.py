@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recond_models import registry
-from recond_service.backends import Batch, BatchOutcome, FrameInput, ServerLostError, TooLargeError
+from recond_service.backends import Batch, BatchOutcome, ComputedFrame, FrameInput, ServerLostError, TooLargeError
 from recond_service.scheduling import FrameJob, Scheduler
-from recond_service.transport import FrameLayout
+from recond_service.processes import FrameLayout
 from recond_service.types import DefectError, Priority
 
 RSS, CG = registry.find("rss"), registry.find("cg-sense")
@@ -117,8 +117,7 @@ class VirtualServer:
         for held in list(self.held):
             if held.started is None and len(held.batch.withdrawn) == len(held.batch.frames):
                 self.held.remove(held)  # nobody wants it
-                none = (None,) * len(held.batch.frames)
-                held.done.set_result(BatchOutcome(none, none, 0.0))
+                held.done.set_result(BatchOutcome((None,) * len(held.batch.frames)))
         for held in self.held[: self.concurrency]:
             if held.started is None:
                 held.started = self.time.now
@@ -139,9 +138,11 @@ class VirtualServer:
                 held.done.set_exception(DefectError("the model failed", reason="MODEL_FAILED"))
             else:
                 gone = held.batch.withdrawn
-                images = tuple(None if place in gone else Block(frame) for place, frame in enumerate(frames))
+                computed = tuple(
+                    None if place in gone else ComputedFrame(Block(frame)) for place, frame in enumerate(frames)
+                )
                 self.computed += [frame for place, frame in enumerate(frames) if place not in gone]
-                held.done.set_result(BatchOutcome(images, (None,) * len(frames), seconds))
+                held.done.set_result(BatchOutcome(computed, seconds))
         self._start()
 
     def lose(self) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
-from recond_service.backends import Batch, FrameInput
-from recond_service.transport import FrameLayout, SharedBlock
+from recond_service.backends import Batch, ComputedFrame, FrameInput
+from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex
 
 CALIBRATION = 16
@@ -48,10 +48,10 @@ def directly(name: str, *frames: Frame) -> np.ndarray:
     return magnitudes(registry.load(name).reconstruct(packed)).numpy()
 
 
-def pixels(image: SharedBlock | None, frame: Frame) -> np.ndarray:
+def pixels(computed: ComputedFrame | None, frame: Frame) -> np.ndarray:
     """Return float32 (rows, columns), and close the block."""
-    assert image is not None
-    with image:
+    assert computed is not None
+    with computed.image as image:
         return image.array(np.float32, frame.mask.shape).copy()
 
 

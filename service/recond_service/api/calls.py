@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,6 +27,7 @@ from recond_service.types import (
 
 _log = structlog.get_logger(__name__)
 
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 _TOO_LATE = frozenset({"DEADLINE_UNREACHABLE", "DEADLINE_IN_QUEUE"})
 
 Answer = TypeVar("Answer")
@@ -149,6 +151,12 @@ def _error_of(task: asyncio.Task[Any], deadline: float | None) -> RecondError | 
         problem = _first_error(problem)
     if problem is None or isinstance(problem, RecondError):
         return problem
+    if isinstance(problem, OSError) and problem.errno in _NO_DESCRIPTORS:
+        return OverloadedError(
+            "this service has as many files open as it may; come back later, and have its limit of open files raised",
+            reason="NO_DESCRIPTORS",
+            retry_after=1.0,
+        )
     if deadline is not None and asyncio.get_running_loop().time() >= deadline:
         return DeadlineExceededError("the deadline passed", reason="DEADLINE")
     _log.error("defect", exc_info=problem)

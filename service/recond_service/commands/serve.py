@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from recond_service.telemetry import configure_logging
 from recond_service.types import RecondError
 
 _KEPT_BYTES = 64 << 20
+_FEWEST_DESCRIPTORS = 192  # what an idle service has open, and a request with many parts
+_DESCRIPTORS = 1 << 16
 _USAGE, _UNAVAILABLE = 2, 4  # exit codes, as everywhere in the command line
 
 _log = structlog.get_logger(__name__)
@@ -41,6 +44,14 @@ def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **fl
         click.echo(json.dumps(settings.redacted(), indent=2))
         return
     keep_freed_memory(_KEPT_BYTES)
+    descriptors = _raise_descriptor_limit()
+    if descriptors < _FEWEST_DESCRIPTORS:
+        click.echo(
+            f"recond serve: this process may have {descriptors} files open, and needs {_FEWEST_DESCRIPTORS} at least: raise the limit "
+            "(ulimit -n, or LimitNOFILE= of a systemd unit)",
+            err=True,
+        )
+        sys.exit(_USAGE)
     configure_logging(settings.log_level, settings.log_format)
     try:
         asyncio.run(_serve(settings, stop_with_stdin=stop_with_stdin))
@@ -50,6 +61,14 @@ def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **fl
     except RecondError as error:
         click.echo(f"recond serve: {error.message}", err=True)
         sys.exit(_UNAVAILABLE)
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise the limit of open files as far as that is allowed, and return it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return wanted
 
 
 async def _serve(settings: Settings, *, stop_with_stdin: bool) -> None:

@@ -62,7 +62,9 @@ def limit_resources(
     used = resource.getrusage(resource.RUSAGE_SELF)
     end = int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds
     _set_limit(resource.RLIMIT_CPU, end, _MOST_REQUESTS * (cpu_seconds + 5))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_DESCRIPTORS, _MOST_DESCRIPTORS))
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    descriptors = _MOST_DESCRIPTORS if descriptors == resource.RLIM_INFINITY else min(descriptors, _MOST_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

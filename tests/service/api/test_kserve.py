@@ -18,12 +18,13 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from recond_models import registry
 from recond_models.sampling import Sampling
 from recond_models.simulate.scan import ScanSettings, simulate
-from recond_service.api.kserve import KServeServicer
-from recond_service.api.rooms import CallCount, Rooms
+from recond_service.api.calls import Calls
+from recond_service.api.kserve.servicer import KServeServicer
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.config import Settings
-from recond_service.scanprocess import ScanProcessHost
-from recond_service.scheduling import Admission, Outlook, Scheduler
+from recond_service.pipeline import Services
+from recond_service.scan import scan_sandboxes
+from recond_service.scheduling import Admission, Scheduler, UploadCosts
 from recond_service.telemetry import Metrics, Tracing
 from recond_service.types import DefectError, Priority
 
@@ -40,7 +41,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 class Facade:
     address: str
     backend: LocalServer
-    rooms: Rooms
+    services: Services
     stub: pb_grpc.GRPCInferenceServiceStub
 
     async def refused(self, request: pb.ModelInferRequest, seconds: float = 30) -> Refusal:
@@ -50,9 +51,10 @@ class Facade:
 
     async def idle(self) -> None:
         """Wait until nothing is in flight any more, and check that nothing was left behind."""
-        rooms = self.rooms
-        await eventually(lambda: not (rooms.admission.requests or rooms.scheduler.running or rooms.scheduler.waiting))
-        assert self.rooms.admission.bytes_held == 0
+        services = self.services
+        scheduler = services.scheduler
+        await eventually(lambda: not (services.admission.requests or scheduler.running or scheduler.waiting))
+        assert self.services.admission.bytes_held == 0
 
 
 @pytest.fixture
@@ -62,14 +64,15 @@ async def facade() -> AsyncIterator[Facade]:
     scheduler = Scheduler(backend.servers, loop.time)
     admission = Admission(16, 1 << 28, 60.0, lambda: scheduler.capacity, loop.time)
     settings = Settings(max_frame_bytes=1 << 20)
-    rooms = Rooms(CallCount(), settings, admission, scheduler, Outlook(), ScanProcessHost(), Metrics(), Tracing())
+    metrics = Metrics()
+    services = Services(settings, admission, scheduler, UploadCosts(), scan_sandboxes(), metrics)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 4 << 20)])
-    pb_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(rooms), server)
+    pb_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(Calls(Tracing(), metrics), services), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     address = f"127.0.0.1:{port}"
     async with grpc.aio.insecure_channel(address) as channel:
-        found = Facade(address, backend, rooms, pb_grpc.GRPCInferenceServiceStub(channel))
+        found = Facade(address, backend, services, pb_grpc.GRPCInferenceServiceStub(channel))
         yield found
         backend.gate.set()
         await found.idle()
@@ -243,7 +246,7 @@ async def test_frames_of_many_callers_share_a_batch(facade):
     facade.backend.gate.clear()
     requests = [request_of({"KSPACE": floats(random_kspace(coils, ROWS, COLUMNS))}) for coils in (2, 3, 4, 5)]
     calls = [asyncio.ensure_future(facade.stub.ModelInfer(request)) for request in requests]
-    await eventually(lambda: facade.rooms.scheduler.waiting + facade.rooms.scheduler.running == 4)
+    await eventually(lambda: facade.services.scheduler.waiting + facade.services.scheduler.running == 4)
     facade.backend.gate.set()
     for call, coils in zip(calls, (2, 3, 4, 5), strict=True):
         np.testing.assert_allclose(image_of(await call), rss_of(random_kspace(coils, ROWS, COLUMNS)[None]), rtol=1e-4)
@@ -361,14 +364,14 @@ async def test_priority_reaches_the_scheduler(facade):
         asyncio.ensure_future(facade.stub.ModelInfer(request_of({"KSPACE": values}, priority=int(priority))))
         for values, priority in ((KSPACE, Priority.RESEARCH), (other, Priority.STAT))
     ]
-    await eventually(lambda: facade.rooms.scheduler.waiting == 2)
+    await eventually(lambda: facade.services.scheduler.waiting == 2)
     facade.backend.gate.set()
     await asyncio.gather(first, *later)
     assert [batch.frames[0].layout.columns for batch in facade.backend.batches] == [COLUMNS, COLUMNS + 8, COLUMNS]
 
 
 async def test_a_draining_service_refuses_frames(facade):
-    facade.rooms.admission.draining = True
+    facade.services.admission.draining = True
     refused = await facade.refused(request_of({"KSPACE": KSPACE}))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
     assert refused.retry_after is not None

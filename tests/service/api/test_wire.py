@@ -3,7 +3,7 @@
 import pytest
 
 from recond.v1 import reconstruction_pb2 as pb
-from recond_service.api.wire import read_spec
+from recond_service.api.reconstruct.wire import read_spec
 from recond_service.types import ConditioningOptions, Limits
 
 

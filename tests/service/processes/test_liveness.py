@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from recond_service.backends.embedded.liveness import Activity, Pulse, activity_of
+from recond_service.processes.liveness import Activity, Pulse, activity_of
 
 LIMIT = 1.6
 STEP = LIMIT / 8

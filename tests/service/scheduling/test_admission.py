@@ -5,7 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from recond_service.scheduling import Admission, Demand, Outlook
+from recond_service.scheduling import Admission, Demand, UploadCosts
 from recond_service.types import (
     DeadlineExceededError,
     LimitExceededError,
@@ -161,22 +161,22 @@ async def test_draining_admits_nobody_and_waits_for_those_inside():
     assert await waiting
 
 
-def test_the_outlook_learns_seconds_for_a_byte_by_model():
-    outlook = Outlook()
-    assert outlook.seconds("m", 1000) == 0
+def test_upload_costs_learn_seconds_for_a_byte_by_model():
+    costs = UploadCosts()
+    assert costs.seconds("m", 1000) == 0
     for _ in range(60):
-        outlook.observe("m", 1_000_000, 2.0)
-        outlook.observe("other", 1_000_000, 0.1)
-    outlook.observe("m", 0, 1.0)
-    outlook.observe("m", 10, 0.0)
-    assert outlook.seconds("m", 500_000) == pytest.approx(1.0)
-    assert outlook.seconds("other", 500_000) == pytest.approx(0.05)
+        costs.observe("m", 1_000_000, 2.0)
+        costs.observe("other", 1_000_000, 0.1)
+    costs.observe("m", 0, 1.0)
+    costs.observe("m", 10, 0.0)
+    assert costs.seconds("m", 500_000) == pytest.approx(1.0)
+    assert costs.seconds("other", 500_000) == pytest.approx(0.05)
     for seconds in (0.02,) * 60 + (30.0,):
-        outlook.wrote(seconds)
-    assert 0.02 < outlook.writing_seconds < 0.1
+        costs.wrote(seconds)
+    assert 0.02 < costs.writing_seconds < 0.1
     for number in range(1000):
-        outlook.observe(f"model-{number}", 10, 1.0)
-    assert len(outlook._logs) <= 256
+        costs.observe(f"model-{number}", 10, 1.0)
+    assert len(costs._logs) <= 256
 
 
 class AdmissionStates(RuleBasedStateMachine):

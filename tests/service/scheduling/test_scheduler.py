@@ -199,7 +199,7 @@ async def test_frames_go_where_their_model_is():
     both.up = True
     scheduler.dispatch()
     await time.advance(0.5)
-    assert waiting.done.result().image.content is waiting.frame
+    assert waiting.done.result().frame.image.content is waiting.frame
     await scheduler.close()
 
 
@@ -226,7 +226,7 @@ async def test_frames_of_a_lost_server_run_elsewhere():
     first.lose()
     await time.advance(10)
     for each in jobs:
-        assert (await each.done).image.content is each.frame
+        assert (await each.done).frame.image.content is each.frame
 
 
 async def test_a_frame_that_kills_servers_is_given_up_and_harms_no_other():
@@ -248,7 +248,7 @@ async def test_a_frame_that_kills_servers_is_given_up_and_harms_no_other():
         await jobs[2].done
     assert caught.value.retry_after is not None
     for each in jobs[:2] + jobs[3:]:
-        assert (await each.done).image.content is each.frame
+        assert (await each.done).frame.image.content is each.frame
 
 
 async def test_frames_that_may_have_killed_a_server_run_with_nothing_beside_them():
@@ -269,7 +269,7 @@ async def test_frames_that_may_have_killed_a_server_run_with_nothing_beside_them
     with pytest.raises(UnavailableError, match="twice"):
         await killer.done
     for each in (innocent, *others):
-        assert (await each.done).image.content is each.frame
+        assert (await each.done).frame.image.content is each.frame
     await scheduler.close()
 
 
@@ -304,7 +304,7 @@ async def test_a_bad_frame_of_a_batch_fails_alone():
     with pytest.raises(DefectError):
         await jobs[1].done
     for each in jobs[:1] + jobs[2:]:
-        assert (await each.done).image.content is each.frame
+        assert (await each.done).frame.image.content is each.frame
 
 
 async def test_a_batch_that_does_not_fit_is_made_smaller():

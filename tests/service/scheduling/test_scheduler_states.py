@@ -183,7 +183,7 @@ class SchedulerStates(RuleBasedStateMachine):
             if job.done.done() and not job.done.cancelled():
                 error = job.done.exception()
                 if error is None:
-                    assert job.done.result().image.content is job.frame
+                    assert job.done.result().frame.image.content is job.frame
                     assert job not in self.bad | self.deadly
                 elif isinstance(error, DefectError):
                     assert job in self.bad, "an innocent frame got the error of another"

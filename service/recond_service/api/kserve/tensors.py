@@ -38,6 +38,8 @@ OUTPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {IMAGE: ("FP32", (-1, -
 _NUMPY: Final = {"FP32": "<f4", "BOOL": "?", "FP64": "<f8"}
 _CONTENTS: Final = {"FP32": "fp32_contents", "BOOL": "bool_contents"}
 _PARAMETERS: Final = ("priority", "timeout")
+_MOST_OUTPUTS: Final = 16
+_MOST_AXES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def read_spec(request: pb.ModelInferRequest, max_frame_bytes: int) -> InferSpec:
     LimitExceededError
         If a tensor is too large.
     """
+    _require_few(request)
     if request.raw_input_contents and len(request.raw_input_contents) != len(request.inputs):
         raise InvalidInputError(
             f"there are {len(request.inputs)} inputs and raw contents of {len(request.raw_input_contents)}: send all raw, or none",
@@ -106,6 +109,27 @@ def read_spec(request: pb.ModelInferRequest, max_frame_bytes: int) -> InferSpec:
         raise InvalidInputError(f"there is no input {KSPACE}", reason="INPUT_MISSING", field=KSPACE)
     _check_together(shapes)
     return InferSpec(shapes, _outputs(request), _priority(request), _timeout(request))
+
+
+def _require_few(request: pb.ModelInferRequest) -> None:
+    """Refuse a request with long lists, by their lengths alone: nothing else may look at them before."""
+    for values, most, field in (
+        (request.inputs, len(INPUTS), "inputs"),
+        (request.outputs, _MOST_OUTPUTS, "outputs"),
+        (request.raw_input_contents, len(INPUTS), "raw_input_contents"),
+        (request.parameters, len(_PARAMETERS), "parameters"),
+    ):
+        if len(values) > most:
+            raise InvalidInputError(
+                f"{len(values)} {field}; at most {most} make sense", reason="TOO_MANY_ENTRIES", field=field
+            )
+    for tensor in request.inputs:
+        if len(tensor.shape) > _MOST_AXES:
+            raise InvalidInputError(
+                f"{tensor.name} has {len(tensor.shape)} axes; at most {_MOST_AXES} make sense",
+                reason="INPUT_SHAPE",
+                field=tensor.name,
+            )
 
 
 def tensors_of(request: pb.ModelInferRequest, spec: InferSpec) -> dict[str, NDArray[Any]]:

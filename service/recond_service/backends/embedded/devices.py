@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -37,5 +38,42 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return how many cores this process may use: those that it may run on, or fewer where its control group has a quota."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(allowed, math.ceil(min(_quotas(), default=allowed))))
+
+
+def _quotas(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[float]:
+    """Return the CPU quotas, in cores, of the control groups of this process (cgroups(7), version 2, else 1), from the root down."""
+    try:
+        entries = [line.split(":", 2) for line in membership.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return []
+    found = []
+    for _, controllers, path in (entry for entry in entries if len(entry) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / controllers if controllers else root
+        # Inside a container the path is often that on the host, and only the root is visible.
+        folders = [base, *(base / part for part in _leading(path))]
+        found += [quota for quota in map(_quota, folders) if quota is not None]
+    return found
+
+
+def _leading(path: str) -> list[str]:
+    """Return "a", "a/b", "a/b/c" for "/a/b/c"."""
+    names = [name for name in path.split("/") if name not in ("", "..")]
+    return ["/".join(names[: place + 1]) for place in range(len(names))]
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the quota of a control group in cores, None if it has none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        return int(quota) / int(period) if quota.isdigit() and int(quota) > 0 and int(period) > 0 else None
+    except (OSError, ValueError):
+        return None

@@ -1,5 +1,6 @@
 """Small parts of the embedded servers: the board, options, pauses, devices, measurements."""
 
+import msgspec
 import numpy as np
 import pytest
 import structlog
@@ -9,11 +10,12 @@ from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_service.backends.embedded import measuring
-from recond_service.backends.embedded.backoff import Backoff
-from recond_service.backends.embedded.device import Processor, device_of, ran_out_of_memory
+from recond_service.processes.backoff import Backoff
+from recond_service.execution.device import Processor, device_of, ran_out_of_memory
+from recond_service.backends.embedded.messages import StartWorker
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WarmUp, WorkerOptions
-from recond_service.backends.embedded.withdrawals import Board
+from recond_service.backends.embedded.board import Board
 
 cuda = pytest.mark.cuda
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
@@ -43,7 +45,8 @@ def test_both_sides_see_the_same_board():
 
 def test_options_travel():
     options = WorkerOptions("worker-1", "cuda:1", 3, 0.3, 2, ("rss:1x2x3",), measure=True)
-    assert WorkerOptions.from_json(options.to_json()) == options
+    sent = msgspec.msgpack.encode(StartWorker(options))
+    assert msgspec.msgpack.decode(sent, type=StartWorker).options == options
 
 
 @pytest.mark.parametrize("text", ["rss", "rss:1x2", "rss:0x64x64", "rss:1x2x3x4", ":1x2x3", "rss:1x2x-3"])

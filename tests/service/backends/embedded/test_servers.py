@@ -16,7 +16,7 @@ from worker_frames import batch_of, directly, frame, open_files, pixels
 from recond_models import registry
 from recond_models.store.add import Wish, add_model
 from recond_service.backends import ServerLostError, TooLargeError
-from recond_service.backends.embedded import forks
+from recond_service.processes import zygote as zygotes
 from recond_service.types import DefectError, ModelNotFoundError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -47,7 +47,7 @@ async def image_comes(server) -> None:
     with closing(batch_of(CG, FRAMES[0])) as (batch,):
         outcome = await server.run(batch)
     np.testing.assert_allclose(
-        pixels(outcome.images[0], FRAMES[0]), directly("cg-sense", FRAMES[0])[0], rtol=1e-3, atol=1e-3
+        pixels(outcome.frames[0], FRAMES[0]), directly("cg-sense", FRAMES[0])[0], rtol=1e-3, atol=1e-3
     )
 
 
@@ -68,10 +68,10 @@ async def test_batches_come_back_in_order_with_their_images(fleet):
     expected = [directly("cg-sense", *FRAMES), directly("rss", FRAMES[1]), directly("cg-sense", FRAMES[2])]
     for outcome, images, used in zip(outcomes, expected, ([0, 1, 2], [1], [2]), strict=True):
         assert outcome.seconds > 0
-        for block, image, number in zip(outcome.images, images, used, strict=True):
-            np.testing.assert_allclose(pixels(block, FRAMES[number]), image, rtol=1e-3, atol=1e-3 * image.max())
-    assert all(0 < residual < 1 for residual in outcomes[0].residuals)
-    assert outcomes[1].residuals == (None,)
+        for computed, image, number in zip(outcome.frames, images, used, strict=True):
+            np.testing.assert_allclose(pixels(computed, FRAMES[number]), image, rtol=1e-3, atol=1e-3 * image.max())
+    assert all(0 < each.residual < 1 for each in outcomes[0].frames)
+    assert outcomes[1].frames[0].residual is None
     assert outcomes[0].peak_bytes > 2 * sum(each.kspace.nbytes for each in FRAMES)
     assert shared_memory_of(server.pid) == 0
     assert {(m.model, m.coils) for m in fleet.backend.measurements()} >= {("unrolled-brain", (4,)), ("rss", (4,))}
@@ -83,8 +83,8 @@ async def test_a_batch_may_have_more_frames_than_a_message_has_descriptors(fleet
     with closing(batch_of(registry.find("rss"), *[small] * 150)) as (batch,):
         outcome = await fleet.server.run(batch)
     image = directly("rss", small)[0]
-    for block in outcome.images:
-        np.testing.assert_allclose(pixels(block, small), image, rtol=1e-5)
+    for computed in outcome.frames:
+        np.testing.assert_allclose(pixels(computed, small), image, rtol=1e-5)
     assert shared_memory_of(fleet.server.pid) == 0
 
 
@@ -134,7 +134,7 @@ async def test_a_batch_that_takes_too_long_ends_its_worker(start):
             running = asyncio.ensure_future(started.server.run(batch))
             await asyncio.sleep(1.5)
             (started.folder / "open").touch()
-            (await running).images[0].close()
+            (await running).frames[0].image.close()
         assert len(started.changes) == 3
 
 
@@ -150,7 +150,7 @@ async def test_a_silent_worker_that_computes_is_left_alone(start):
         pid = started.server.pid
         assert HOG_SECONDS > 2 * 0.8
         with closing(batch_of(INFOS["hog"], FRAMES[0])) as (batch,):
-            (await started.server.run(batch)).images[0].close()
+            (await started.server.run(batch)).frames[0].image.close()
         assert started.server.pid == pid
         assert started.changes == [("worker-0", True)]
 
@@ -172,19 +172,18 @@ async def test_withdrawn_frames_get_no_image_and_the_others_theirs(fleet):
         batches[2].withdraw(0)  # handed over, not begun
         batches[0].withdraw(0)  # in the middle of its work
         outcomes = await asyncio.gather(*running)
-    assert [[image is not None for image in outcome.images] for outcome in outcomes] == [
+    assert [[computed is not None for computed in outcome.frames] for outcome in outcomes] == [
         [False, True, True],
         [True, False, True],
         [False],
     ]
-    assert (pixels(outcomes[0].images[1], FRAMES[1]) == 1).all()
-    outcomes[0].images[2].close()
+    assert (pixels(outcomes[0].frames[1], FRAMES[1]) == 1).all()
+    outcomes[0].frames[2].image.close()
     images = directly("cg-sense", *FRAMES)
     for number in (0, 2):
         np.testing.assert_allclose(
-            pixels(outcomes[1].images[number], FRAMES[number]), images[number], rtol=1e-3, atol=1e-3 * images.max()
+            pixels(outcomes[1].frames[number], FRAMES[number]), images[number], rtol=1e-3, atol=1e-3 * images.max()
         )
-    assert outcomes[1].residuals[1] is None
     assert fleet.changes == []
 
 
@@ -204,7 +203,7 @@ async def test_a_batch_that_does_not_fit_says_so_and_the_worker_stays(fleet):
     with closing(batch_of(INFOS["glutton"], *FRAMES[:2]), batch_of(INFOS["glutton"], FRAMES[0])) as batches:
         with pytest.raises(TooLargeError, match="memory"):
             await fleet.server.run(batches[0])
-        (await fleet.server.run(batches[1])).images[0].close()
+        (await fleet.server.run(batches[1])).frames[0].image.close()
     assert fleet.changes == []
 
 
@@ -235,13 +234,13 @@ async def test_workers_compute_at_the_same_time_and_die_alone(start):
         with closing(batch_of(INFOS["gate"], FRAMES[0]), batch_of(CG, FRAMES[1])) as (held, free):
             waiting = asyncio.ensure_future(one.run(held))
             await until((started.folder / "begun").exists)
-            (await other.run(free)).images[0].close()
+            (await other.run(free)).frames[0].image.close()
             os.kill(other.pid, signal.SIGKILL)
             await until(lambda: not other.up)
             await until(lambda: other.up)
             assert not waiting.done()
             (started.folder / "open").touch()
-            (await waiting).images[0].close()
+            (await waiting).frames[0].image.close()
         assert one.starts == 1
         assert sorted(started.changes) == [
             ("worker-0", True),
@@ -263,7 +262,7 @@ async def test_a_killed_zygote_is_replaced_with_its_workers(start):
 
 
 async def test_a_stopped_zygote_is_replaced_when_it_is_needed(start, monkeypatch):
-    monkeypatch.setattr(forks, "_FORK_SECONDS", 0.5)
+    monkeypatch.setattr(zygotes, "_FORK_SECONDS", 0.5)
     async with start() as started:
         zygote = started.backend.zygote_pid
         os.kill(zygote, signal.SIGSTOP)
@@ -279,11 +278,11 @@ async def test_a_model_that_is_replaced_serves_those_that_were_planned_with_it(s
         old = registry.find("mine")
         planned = batch_of(old, FRAMES[0]), batch_of(old, FRAMES[0])
         with closing(*planned):
-            first = pixels((await started.server.run(planned[0])).images[0], FRAMES[0])
+            first = pixels((await started.server.run(planned[0])).frames[0], FRAMES[0])
             add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
             with closing(batch_of(registry.find("mine"), FRAMES[0])) as (fresh,):
-                other = pixels((await started.server.run(fresh)).images[0], FRAMES[0])
-            again = pixels((await started.server.run(planned[1])).images[0], FRAMES[0])
+                other = pixels((await started.server.run(fresh)).frames[0], FRAMES[0])
+            again = pixels((await started.server.run(planned[1])).frames[0], FRAMES[0])
         np.testing.assert_array_equal(again, first)
         assert np.abs(other - first).max() > 1e-3 * first.max()
         assert started.server.starts == 1

@@ -19,7 +19,7 @@ from recond_service.backends.triton import interface
 from recond_service.backends.triton.executor import Executor, Failure, unpack
 from recond_service.backends.triton.packing import Packing, outcome_of, request_for
 from recond_service.backends.triton.regions import Region
-from recond_service.transport import FrameLayout
+from recond_service.processes import FrameLayout
 from recond_service.types import DefectError, Frame, FrameIndex, UnsupportedDataError
 
 PARAMETERS = {
@@ -43,7 +43,7 @@ def frame(coils: int, rows: int, columns: int, calibration: str = "none", crop: 
         mask=mask,
         calibration_extent=(8, 8) if calibration == "centre" else (0, 0),
         scale=1.0,
-        image_shape=(rows - crop, columns),
+        image_shape=(rows - crop, columns + crop),
         calibration=random_kspace(coils, 12, 10, seed=seed + 1) if calibration == "apart" else None,
     )
 
@@ -113,11 +113,16 @@ def test_a_batch_arrives_as_it_was_packed(cases, rows, columns, by_region):
     packing = Packing.of(given_frames)
     region = Region(packing.size) if by_region else None
     _, tensors = received(request_for("recond-rss", {}, given_frames, packing, region), region)
-    batch = unpack(tensors)
+    batch, layouts = unpack(tensors)
+    for found, sent in zip(layouts, given_frames, strict=True):
+        assert (found.image_shape, found.window, found.exponent, found.complex_image) == (
+            *(sent.layout.image_shape, sent.layout.window, sent.layout.exponent, sent.layout.complex_image),
+        )
+    arrays = [each.layout.arrays(each.block) for each in given_frames]
     wanted = PackedBatch.pack(
-        [each.layout.kspace(each.block) for each in given_frames],
-        [each.layout.mask(each.block) for each in given_frames],
-        [each.layout.calibration(each.block) for each in given_frames],
+        [kspace for kspace, _, _ in arrays],
+        [mask for _, mask, _ in arrays],
+        [calibration for _, _, calibration in arrays],
         [each.layout.crop for each in given_frames],
     )
     assert torch.equal(batch.kspace, wanted.kspace)
@@ -139,13 +144,14 @@ def test_images_come_back_with_all_that_the_model_says(region, tmp_path):
     outputs = executor.execute(tensors, {}, lambda: False)
     assert isinstance(outputs, dict)
     outcome = outcome_of(answer(message, outputs, region), given_frames, packing, region)
-    wanted = registry.load("cg-sense").reconstruct(unpack(tensors))
-    for number, block in enumerate(outcome.images):
-        np.testing.assert_array_equal(block.array(np.float32, (40, 36)), magnitudes(wanted)[number].numpy())
-    np.testing.assert_allclose(outcome.residuals, wanted.residuals.numpy())
+    wanted = registry.load("cg-sense").reconstruct(unpack(tensors)[0])
+    for number, computed in enumerate(outcome.frames):
+        pixels = computed.image.array(np.float32, (40, 36))
+        np.testing.assert_array_equal(pixels, magnitudes(wanted)[number].numpy())
+    np.testing.assert_allclose([computed.residual for computed in outcome.frames], wanted.residuals.numpy())
     assert outcome.seconds > 0
-    expected = tuple(tuple((note.code, note.message) for note in notes) for notes in wanted.notes)
-    assert outcome.notes == expected
+    expected = [tuple((note.code, note.message) for note in notes) for notes in wanted.notes or ((), ())]
+    assert [computed.notes for computed in outcome.frames] == expected
 
 
 def test_a_model_that_does_not_fit_samples_has_no_residual(region, tmp_path):
@@ -155,7 +161,7 @@ def test_a_model_that_does_not_fit_samples_has_no_residual(region, tmp_path):
     outputs = Executor(PARAMETERS | {interface.MODEL: "rss"}, tmp_path, "cpu").execute(tensors, {}, lambda: False)
     assert math.isnan(outputs[interface.RESIDUALS])
     outcome = outcome_of(answer(message, outputs, region), given_frames, packing, region)
-    assert outcome.residuals == (None,)
+    assert outcome.frames[0].residual is None
 
 
 def test_an_answer_that_is_none_is_a_defect_that_says_what_to_do():

@@ -3,8 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from recond_service.transport import FrameLayout, SharedBlock
-from recond_service.types import Frame, FrameIndex
+from recond_service.processes import SharedBlock
 
 
 def test_array_sees_what_was_written_and_outlives_the_block():
@@ -53,32 +52,3 @@ def test_nothing_is_written_or_mapped_outside_the_block():
             block.array(np.float64, (13,))
     with pytest.raises(ValueError, match="closed"):
         block.write(b"x", 0)
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_frame_comes_back_from_shared_memory_as_it_was(apart):
-    random = np.random.default_rng(3)
-    kspace = (random.standard_normal((3, 31, 18)) + 1j * random.standard_normal((3, 31, 18))).astype(np.complex64)
-    frame = Frame(
-        index=FrameIndex(slice=2),
-        kspace=kspace,
-        mask=random.random((31, 18)) < 0.5,
-        calibration_extent=(8, 5),
-        scale=1.0,
-        image_shape=(31, 18),
-        calibration=kspace[:, :6, :4].copy() if apart else None,
-    )
-    layout = FrameLayout.from_json(FrameLayout.of(frame).to_json())
-    with layout.store(frame) as block:
-        assert block.size == layout.size
-        np.testing.assert_array_equal(layout.kspace(block), kspace)
-        np.testing.assert_array_equal(layout.mask(block), frame.mask)
-        expected = frame.calibration if apart else kspace[:, 15 - 4 : 15 + 4, 9 - 2 : 9 + 3]
-        np.testing.assert_array_equal(layout.calibration(block), expected)
-
-
-def test_impossible_layouts_are_refused():
-    good = FrameLayout(2, 8, 8, 4, 4).to_json()
-    for name, value in (("coils", 0), ("rows", -1), ("calibration_rows", 9), ("calibration_columns", -1)):
-        with pytest.raises(ValueError, match="impossible"):
-            FrameLayout.from_json({**good, name: value})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from recond_service.transport import FreedMemory
+from recond_service.processes import FreedMemory
 
 
 def test_memory_is_given_back_once_after_a_while_without_work():
@@ -33,8 +33,8 @@ def test_memory_is_given_back_once_after_a_while_without_work():
 
 PROGRAM = """
 import threading, psutil, numpy as np
-from recond_service.transport import keep_freed_memory
-from recond_service.transport.allocation import give_back_freed_memory
+from recond_service.processes import keep_freed_memory
+from recond_service.processes.freed_memory import give_back_freed_memory
 keep_freed_memory(1 << 30)
 def work():
     for _ in range(3):
