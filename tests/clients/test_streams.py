@@ -205,3 +205,19 @@ def test_closing_the_client_ends_a_call_of_another_thread(peer: Any) -> None:
     assert not thread.is_alive()
     assert isinstance(caught[0], RetryLaterError)
     assert caught[0].status == "CANCELLED"
+
+
+def test_closing_the_client_between_two_attempts_is_a_typed_error(peer: Any) -> None:
+    async def full(peer: Any) -> None:
+        await peer.accept()
+        await peer.receive_all()
+        await peer.abort(grpc.StatusCode.UNAVAILABLE, "worker lost")
+
+    peer.scripts = [full] * 3
+    client = recond_client.Client(peer.target, sleep=lambda _: client.close())
+    with pytest.raises(RetryLaterError, match="was cancelled") as caught:
+        client.reconstruct(kspace=np.ones((1, 2, 2), np.complex64))
+    assert caught.value.status == "CANCELLED"
+    for ask in (client.models, client.health, lambda: client.model("rss")):
+        with pytest.raises(RetryLaterError, match="was cancelled"):
+            ask()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from recond_testing import fastmri_file, reconstruct, running
 from triton_frames import batch_of, frame, here, images, relative
 from triton_server import INSTALLED, MISSING, TritonServer, triton_server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from waiting import eventually_async
 
 from recond.v1.reconstruction_pb2_grpc import ReconstructionServiceStub
 from recond_models import registry
@@ -59,12 +60,6 @@ def computed(server: TritonServer, model: str) -> float:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         (model_stats,) = stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model), timeout=5).model_stats
     return model_stats.inference_stats.compute_infer.ns / 1e9
-
-
-async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +135,10 @@ async def test_mixed_coils_in_one_batch_give_the_images_of_this_process(backend,
         assert relative(images(outcome), wanted) < TOLERANCE
         assert outcome.seconds > 0
         fits = registry.find(model).fits_samples
-        assert all((residual is not None and 0 < residual < 1) == fits for residual in (each.residual for each in outcome.frames))
+        assert all(
+            (residual is not None and 0 < residual < 1) == fits
+            for residual in (each.residual for each in outcome.frames)
+        )
     for number, one in enumerate(frames):
         alone = await backend.servers[0].run(batch_of([one], model))
         assert relative(images(alone)[0], wanted[number]) < TOLERANCE
@@ -231,7 +229,7 @@ async def test_servers_are_checked_by_their_certificates(secure, changes, tmp_pa
     for ca in (None, tmp_path / "other.pem"):
         stranger = TritonBackend([secure.address], batch_seconds=30, ca=ca, on_change=changes)
         await stranger.start()
-        await eventually(lambda stranger=stranger: stranger.servers[0].problem)
+        await eventually_async(lambda stranger=stranger: stranger.servers[0].problem)
         assert not stranger.servers[0].up
         await stranger.close()
 
@@ -272,13 +270,13 @@ async def test_frames_go_to_the_servers_that_have_their_model(backend, servers):
     with servers[0].channel() as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name=name), timeout=30)
-        await eventually(lambda: not one.has(model))
+        await eventually_async(lambda: not one.has(model))
         assert two.has(model)
         await reconstruct(4)
         await asyncio.to_thread(
             lambda: stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name=name), timeout=60)
         )
-    await eventually(lambda: one.has(model) and one.up)
+    await eventually_async(lambda: one.has(model) and one.up)
     await reconstruct(2)
     await scheduler.close()
 
@@ -372,7 +370,7 @@ async def test_nothing_is_computed_for_a_batch_that_nobody_waits_for(backend, se
     # The batch that ran was given up between two iterations, and the one that was queued never began.
     assert computed(servers[0], "recond-l1-wavelet") - before < outcome.seconds + 0.8 * whole
     # Neither of the regions that were given up stays with the server, which could not let go of that in use at first.
-    await eventually(lambda: registered(servers[0]) <= set(ours()))
+    await eventually_async(lambda: registered(servers[0]) <= set(ours()))
 
 
 async def test_a_dead_python_process_is_noticed_and_started_anew_though_triton_says_that_it_is_ready(
@@ -449,7 +447,7 @@ async def test_a_server_with_a_dead_python_process_stays_down_where_nobody_may_s
     with pytest.raises(ServerLostError, match="not healthy"):
         await server.run(batch_of([frame(4)], "rss"))
     assert not server.up
-    await eventually(lambda: "--model-control-mode=explicit" in server.problem)
+    await eventually_async(lambda: "--model-control-mode=explicit" in server.problem)
     assert servers[1].says_ready()
     assert not server.up
     await backend.close()

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from recond_models import registry
 from recond_service.backends import Batch, BatchOutcome, ComputedFrame, FrameInput, ServerLostError, TooLargeError
-from recond_service.scheduling import FrameJob, Scheduler
 from recond_service.processes import FrameLayout
+from recond_service.scheduling import FrameJob, Scheduler
 from recond_service.types import DefectError, Priority
 
 RSS, CG = registry.find("rss"), registry.find("cg-sense")

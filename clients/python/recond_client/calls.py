@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
@@ -20,6 +21,8 @@ from recond_client.responses import ResponseAssembler
 from recond_client.result import Image, Model, Result
 
 Response = TypeVar("Response")
+
+_CLOSED = "Channel closed!"  # as gRPC says of calls that run when it is
 
 
 class ImageStream:
@@ -64,7 +67,8 @@ class ImageStream:
         self._closed = False
         self._sender_error: BaseException | None = None
         reporter.attach(self._assembler)
-        self._call: Any = stub.Reconstruct(self._requests(first, data), timeout=timeout)
+        with _closed_channels_told(target):
+            self._call: Any = stub.Reconstruct(self._requests(first, data), timeout=timeout)
         self._images = self._receive()
 
     @property
@@ -212,9 +216,21 @@ class Connection:
 
     def _once(self, method: Callable[..., Response], request: object, timeout: float | None) -> Response:
         try:
-            return method(request, timeout=timeout)
+            with _closed_channels_told(self.target):
+                return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise _translated(error, self.target) from error
+
+
+@contextlib.contextmanager
+def _closed_channels_told(target: str) -> Iterator[None]:
+    """Raise the error of a cancelled call where gRPC refuses to begin one because the channel was closed meanwhile."""
+    try:
+        yield
+    except ValueError as error:
+        if "closed" not in str(error).lower():
+            raise
+        raise error_of_call("CANCELLED", _CLOSED, None, target) from error
 
 
 def _translated(error: grpc.RpcError, target: str, request_id: str = "") -> RecondError:

@@ -47,8 +47,8 @@ def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **fl
     descriptors = _raise_descriptor_limit()
     if descriptors < _FEWEST_DESCRIPTORS:
         click.echo(
-            f"recond serve: this process may have {descriptors} files open, and needs {_FEWEST_DESCRIPTORS} at least: raise the limit "
-            "(ulimit -n, or LimitNOFILE= of a systemd unit)",
+            f"recond serve: this process may have {descriptors} files open, and needs {_FEWEST_DESCRIPTORS} at least: raise the "
+            "limit (ulimit -n, or LimitNOFILE= of a systemd unit)",
             err=True,
         )
         sys.exit(_USAGE)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from recond_models.finishing import Finishing, finish
 
 from recond_kernels import interruption
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction
+from recond_models.finishing import Finishing, finish
 from recond_models.registry import Reconstructor, UnsuitableModelError
 from recond_service.execution.device import Device, ran_out_of_memory
 from recond_service.processes import FrameLayout

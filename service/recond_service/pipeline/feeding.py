@@ -12,6 +12,7 @@ from recond_service.pipeline.sources import AcquisitionSource, PartSource, Sourc
 from recond_service.processes import SharedBlock
 from recond_service.sandbox import Sandbox
 from recond_service.scan.messages import Acquisitions, Credit, EndOfStream, OpenScan, StreamHeader
+from recond_service.scheduling import Ticket
 from recond_service.telemetry import RequestTrace
 from recond_service.types import Priority, ScanRequest
 
@@ -35,6 +36,8 @@ class Feeding:
         What the sandbox may use.
     trace
         Told when everything is there.
+    ticket
+        Told while the client is silent.
 
     Attributes
     ----------
@@ -43,12 +46,18 @@ class Feeding:
     """
 
     def __init__(
-        self, sandbox: Sandbox[Any], request: ReconstructionRequest, settings: Settings, trace: RequestTrace
+        self,
+        sandbox: Sandbox[Any],
+        request: ReconstructionRequest,
+        settings: Settings,
+        trace: RequestTrace,
+        ticket: Ticket,
     ) -> None:
         self._sandbox = sandbox
         self._request = request
         self._settings = settings
         self._trace = trace
+        self._ticket = ticket
         self._room = asyncio.Semaphore(_BATCHES_AHEAD)
         self.seconds = Elapsed()
 
@@ -89,9 +98,16 @@ class Feeding:
     async def _send_stream(self, source: AcquisitionSource, frames_ahead: int) -> None:
         await self._sandbox.send(self._opening())
         await self._sandbox.send(Credit(frames_ahead))
-        with SharedBlock.holding("recond-header", await source.header()) as block:
+        with self._ticket.waiting_for_client():
+            header = await source.header()
+        with SharedBlock.holding("recond-header", header) as block:
             await self._sandbox.send(StreamHeader(block.size), [block.fd])
-        async for batch in source.batches():
+        batches = source.batches()
+        while True:
+            with self._ticket.waiting_for_client():
+                batch = await anext(batches, None)
+            if batch is None:
+                break
             await self._room.acquire()
             parts = (batch.headers, batch.trajectories, batch.samples)
             with SharedBlock.holding("recond-batch", *parts) as block:

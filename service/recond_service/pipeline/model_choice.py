@@ -84,9 +84,7 @@ class ModelChoice:
         self._check(self.model, sampling)
         return self.model
 
-    def _with_phase(
-        self, model: registry.ModelInfo, reason: str, sampling: Sampling
-    ) -> tuple[registry.ModelInfo, str]:
+    def _with_phase(self, model: registry.ModelInfo, reason: str, sampling: Sampling) -> tuple[registry.ModelInfo, str]:
         """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""
         other = registry.find(_PHASE_MODEL)
         if not self._complex_images or model.has_phase:

@@ -29,7 +29,7 @@ from recond_service.scan.messages import (
     ScanSummary,
 )
 from recond_service.scheduling import Demand, Ticket
-from recond_service.types import DefectError, FindingList, Geometry, PartRole
+from recond_service.types import DefectError, FindingList, Geometry, OverloadedError, PartRole
 
 _ARRAY_AXES = 4  # slices, coils, rows, columns
 
@@ -79,11 +79,13 @@ class ScanPipeline:
                 await services.sandboxes.open(self._served_together()) as sandbox,
                 asyncio.TaskGroup() as group,
             ):
-                feeding = Feeding(sandbox, request, services.settings, self.context.trace)
+                feeding = Feeding(sandbox, request, services.settings, self.context.trace, ticket)
+                eviction = group.create_task(_end_when_evicted(ticket))
                 feed = group.create_task(feeding.run(source, services.scheduler.frames_ahead(request.model)))
                 conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group)
                 summary = await conversation.follow()
                 feed.cancel()
+                eviction.cancel()
             await self._finish(choice, summary, conversation, feeding, sink)
             self._learn(ticket.demand, conversation, feeding)
 
@@ -145,6 +147,16 @@ class ScanPipeline:
         # How long the upload took says something about that client's line, and nothing about others.
         overhead = self._total.seconds - feeding.seconds.seconds - conversation.frames.busy.seconds
         self.services.admission.ended(demand, max(overhead, 0.0))
+
+
+async def _end_when_evicted(ticket: Ticket) -> None:
+    await ticket.evicted.wait()
+    raise OverloadedError(
+        "this stream was silent while all places of the service were taken, and another request got its place; send without long "
+        "pauses, or come back later",
+        reason="STREAM_EVICTED",
+        retry_after=1.0,
+    )
 
 
 class _Conversation:

@@ -211,7 +211,8 @@ class Zygote:
                 raise ForkError(f"the {self._name} just died") from error
             if isinstance(error, TimeoutError):
                 if self._process is not None:
-                    self._process.kill()  # stopped, or worse: another one is started
+                    self._process.kill()  # stopped, or worse: another one is started, which the next fork waits for
+                    self._ready.clear()
                 raise ForkError(f"the {self._name} did not answer") from error
             raise
         return ChildProcess(pid, handle, channel, expected.exit_status)

@@ -104,7 +104,7 @@ class ResultWriter:
         LimitExceededError
             If the images of the request take more memory than it may.
         """
-        pixels = np.abs(image) if np.iscomplexobj(image) else image
+        pixels: NDArray[np.float32] = np.abs(image)
         if self._sent is not None and self._sent.shape[1:] != pixels.shape:
             raise _wrong_reference(self._sent.shape[1:], pixels.shape, "(rows, columns)")
         self._bytes += pixels.nbytes * (1 if frame.reference is None else 2)

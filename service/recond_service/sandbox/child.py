@@ -16,8 +16,8 @@ from recond_service.sandbox.messages import FromSandbox, OpenSandbox, SandboxDef
 from recond_service.types import ErrorReport, LimitExceededError, RecondError
 
 Serve = Callable[[BlockingChannel[Any], int], bool]
-"""Serves one request that comes on a channel; the number is the address space of the process before that, bytes. Returns whether the
-process is fit for another request."""
+"""Serves one request that comes on a channel, and returns whether the process is fit for another; the number is the address space
+of the process before that, bytes."""
 
 
 def serve_sandboxes(control_fd: int, incoming: Any, serve: Serve, warm_up: Callable[[], None]) -> None:  # noqa: ANN401

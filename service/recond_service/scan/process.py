@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
@@ -223,10 +224,11 @@ class Scan:
     def _take_image(self, number: int, received: Received[ToScan]) -> None:
         frame, layout = self._waiting.pop(number)
         with self._stopwatch.stage("encode"), received.take_block(layout.image_bytes) as block:
-            image = np.frombuffer(
-                block.read(0, block.size), np.complex64 if layout.complex_image else np.float32
-            ).reshape(layout.image_shape)
-            self._results.add(number, frame, image)
+            content = block.read(0, block.size)
+            pixels: NDArray[np.float32] | NDArray[np.complex64] = (
+                np.frombuffer(content, np.complex64) if layout.complex_image else np.frombuffer(content, np.float32)
+            )
+            self._results.add(number, frame, pixels.reshape(layout.image_shape))
         self._credit += 1
 
     def _finish(self, message: Finish) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from recond_service.types import DeadlineExceededError, LimitExceededError, OverloadedError, Priority, UnavailableError
@@ -17,6 +18,7 @@ _SMOOTHING = 0.2
 _CAUTION = 4.0
 _HALF_LIFE = 10.0
 _PROBE_SECONDS = 10.0
+_IDLE_SECONDS = 20.0  # a stream that is silent for longer gives its place to a request that would find none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,10 @@ class Ticket:
         Bytes.
     seconds
         Predicted seconds of work that are left.
+    idle_since
+        Since when the request has been waiting for its client with nothing else to do, None while it has something.
+    evicted
+        Set when another request has got the place of this one, which was idle.
     """
 
     def __init__(self, admission: Admission, demand: Demand) -> None:
@@ -67,6 +73,17 @@ class Ticket:
         self.demand = demand
         self.held = 0
         self.seconds = demand.seconds
+        self.idle_since: float | None = None
+        self.evicted = asyncio.Event()
+
+    @contextlib.contextmanager
+    def waiting_for_client(self) -> Iterator[None]:
+        """Wait for the client in this context: after a while a request that comes when all places are taken gets this one."""
+        self.idle_since = self._admission.clock()
+        try:
+            yield
+        finally:
+            self.idle_since = None
 
     def hold(self, size: int) -> None:
         """Hold `size` bytes more (or fewer, if negative). Never refused: what is in has to be able to finish."""
@@ -130,7 +147,7 @@ class Admission:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._capacity = capacity
-        self._clock = clock
+        self.clock = clock
         self._patience = patience
         self._tickets: set[Ticket] = set()
         self._left = asyncio.Event()
@@ -166,7 +183,7 @@ class Admission:
         DeadlineExceededError
             If its images cannot be ready in time.
         """
-        now = self._clock()
+        now = self.clock()
         self._check_open(now)
         self._check_room(demand)
         self._check_time(demand, now)
@@ -208,11 +225,22 @@ class Admission:
         kept = _KEPT_FREE[demand.priority]
         slots = self._max_requests - math.floor(self._max_requests * kept)
         room = self._max_bytes - math.floor(self._max_bytes * kept)
+        if len(self._tickets) >= slots:
+            self._evict_idle()
         full = len(self._tickets) >= slots
         if full or self.bytes_held + size > room:
             what = f"{len(self._tickets)} of {slots} requests" if full else f"{self.bytes_held} of {room} bytes"
             wait = self._seconds_until(len(self._tickets) - slots + 1 if full else 0, self.bytes_held + size - room)
             self._refuse(f"the service is full ({what} in flight)", wait)
+
+    def _evict_idle(self) -> None:
+        """Take its place from the request that has been idle longest, if it has been for a while."""
+        end = self.clock() - _IDLE_SECONDS
+        idle = [ticket for ticket in self._tickets if ticket.idle_since is not None and ticket.idle_since <= end]
+        if idle:
+            longest = min(idle, key=lambda ticket: ticket.idle_since or 0.0)
+            self._tickets.discard(longest)
+            longest.evicted.set()
 
     def _check_time(self, demand: Demand, now: float) -> None:
         ends_in = self.predict(demand)
@@ -266,7 +294,7 @@ class Admission:
     def _overhead(self, demand: Demand) -> float:
         """Return what is known of requests of that class and size, to a factor of two; what was learnt long ago counts for less."""
         seconds, learnt = self._overheads.get(_kind(demand), (0.0, -math.inf))
-        return float(seconds * 0.5 ** ((self._clock() - learnt) / _HALF_LIFE))
+        return float(seconds * 0.5 ** ((self.clock() - learnt) / _HALF_LIFE))
 
     def _seconds_until(self, requests: int, size: int) -> float:
         """Predict when so many requests have left and so many bytes are free, if the smallest leave first."""
@@ -286,7 +314,7 @@ class Admission:
         known = self._overhead(demand) or overhead_seconds
         weight = _SMOOTHING if overhead_seconds < known else _SMOOTHING / _CAUTION
         learnt = max(known + weight * (overhead_seconds - known), 0.0)
-        self._overheads[_kind(demand)] = (learnt, self._clock())
+        self._overheads[_kind(demand)] = (learnt, self.clock())
 
     def leave(self, ticket: Ticket) -> None:
         """Forget a ticket."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
@@ -14,6 +14,7 @@ from local_server import LocalServer
 from recond_testing import Refusal, random_kspace, refusal, rss_of
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
+from waiting import eventually_async
 
 from recond_models import registry
 from recond_models.sampling import Sampling
@@ -29,12 +30,6 @@ from recond_service.telemetry import Metrics, Tracing
 from recond_service.types import DefectError, Priority
 
 COILS, ROWS, COLUMNS = 4, 48, 40
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - of states that nobody announces
-            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -53,7 +48,7 @@ class Facade:
         """Wait until nothing is in flight any more, and check that nothing was left behind."""
         services = self.services
         scheduler = services.scheduler
-        await eventually(lambda: not (services.admission.requests or scheduler.running or scheduler.waiting))
+        await eventually_async(lambda: not (services.admission.requests or scheduler.running or scheduler.waiting))
         assert self.services.admission.bytes_held == 0
 
 
@@ -246,7 +241,7 @@ async def test_frames_of_many_callers_share_a_batch(facade):
     facade.backend.gate.clear()
     requests = [request_of({"KSPACE": floats(random_kspace(coils, ROWS, COLUMNS))}) for coils in (2, 3, 4, 5)]
     calls = [asyncio.ensure_future(facade.stub.ModelInfer(request)) for request in requests]
-    await eventually(lambda: facade.services.scheduler.waiting + facade.services.scheduler.running == 4)
+    await eventually_async(lambda: facade.services.scheduler.waiting + facade.services.scheduler.running == 4)
     facade.backend.gate.set()
     for call, coils in zip(calls, (2, 3, 4, 5), strict=True):
         np.testing.assert_allclose(image_of(await call), rss_of(random_kspace(coils, ROWS, COLUMNS)[None]), rtol=1e-4)
@@ -338,9 +333,9 @@ async def test_an_error_of_the_model_reaches_the_caller(facade):
 async def test_a_call_that_is_cancelled_withdraws_its_frame(facade):
     facade.backend.gate.clear()
     call = facade.stub.ModelInfer(request_of({"KSPACE": KSPACE}))
-    await eventually(lambda: facade.backend.batches)
+    await eventually_async(lambda: facade.backend.batches)
     call.cancel()
-    await eventually(lambda: facade.backend.batches[0].withdrawn)
+    await eventually_async(lambda: facade.backend.batches[0].withdrawn)
 
 
 @pytest.mark.parametrize("how", ["deadline", "parameter"])
@@ -352,19 +347,19 @@ async def test_a_frame_that_is_too_late_is_withdrawn(facade, how):
         refused = await facade.refused(request_of({"KSPACE": KSPACE}, timeout=300_000))
         assert refused.reason in {"DEADLINE", "DEADLINE_IN_QUEUE"}
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: not facade.backend.batches or facade.backend.batches[0].withdrawn)
+    await eventually_async(lambda: not facade.backend.batches or facade.backend.batches[0].withdrawn)
 
 
 async def test_priority_reaches_the_scheduler(facade):
     facade.backend.gate.clear()
     first = asyncio.ensure_future(facade.stub.ModelInfer(request_of({"KSPACE": KSPACE})))
-    await eventually(lambda: facade.backend.batches)
+    await eventually_async(lambda: facade.backend.batches)
     other = floats(random_kspace(COILS, ROWS, COLUMNS + 8))
     later = [
         asyncio.ensure_future(facade.stub.ModelInfer(request_of({"KSPACE": values}, priority=int(priority))))
         for values, priority in ((KSPACE, Priority.RESEARCH), (other, Priority.STAT))
     ]
-    await eventually(lambda: facade.services.scheduler.waiting == 2)
+    await eventually_async(lambda: facade.services.scheduler.waiting == 2)
     facade.backend.gate.set()
     await asyncio.gather(first, *later)
     assert [batch.frames[0].layout.columns for batch in facade.backend.batches] == [COLUMNS, COLUMNS + 8, COLUMNS]
@@ -381,7 +376,7 @@ async def test_a_full_service_says_when_to_come_back(facade):
     facade.backend.gate.clear()
     request = request_of({"KSPACE": KSPACE})
     calls = [asyncio.ensure_future(facade.stub.ModelInfer(request)) for _ in range(20)]
-    await eventually(lambda: sum(call.done() for call in calls) >= 4)
+    await eventually_async(lambda: sum(call.done() for call in calls) >= 4)
     refused = [refusal(call.exception()) for call in calls if call.done()]
     assert {(each.code, each.reason) for each in refused} == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")}
     assert all(each.retry_after > 0 for each in refused)

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import h5py
 import numpy as np
+import psutil
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -29,6 +30,7 @@ from recond_testing import (
     rss_of,
     running,
 )
+from waiting import eventually
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
@@ -364,9 +366,12 @@ def test_interrupted_start_leaves_nothing():
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(1.5)
+    family = psutil.Process(process.pid)
+    eventually(family.children)  # the zygotes are being started, and the signals handled
+    started = family.children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+    assert psutil.wait_procs(started, 10)[1] == []
 
 
 def test_priority_is_passed_on(tmp_path):

@@ -9,7 +9,7 @@ from recond_service.types import ConditioningOptions, Limits
 
 def conditioning_of(message: pb.Conditioning | None) -> ConditioningOptions:
     spec = pb.ReconstructSpec(acquisition_stream=pb.AcquisitionStream(), conditioning=message)
-    return read_spec(spec, Limits()).request.conditioning
+    return read_spec(spec, Limits()).request.scan.conditioning
 
 
 @pytest.mark.parametrize(

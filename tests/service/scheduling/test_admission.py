@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import hypothesis.strategies as st
 import pytest
@@ -159,6 +160,33 @@ async def test_draining_admits_nobody_and_waits_for_those_inside():
     with ticket:
         pass
     assert await waiting
+
+
+async def test_a_request_that_finds_no_place_gets_that_of_the_one_that_is_idle_longest():
+    now = [0.0]
+    door = Admission(3, 1000, 60.0, lambda: 1, lambda: now[0])
+    tickets = [door.admit(Demand(1, priority=Priority.STAT)) for _ in range(3)]
+    with contextlib.ExitStack() as waiting:
+        for number, ticket in enumerate(tickets[:2]):
+            now[0] = float(number)
+            waiting.enter_context(ticket.waiting_for_client())
+        with pytest.raises(OverloadedError):
+            door.admit(Demand(1, priority=Priority.STAT))  # nobody has been idle for long
+        now[0] = 30.0
+        with door.admit(Demand(1, priority=Priority.STAT)):
+            assert [ticket.evicted.is_set() for ticket in tickets] == [True, False, False]
+            assert door.requests == 3
+    for ticket in tickets:
+        with ticket:
+            pass
+    assert (door.requests, door.bytes_held) == (0, 0)
+    busy = [door.admit(Demand(1, priority=Priority.STAT)) for _ in range(3)]
+    now[0] = 100.0
+    with pytest.raises(OverloadedError):  # who has something to do keeps its place
+        door.admit(Demand(1, priority=Priority.STAT))
+    for ticket in busy:
+        with ticket:
+            pass
 
 
 def test_upload_costs_learn_seconds_for_a_byte_by_model():

@@ -44,7 +44,7 @@ def cores() -> int:
 
 
 def _quotas(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[float]:
-    """Return the CPU quotas, in cores, of the control groups of this process (cgroups(7), version 2, else 1), from the root down."""
+    """Return the CPU quotas, in cores, of the control groups of this process, from the root down (cgroups(7))."""
     try:
         entries = [line.split(":", 2) for line in membership.read_text(encoding="ascii").splitlines()]
     except OSError:

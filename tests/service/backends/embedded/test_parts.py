@@ -10,12 +10,12 @@ from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_service.backends.embedded import measuring
-from recond_service.processes.backoff import Backoff
-from recond_service.execution.device import Processor, device_of, ran_out_of_memory
+from recond_service.backends.embedded.board import Board
 from recond_service.backends.embedded.messages import StartWorker
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WarmUp, WorkerOptions
-from recond_service.backends.embedded.board import Board
+from recond_service.execution.device import Processor, device_of, ran_out_of_memory
+from recond_service.processes.backoff import Backoff
 
 cuda = pytest.mark.cuda
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from model_files import state_file, weights_of
 from trial_models import HOG_SECONDS, INFOS
+from waiting import eventually_async
 from worker_frames import batch_of, directly, frame, open_files, pixels
 
 from recond_models import registry
@@ -23,12 +24,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FRAMES = [frame(coils, seed=coils) for coils in (4, 2, 5)]
 CG = registry.find("cg-sense")
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - other processes tell of no events
-            await asyncio.sleep(0.005)
 
 
 @contextlib.contextmanager
@@ -94,7 +89,7 @@ async def test_a_dead_worker_is_replaced_and_says_what_it_had_begun(fleet, way):
     first, second = batch_of(INFOS["gate"], FRAMES[0]), batch_of(CG, FRAMES[1])
     with closing(first, second):
         begun, staged = (asyncio.ensure_future(server.run(batch)) for batch in (first, second))
-        await until((fleet.folder / "begun").exists)
+        await eventually_async((fleet.folder / "begun").exists)
         since = time.monotonic()
         os.kill(server.pid, way)
         lost = await asyncio.gather(begun, staged, return_exceptions=True)
@@ -168,7 +163,7 @@ async def test_withdrawn_frames_get_no_image_and_the_others_theirs(fleet):
     with closing(batch_of(INFOS["endless"], *FRAMES), batch_of(CG, *FRAMES), batch_of(CG, FRAMES[0])) as batches:
         batches[1].withdraw(1)  # before it is handed over
         running = [asyncio.ensure_future(server.run(batch)) for batch in batches]
-        await until((fleet.folder / "step").exists)
+        await eventually_async((fleet.folder / "step").exists)
         batches[2].withdraw(0)  # handed over, not begun
         batches[0].withdraw(0)  # in the middle of its work
         outcomes = await asyncio.gather(*running)
@@ -190,7 +185,7 @@ async def test_withdrawn_frames_get_no_image_and_the_others_theirs(fleet):
 async def test_a_cancelled_call_frees_the_worker(fleet):
     with closing(batch_of(INFOS["endless"], FRAMES[0]), batch_of(INFOS["endless"], FRAMES[0])) as batches:
         running = [asyncio.ensure_future(fleet.server.run(batch)) for batch in batches]
-        await until((fleet.folder / "step").exists)
+        await eventually_async((fleet.folder / "step").exists)
         for call in running:
             call.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -224,7 +219,7 @@ async def test_errors_of_models_come_back_and_the_worker_stays(fleet):
 async def test_workers_compute_at_the_same_time_and_die_alone(start):
     async with start(workers=2, warm_up=("rss:2x16x24", "nonsense", "nobody:2x16x16", "cg-sense:1x16x16")) as started:
         one, other = started.backend.servers
-        await until(lambda: other.up)
+        await eventually_async(lambda: other.up)
         for server in (one, other):
             warm = [measured.coils for measured in server.measurements if (measured.rows, measured.columns) == (16, 24)]
             assert warm == [(2,), (2, 2), (2, 2, 2, 2)]
@@ -233,11 +228,11 @@ async def test_workers_compute_at_the_same_time_and_die_alone(start):
         assert names == {"recond-worker-0", "recond-worker-1"}
         with closing(batch_of(INFOS["gate"], FRAMES[0]), batch_of(CG, FRAMES[1])) as (held, free):
             waiting = asyncio.ensure_future(one.run(held))
-            await until((started.folder / "begun").exists)
+            await eventually_async((started.folder / "begun").exists)
             (await other.run(free)).frames[0].image.close()
             os.kill(other.pid, signal.SIGKILL)
-            await until(lambda: not other.up)
-            await until(lambda: other.up)
+            await eventually_async(lambda: not other.up)
+            await eventually_async(lambda: other.up)
             assert not waiting.done()
             (started.folder / "open").touch()
             (await waiting).frames[0].image.close()
@@ -292,7 +287,7 @@ async def test_closing_in_the_middle_of_work_ends_everything(start):
     async with start(workers=2) as started:
         with closing(batch_of(INFOS["gate"], FRAMES[0])) as (batch,):
             running = asyncio.ensure_future(started.server.run(batch))
-            await until((started.folder / "begun").exists)
+            await eventually_async((started.folder / "begun").exists)
             await started.backend.close()
             with pytest.raises(ServerLostError):
                 await running
