@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency, triton_kernels
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import ifft2c, ramp
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 
 ROUNDS = 40

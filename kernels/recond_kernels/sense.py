@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from recond_kernels import coils
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import fft2c, ifft2c, ramp
+from recond_kernels.layout import CoilLayout
 
 _BOTH = (-2, -1)
 _PHASE_ENCODE = (-1,)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import conjugate_gradients
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import coils, consistency
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import fft2c, ifft2c, ramp
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 
 layouts = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(lambda counts: CoilLayout(tuple(counts)))

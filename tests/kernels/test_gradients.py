@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import fft2c, ifft2c, ramp
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 
 LAYOUT = CoilLayout((2, 1))

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import coils
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import replace_measured, sample
 from recond_kernels.fourier import fft2c, ifft2c
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 
 AXES = (-2, -1)

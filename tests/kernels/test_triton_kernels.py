@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency, triton_kernels
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import ramp
+from recond_kernels.layout import CoilLayout
 
 PROGRAMS = Path(__file__).with_name("triton_programs.py")
 NAMES = {"reduce", "expand", "approach_measured", "root_sum_of_squares"}

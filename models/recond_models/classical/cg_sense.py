@@ -10,7 +10,7 @@ from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
 from recond_models.classical.parallel import ParallelImaging
 from recond_models.classical.scale import bright_pixels
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 REGULARISATION = 40.0
 """The Tikhonov weight is this times the squared ratio of the noise to the bright pixels: the noise power over that of an image

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from recond_kernels import espirit
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import field_of_view, frames
 from recond_models.classical.compression import VIRTUAL_COILS, compress
 from recond_models.classical.scale import normalise
-from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
+from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
 CROP = 0.95
 """Pixels of a smaller ESPIRiT eigenvalue are background. In measured heads 999 of 1000 pixels with signal are above 0.99."""

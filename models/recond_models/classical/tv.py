@@ -9,7 +9,7 @@ from recond_kernels import total_variation
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import parallel, sparse
 from recond_models.classical.parallel import ParallelImaging
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 REGULARISATION = 0.12
 """Weight of the total variation as a multiple of the noise at the edge of k-space. Best or nearly so for simulated heads with 2 to

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
 from recond_models.classical.parallel import ParallelImaging
+from recond_models.model import ModelInfo
 from recond_models.networks.unrolled import UnrolledNetwork
-from recond_models.registry import ModelInfo
 
 
 class UnrolledReconstructor:

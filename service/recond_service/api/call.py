@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from recond.v1 import reconstruction_pb2 as pb
-from recond_models import registry
+from recond_models.model import ModelInfo
 from recond_models.sampling import Sampling
 from recond_service.api import wire
 from recond_service.api.choice import check_suitable, chosen_model, named_model
@@ -73,7 +73,7 @@ class Call:
         self._write_unlocked = write
         self._writing = asyncio.Lock()
         self._findings = FindingList()
-        self._model: registry.ModelInfo | None = None
+        self._model: ModelInfo | None = None
         self._reason = ""
         self._residuals: dict[int, float | None] = {}
         self._images_sent = 0
@@ -286,14 +286,14 @@ class Call:
         if number == 0:
             await self._announce(model, expected)
 
-    def _model_for(self, sampling: Sampling) -> registry.ModelInfo:
+    def _model_for(self, sampling: Sampling) -> ModelInfo:
         """Return the model that was asked for, or choose one by the first frame."""
         if self._model is None:
             self._model, self._reason = chosen_model(sampling, self._findings)
         check_suitable(self._model, sampling, self._findings, "spec.model")
         return self._model
 
-    async def _announce(self, model: registry.ModelInfo, images: int) -> None:
+    async def _announce(self, model: ModelInfo, images: int) -> None:
         plan = pb.Plan(model=model.name, version=model.version, reason=self._reason, images=images)
         await self._write(pb.ReconstructResponse(plan=plan))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from recond_models import registry
+from recond_models import registry, selection
+from recond_models.model import ModelInfo, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
 
-def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
+def named_model(name: str, version: str, field: str) -> ModelInfo:
     """Return a model by its name and, unless that is empty, version.
 
     Parameters
@@ -24,11 +25,11 @@ def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
     """
     try:
         return registry.find(name, version)
-    except registry.UnknownModelError as error:
+    except UnknownModelError as error:
         raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field=field) from error
 
 
-def chosen_model(sampling: Sampling, findings: FindingList) -> tuple[registry.ModelInfo, str]:
+def chosen_model(sampling: Sampling, findings: FindingList) -> tuple[ModelInfo, str]:
     """Choose a model by how a frame was sampled; return why, too.
 
     Parameters
@@ -38,14 +39,14 @@ def chosen_model(sampling: Sampling, findings: FindingList) -> tuple[registry.Mo
     findings
         Gets what the user should know about the choice.
     """
-    choice = registry.choose(sampling)
+    choice = selection.choose(sampling, registry.available())
     for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
         if text:
             findings.info(code, text)
     return choice.info, choice.reason
 
 
-def check_suitable(model: registry.ModelInfo, sampling: Sampling, findings: FindingList, field: str) -> None:
+def check_suitable(model: ModelInfo, sampling: Sampling, findings: FindingList, field: str) -> None:
     """Refuse a model that cannot reconstruct a frame, and say so if the frame is not what it was made for.
 
     Parameters
@@ -63,9 +64,9 @@ def check_suitable(model: registry.ModelInfo, sampling: Sampling, findings: Find
         It cannot.
     """
     try:
-        registry.check(model, sampling)
-    except registry.UnsuitableModelError as error:
+        selection.check(model, sampling)
+    except UnsuitableModelError as error:
         raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field=field) from error
-    outside = registry.outside_contract(model, sampling)
+    outside = selection.outside_contract(model, sampling)
     if outside:
         findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")

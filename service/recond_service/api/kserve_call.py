@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_models.sampling import Sampling
 from recond_service.api.choice import check_suitable, chosen_model, named_model
 from recond_service.api.kserve_frame import ReceivedFrame, receive_frame

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
-from recond_models.registry import ModelInfo
-from recond_models.store.contract import Contract, Range
+from recond_models.contract import Contract, Range
+from recond_models.model import ModelInfo
 from recond_service.types import (
     ConditioningOptions,
     Figures,

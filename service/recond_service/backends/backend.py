@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.transport import FrameLayout, SharedBlock
 
 Note = tuple[str, str]
-"""Code and message, as `recond_models.batch.Note`, which this side of the process boundary cannot import without torch."""
+"""Code and message, as `recond_models.note.Note` has them."""
 
 
 class ServerLostError(Exception):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 from recond_kernels.sense import SenseEncoding
 from recond_models.networks.data_consistency import first_fit, fit
 

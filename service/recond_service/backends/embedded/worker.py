@@ -19,6 +19,7 @@ import torch
 from recond_kernels.interruption import Interrupted, watching
 from recond_models import registry
 from recond_models.finishing import in_magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_service.backends.embedded import measuring
 from recond_service.backends.embedded.answers import Answers
 from recond_service.backends.embedded.device import device_of, ran_out_of_memory
@@ -114,7 +115,7 @@ class Worker:
             self._answers.done(job, None, 0.0, 0)
         except RecondError as error:
             self._answers.failed(job, error)
-        except registry.UnsuitableModelError as error:
+        except UnsuitableModelError as error:
             self._answers.failed(job, UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model"))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
             if ran_out_of_memory(error):

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from recond_kernels import interruption
-from recond_models import registry
-from recond_models.batch import PackedBatch, Reconstruction, centre_block
+from recond_models import loading
+from recond_models.batch import PackedBatch, Reconstruction, Reconstructor, centre_block
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest
@@ -109,7 +110,7 @@ class Executor:
             return Failure(interface.write_error(nobody))
         except RecondError as error:
             return Failure(interface.write_error(error))
-        except registry.UnsuitableModelError as error:
+        except UnsuitableModelError as error:
             refusal = UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field="spec.model")
             return Failure(interface.write_error(refusal))
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -226,13 +227,13 @@ def unpack(tensors: Mapping[str, Tensor]) -> PackedBatch:
     )
 
 
-def _load(parameters: Mapping[str, str], folder: Path, device: str) -> registry.Reconstructor:
+def _load(parameters: Mapping[str, str], folder: Path, device: str) -> Reconstructor:
     name, origin = parameters[interface.MODEL], parameters[interface.ORIGIN]
     if origin == "built-in":
-        return registry.load(name, parameters[interface.VERSION], device)
+        return loading.load(name, parameters[interface.VERSION], device)
     manifest = Manifest.read(folder / name)
     kind: Any = "shipped" if origin == "shipped" else "added"
-    return load_stored(StoredModel(manifest, folder / name, kind), registry.info_of(manifest, kind), device)
+    return load_stored(StoredModel(manifest, folder / name, kind), device)
 
 
 def _residuals(result: Reconstruction, batch: int) -> Tensor:
