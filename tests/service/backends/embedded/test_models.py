@@ -97,18 +97,18 @@ def test_a_replacement_is_loaded_while_the_old_one_serves(tmp_path, models, monk
     old = add(tmp_path, "mine")
     model = get(models, old)
     new = add(tmp_path, "mine", seed=1, replace=True)
-    loading, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     load = loading.load
 
     def slowly(*arguments, **options):
-        loading.set()
+        begun.set()
         assert go_on.wait(30)
         return load(*arguments, **options)
 
     monkeypatch.setattr(loading, "load", slowly)
     thread = threading.Thread(target=models.refresh)
     thread.start()
-    assert loading.wait(30)
+    assert begun.wait(30)
     assert get(models, old) is model
     go_on.set()
     thread.join(30)
