@@ -47,10 +47,10 @@ frames = [kspace * np.exp(1j * number).astype(np.complex64) * np.float32(1 + 0.1
 OURS = """
 import torch
 torch.set_num_threads(int(sys.argv[4]))
-from recond_models import registry
+from recond_models import loading
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
-model = registry.load(sys.argv[5])
+model = loading.load(sys.argv[5])
 def run(frames):
     blocks = [centre_block(frame, (24, 24)) for frame in frames]
     return magnitudes(model.reconstruct(PackedBatch.pack(frames, [mask] * len(frames), blocks))).numpy()
@@ -137,7 +137,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("model", ["l1-wavelet", "tv"])
 def test_eight_measured_heads_beside_bart_and_sigpy(benchmark, tmp_path: Path, model: str):
-    from recond_models import registry
+    from recond_models import loading
     from recond_models.batch import PackedBatch, centre_block
 
     bart_seconds, bart_used, bart_images, maps = timed_bart(tmp_path, model)
@@ -146,7 +146,7 @@ def test_eight_measured_heads_beside_bart_and_sigpy(benchmark, tmp_path: Path, m
 
     frames, mask = frames_of_brain()
     block = centre_block(frames[0], (CALIBRATION, CALIBRATION))
-    single = registry.load(model).reconstruct(PackedBatch.pack([frames[0]], [mask], [block]))
+    single = loading.load(model).reconstruct(PackedBatch.pack([frames[0]], [mask], [block]))
     assert single.residuals is not None
     benchmark.extra_info |= {
         "frames": FRAMES,

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency, triton_kernels
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import ifft2c, ramp
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 
 ROUNDS = 40
 SHAPES = {"8 x 256 x 256": (8, 256, 256), "8 x 230 x 180": (8, 230, 180), "8 x 231 x 181 (odd)": (8, 231, 181)}
@@ -60,12 +60,12 @@ def test_normal_operator_against_its_parts(benchmark, lines: bool):
     if lines:
         mask = mask[:, :1].expand(1, 256, 256).contiguous()
     encoding = SenseEncoding(maps, mask, CoilLayout((8,)))
-    torch.testing.assert_close(encoding.normal(image), encoding.adjoint(encoding.forward(image)), rtol=0, atol=1e-3)
+    torch.testing.assert_close(encoding.gram(image), encoding.adjoint(encoding(image)), rtol=0, atol=1e-3)
     with torch.inference_mode():
         compare(
             benchmark,
-            lambda: encoding.normal(image),
-            lambda: encoding.adjoint(encoding.forward(image)),
+            lambda: encoding.gram(image),
+            lambda: encoding.adjoint(encoding(image)),
             ("normal", "forward_and_adjoint"),
         )
 

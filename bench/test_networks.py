@@ -73,7 +73,7 @@ import json
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.networks.families import FAMILIES
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 family = FAMILIES[kind]
 network = family.build({"family": kind, **json.loads(sys.argv[6])})
 network.load_state_dict(state)

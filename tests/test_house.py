@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 import importlib.metadata
 import re
 import subprocess
@@ -23,6 +24,17 @@ def test_imports_point_one_way() -> None:
         pytest.skip("import-linter is not installed")
     result = subprocess.run([tool], capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("package", ["recond_models", "recond_kernels"])
+def test_no_circle_of_imports(package: str) -> None:
+    """Imports for type checkers count: what needs another module's types depends on it."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph(package, exclude_type_checking_imports=False, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert sum(map(len, imports.values())) > 10
+    order = list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError, which names the circle
+    assert set(order) == graph.modules
 
 
 def test_sdk_stays_light() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recond_models import registry
+from recond_models import loading
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
 
@@ -28,7 +28,7 @@ class Core:
     def __init__(self, model: str, threads: int) -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         torch.set_num_threads(threads)
-        self._model = registry.load(model)
+        self._model = loading.load(model)
 
     def reconstruct(
         self, kspaces: Sequence[NDArray[np.complex64]], masks: Sequence[NDArray[np.bool_]]

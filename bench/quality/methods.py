@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scenes import Scene
 
-from recond_models import registry
-from recond_models.batch import PackedBatch
+from recond_models import loading, registry
+from recond_models.batch import PackedBatch, Reconstructor
 from recond_models.classical.cg_sense import CgSense
 from recond_models.classical.l1_wavelet import L1Wavelet
 from recond_models.classical.tv import TotalVariation
 from recond_models.finishing import magnitudes
-from recond_models.registry import Reconstructor
 from recond_models.sampling import Sampling
 
 THREADS = 2
@@ -123,7 +122,7 @@ def _fixed(name: str) -> Method:
 
     def run(scene: Scene, _weight: float | None) -> Outcome:
         if not loaded:
-            loaded.append(registry.load(name))
+            loaded.append(loading.load(name))
         return _reconstruct(loaded[0], scene)
 
     kind = "network" if info.kind == "network" else "classical"

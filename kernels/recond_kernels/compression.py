@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recond_kernels import triton_kernels
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 
 
 def sample(kspace: Tensor, masks: Tensor, layout: CoilLayout) -> Tensor:

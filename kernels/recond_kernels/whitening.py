@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 
 
 def factor(noise: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
+from recond_models.model import ModelInfo
+from recond_models.note import Note
 
 Array = NDArray[Any] | Tensor
 
@@ -129,22 +131,6 @@ class PackedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """Something that a model noticed on a frame and that the reader of its image should know.
-
-    Parameters
-    ----------
-    code
-        Short name for programs, lower case with hyphens, such as ``"zero-coil"``.
-    message
-        A sentence for people: what it is, and what it means for the image.
-    """
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class CoilImages:
     """Coil images that `recond_models.finishing` combines by root sum of squares, once they have the size that is wanted.
 
@@ -183,6 +169,22 @@ class Reconstruction:
     residuals: Tensor | None = None
     notes: tuple[tuple[Note, ...], ...] = ()
     scales: Tensor | None = None
+
+
+class Reconstructor(Protocol):
+    """A model that is loaded."""
+
+    info: ModelInfo
+
+    def reconstruct(self, batch: PackedBatch) -> Reconstruction:
+        """Reconstruct every frame of a batch; the image of a frame does not depend on the others.
+
+        Raises
+        ------
+        UnsuitableModelError
+            The model cannot reconstruct such frames.
+        """
+        ...
 
 
 def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recond_kernels.coils import CoilLayout, root_sum_of_squares
+from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.fourier import fft2c, ifft2c, ramp
+from recond_kernels.layout import CoilLayout
 from recond_models.batch import CoilImages, Reconstruction
-from recond_models.registry import NoPhaseError
+from recond_models.model import NoPhaseError
 
 _COILS = 8
 """Coil images that are interpolated at a time."""

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from recond_models.registry import choose
+from recond_models import registry
 from recond_models.sampling import Sampling
+from recond_models.selection import choose
 from recond_service.conditioning import condition
 from recond_service.ingest import read_scan
 from recond_service.types import (
@@ -240,7 +241,7 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
     coils, rows, columns = first.kspace.shape
     extent = first.calibration_extent if first.calibration is None else first.calibration.shape[1:]
     sampling = Sampling.of(first.mask, (int(extent[0]), int(extent[1])), coils, whitened=first.whitened)
-    choice = choose(sampling)
+    choice = choose(sampling, registry.available())
     if choice.passed_over:
         findings.info("network-not-chosen", choice.passed_over)
     if choice.assumed:

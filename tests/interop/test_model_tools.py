@@ -12,7 +12,7 @@ import torch
 
 from recond_kernels import espirit
 from recond_kernels.fourier import fft2c
-from recond_models import metrics, registry
+from recond_models import loading, metrics
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
 from recond_models.simulate import write_ismrmrd
@@ -90,13 +90,13 @@ def residual(image, maps, kspace, mask):
 def test_measured_head_agrees_with_bart(brain, tmp_path, name, term):
     kspace, mask = brain
     batch = PackedBatch.pack([kspace], [mask], [centre_block(kspace, CENTRE)])
-    result = registry.load(name).reconstruct(batch)
+    result = loading.load(name).reconstruct(batch)
     ours = magnitudes(result)[0].numpy()
     write_cfl(tmp_path / "ksp", kspace.transpose(1, 2, 0)[:, :, None, :] / np.abs(kspace).max())
     bart(tmp_path, "ecalib", "-m1", "-r24", "ksp", "sens")
     bart(tmp_path, "pics", "-S", f"-R{term}", "-i100", "ksp", "sens", "img")
     theirs = read_cfl(tmp_path / "img")
-    zero_filled = magnitudes(registry.load("rss").reconstruct(batch))[0].numpy()
+    zero_filled = magnitudes(loading.load("rss").reconstruct(batch))[0].numpy()
     assert correlation(ours, np.abs(theirs)) > 0.998
     assert correlation(ours, np.abs(theirs)) > correlation(zero_filled, np.abs(theirs)) + 0.02
     maps = read_cfl(tmp_path / "sens").transpose(2, 0, 1)
@@ -108,7 +108,7 @@ def test_measured_head_agrees_with_bart(brain, tmp_path, name, term):
 def test_measured_head_agrees_with_sigpy(brain, name, solver):
     kspace, mask = brain
     batch = PackedBatch.pack([kspace], [mask], [centre_block(kspace, CENTRE)])
-    ours = magnitudes(registry.load(name).reconstruct(batch))[0].numpy()
+    ours = magnitudes(loading.load(name).reconstruct(batch))[0].numpy()
     data = kspace / np.abs(kspace).max()
     maps = sigpy.mri.app.EspiritCalib(data, calib_width=24, show_pbar=False).run()
     weights = mask.astype(np.float32)
@@ -122,7 +122,7 @@ def test_measured_head_agrees_with_sigpy(brain, name, solver):
 def test_nothing_of_the_measured_head_is_cut_away(brain, name, tmp_path):
     kspace, mask = brain
     batch = PackedBatch.pack([kspace], [mask], [centre_block(kspace, CENTRE)])
-    image = magnitudes(registry.load(name).reconstruct(batch))[0].numpy()
+    image = magnitudes(loading.load(name).reconstruct(batch))[0].numpy()
     write_cfl(tmp_path / "ksp", kspace.transpose(1, 2, 0)[:, :, None, :] / np.abs(kspace).max())
     bart(tmp_path, "ecalib", "-m1", "-r24", "-c0", "ksp", "sens")
     bart(tmp_path, "pics", "-S", "-RW:3:0:0.005", "-i100", "ksp", "sens", "img")
@@ -136,7 +136,7 @@ def test_simulated_head_is_as_good_as_with_bart(tmp_path):
     scan = simulate(ScanSettings(rows=128, columns=128, slices=1, oversampling=1, acceleration=3, noise=0.005))
     kspace, mask = scan.kspace[0], np.broadcast_to(scan.lines, (128, 128)).copy()
     batch = PackedBatch.pack([kspace], [mask], [centre_block(kspace, (128, 24))])
-    ours = magnitudes(registry.load("l1-wavelet").reconstruct(batch)).numpy()
+    ours = magnitudes(loading.load("l1-wavelet").reconstruct(batch)).numpy()
     write_cfl(tmp_path / "ksp", kspace.transpose(1, 2, 0)[:, :, None, :])
     bart(tmp_path, "ecalib", "-m1", "-r24", "ksp", "sens")
     bart(tmp_path, "pics", "-S", "-RW:3:0:0.005", "-i100", "ksp", "sens", "img")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import compression, whitening
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 
 
 def random_complex(seed, *shape):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import conjugate_gradients
-from recond_kernels.coils import CoilLayout
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 
 
 def random_complex(generator, *shape):
@@ -30,7 +30,7 @@ def test_agrees_with_a_dense_solve(seed, counts):
     encoding, right_hand_side = sense_system(seed, counts)
 
     def operator(images):
-        return encoding.normal(images) + 0.1 * images
+        return encoding.gram(images) + 0.1 * images
 
     solution = conjugate_gradients.solve(operator, right_hand_side, tolerance=1e-12, max_iterations=300)
     for frame in range(len(counts)):

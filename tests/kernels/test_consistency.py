@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import coils, consistency
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import fft2c, ifft2c, ramp
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 
 layouts = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(lambda counts: CoilLayout(tuple(counts)))
 seeds = st.integers(0, 2**32 - 1)
@@ -74,10 +74,10 @@ def test_normal_operator_with_whole_lines_beside_scattered_samples(layout, rows,
     masks = torch.from_numpy(generator.random((layout.batch, rows, columns)) < 0.5)
     masks[::2] = masks[::2, :1]
     encoding = SenseEncoding(maps, masks, layout)
-    torch.testing.assert_close(encoding.normal(images), encoding.adjoint(encoding.forward(images)))
+    torch.testing.assert_close(encoding.gram(images), encoding.adjoint(encoding(images)))
     for frame, place in enumerate(layout.segments()):
         one = SenseEncoding(maps[place], masks[frame : frame + 1], CoilLayout((layout.counts[frame],)))
-        assert torch.equal(one.normal(images[frame : frame + 1])[0], encoding.normal(images)[frame])
+        assert torch.equal(one.gram(images[frame : frame + 1])[0], encoding.gram(images)[frame])
 
 
 def test_wrong_number_of_coils():

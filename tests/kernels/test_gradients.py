@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import fft2c, ifft2c, ramp
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 
 LAYOUT = CoilLayout((2, 1))
 ROWS, COLUMNS = 3, 4
@@ -61,4 +61,4 @@ def test_data_consistency(wave):
 
 def test_sense_normal_operator():
     encoding = SenseEncoding(random_complex(8, 3).detach(), MASKS, LAYOUT)
-    assert torch.autograd.gradcheck(encoding.normal, (random_complex(9, 2),))
+    assert torch.autograd.gradcheck(encoding.gram, (random_complex(9, 2),))

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from adjointness import assert_adjoint, assert_linear_operator, inner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_kernels import coils
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import replace_measured, sample
 from recond_kernels.fourier import fft2c, ifft2c
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.cartesian import Fourier, Mask
+from recond_kernels.operators.sense import SenseEncoding, Sensitivities
+from recond_kernels.residuals import relative_residuals
 
 AXES = (-2, -1)
 sizes = st.integers(1, 13)
@@ -20,10 +23,6 @@ seeds = st.integers(0, 2**32 - 1)
 
 def random_complex(generator, *shape):
     return torch.from_numpy(generator.standard_normal(shape) + 1j * generator.standard_normal(shape))
-
-
-def inner(left, right):
-    return torch.sum(left.conj() * right)
 
 
 @settings(deadline=None, max_examples=40)
@@ -51,7 +50,8 @@ def test_origin_is_at_half_the_length(rows, columns):
 def test_fourier_adjointness(rows, columns, seed):
     generator = np.random.default_rng(seed)
     image, kspace = random_complex(generator, rows, columns), random_complex(generator, rows, columns)
-    torch.testing.assert_close(inner(fft2c(image), kspace), inner(image, ifft2c(kspace)))
+    assert_adjoint(fft2c, ifft2c, image, kspace)
+    assert_linear_operator(Fourier(), image, kspace)
 
 
 @settings(deadline=None, max_examples=40)
@@ -72,7 +72,7 @@ def test_coil_operators_agree_with_numpy_and_are_adjoint(layout, rows, columns, 
         torch.testing.assert_close(reduced[frame], torch.sum(maps[segment].conj() * coil_images[segment], 0))
         magnitudes = np.linalg.norm(coil_images[segment].numpy(), axis=0)
         np.testing.assert_allclose(combined[frame].numpy(), magnitudes)
-    torch.testing.assert_close(inner(expanded, coil_images), inner(images, reduced))
+    assert_linear_operator(Sensitivities(maps, layout), images, coil_images)
 
 
 @settings(deadline=None, max_examples=40)
@@ -85,12 +85,17 @@ def test_sense_encoding_is_adjoint_and_agrees_with_its_parts(layout, rows, colum
     masks = torch.from_numpy(generator.random((layout.batch, rows, columns)) < 0.5)
     encoding = SenseEncoding(maps, masks, layout)
 
-    encoded = encoding.forward(images)
-    torch.testing.assert_close(inner(encoded, kspace), inner(images, encoding.adjoint(kspace)))
-    torch.testing.assert_close(encoding.normal(images), encoding.adjoint(encoded))
+    encoded = encoding(images)
+    mask = Mask(masks, layout)
+    assert_linear_operator(mask, kspace, random_complex(generator, *kspace.shape))
+    assert_linear_operator(encoding, images, kspace)
+    # The same composed of its parts, whose Gram operator is theirs.
+    composed = mask @ Fourier() @ Sensitivities(maps, layout)
+    assert_linear_operator(composed, images, kspace)
+    torch.testing.assert_close(composed.gram(images), encoding.gram(images))
     torch.testing.assert_close(encoded, sample(fft2c(coils.expand(images, maps, layout)), masks, layout))
     torch.testing.assert_close(
-        encoding.relative_residuals(images, encoded), torch.zeros(layout.batch, dtype=torch.float64)
+        relative_residuals(encoding, images, encoded, layout), torch.zeros(layout.batch, dtype=torch.float64)
     )
 
 
@@ -101,8 +106,11 @@ def test_residual_is_relative_to_the_measured_samples():
     maps, kspace = random_complex(generator, 3, 6, 5), random_complex(generator, 3, 6, 5)
     encoding = SenseEncoding(maps, masks, layout)
     zero = torch.zeros(2, 6, 5, dtype=torch.complex128)
-    torch.testing.assert_close(encoding.relative_residuals(zero, kspace), torch.ones(2, dtype=torch.float64))
-    torch.testing.assert_close(encoding.relative_residuals(zero, 0 * kspace), torch.zeros(2, dtype=torch.float64))
+    measured = sample(kspace, masks, layout)
+    torch.testing.assert_close(relative_residuals(encoding, zero, measured, layout), torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(
+        relative_residuals(encoding, zero, 0 * measured, layout), torch.zeros(2, dtype=torch.float64)
+    )
 
 
 def test_sampling_removes_nan_and_sign_of_zero():

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from recond_kernels import coils, consistency, triton_kernels
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import ramp
+from recond_kernels.layout import CoilLayout
 
 PROGRAMS = Path(__file__).with_name("triton_programs.py")
 NAMES = {"reduce", "expand", "approach_measured", "root_sum_of_squares"}
@@ -55,7 +55,7 @@ def test_tensors_on_a_cpu_are_not_for_them():
 
 
 def test_looking_at_the_kernels_imports_no_triton():
-    code = "import sys, recond_kernels.sense, recond_kernels.consistency; print('triton' in sys.modules)"
+    code = "import sys, recond_kernels.operators.sense, recond_kernels.consistency; print('triton' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from recond_kernels import coils, consistency
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import ramp
+from recond_kernels.layout import CoilLayout
 
 ROUNDS = 12
 

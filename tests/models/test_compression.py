@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models import metrics, registry
+from recond_models import loading, metrics
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.classical import compression
 from recond_models.finishing import magnitudes
@@ -58,7 +58,7 @@ def test_white_noise_stays_white():
 
 @pytest.mark.parametrize("name", ["cg-sense", "l1-wavelet"])
 def test_image_is_as_good_as_with_all_coils(scan, name, monkeypatch):
-    model = registry.load(name)
+    model = loading.load(name)
     few = magnitudes(model.reconstruct(batch_of(scan))).numpy()
     monkeypatch.setattr(compression, "VIRTUAL_COILS", 24)
     every = magnitudes(model.reconstruct(batch_of(scan))).numpy()
@@ -71,7 +71,7 @@ def test_many_coils_beside_few(scan, name):
     many, mask = scan.kspace[0], np.broadcast_to(scan.lines, (72, 64)).copy()
     kspaces = [many[:5], many]
     blocks = [centre_block(kspace, (24, 16)) for kspace in kspaces]
-    model = registry.load(name)
+    model = loading.load(name)
     together = magnitudes(model.reconstruct(PackedBatch.pack(kspaces, [mask] * 2, blocks)))[1]
     alone = magnitudes(model.reconstruct(batch_of(scan)))[0]
     assert torch.linalg.vector_norm(together - alone) <= 1e-6 * torch.linalg.vector_norm(alone)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models import registry
+from recond_models import loading
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.classical import field_of_view
 from recond_models.finishing import magnitudes
@@ -48,7 +48,7 @@ def test_shortened_frames_have_the_rows_that_are_wanted():
 
 @pytest.mark.parametrize("name", ["cg-sense", "l1-wavelet", "tv"])
 def test_what_is_wanted_is_the_same_with_and_without_the_rest(name):
-    model = registry.load(name)
+    model = loading.load(name)
     one = frame()
     rows = slice((ROWS - CROP[0]) // 2, (ROWS + CROP[0]) // 2)
     whole = magnitudes(model.reconstruct(pack(one)))[0, rows]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from recond_kernels.coils import CoilLayout
 from recond_kernels.fourier import fft2c, ifft2c
-from recond_models import registry
+from recond_kernels.layout import CoilLayout
+from recond_models import loading, registry, selection
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction, centre_block
 from recond_models.finishing import Finishing, finish, interpolate, magnitudes
-from recond_models.registry import NoPhaseError, UnsuitableModelError
+from recond_models.model import ModelInfo, NoPhaseError, UnsuitableModelError
 
 SHAPE = (64, 48)
 FINE = (96, 72)
@@ -66,7 +66,7 @@ def one(result, finishing, *, is_complex=False):
 def test_coil_images_are_zero_filled_before_they_are_combined(coils, shape):
     weights = sensitivities(coils) if coils > 1 else np.ones((1, *SHAPE))
     kspace = kspace_of(signed_object() * weights)
-    image = one(registry.load("rss").reconstruct(packed(kspace)), Finishing(shape))
+    image = one(loading.load("rss").reconstruct(packed(kspace)), Finishing(shape))
     assert image.shape == shape
     assert image.dtype == torch.float32
     assert relative(image, zero_filled(kspace, shape)) < 1e-6
@@ -75,13 +75,13 @@ def test_coil_images_are_zero_filled_before_they_are_combined(coils, shape):
 @pytest.mark.parametrize("size", [(63, 48), (64, 47), (33, 35)])
 def test_odd_sizes_keep_their_centre(size):
     kspace = kspace_of(signed_object(size)[None])
-    image = one(registry.load("rss").reconstruct(packed(kspace)), Finishing(ODD))
+    image = one(loading.load("rss").reconstruct(packed(kspace)), Finishing(ODD))
     assert relative(image, zero_filled(kspace, ODD)) < 1e-6
 
 
 def test_sense_images_are_interpolated_with_their_phase():
     kspace = kspace_of(signed_object() * sensitivities(6))
-    result = registry.load("cg-sense").reconstruct(packed(kspace))
+    result = loading.load("cg-sense").reconstruct(packed(kspace))
     found, expected = one(result, Finishing(FINE)), zero_filled(kspace, FINE)
     of_magnitudes = one(Reconstruction(magnitudes(result)), Finishing(FINE))
     # What is left is regularisation and the edge of the maps.
@@ -136,7 +136,7 @@ def test_magnitudes_without_phase_never_ring_below_zero():
 @pytest.mark.parametrize("shape", [SHAPE, FINE])
 def test_exponents_beyond_float32_are_divided_out(name, exponent, shape):
     """K-space of any magnitude times 2**exponent is near 1; its image divided by that is right wherever float32 can hold it."""
-    result = registry.load(name).reconstruct(packed(kspace_of(signed_object() * sensitivities(4))))
+    result = loading.load(name).reconstruct(packed(kspace_of(signed_object() * sensitivities(4))))
     plain = one(result, Finishing(shape)).double()
     finished = one(result, Finishing(shape, exponent=exponent))
     expected = (plain * 2.0**-exponent).float()
@@ -149,7 +149,7 @@ def test_exponents_beyond_float32_are_divided_out(name, exponent, shape):
 def test_scale_of_the_input_and_exponent_cancel(scale):
     kspace = kspace_of(signed_object() * sensitivities(4))
     for name in ("rss", "cg-sense"):
-        model = registry.load(name)
+        model = loading.load(name)
         plain = one(model.reconstruct(packed(kspace)), Finishing(FINE))
         exponent = int(np.log2(scale))
         scaled = one(model.reconstruct(packed(kspace, np.float32(scale))), Finishing(FINE, exponent=exponent))
@@ -159,7 +159,7 @@ def test_scale_of_the_input_and_exponent_cancel(scale):
 def test_frames_that_were_withdrawn_have_no_image_and_each_frame_has_its_own_finishing():
     kspace = kspace_of(signed_object() * sensitivities(5))
     batch = PackedBatch.pack([kspace, kspace[:2], kspace[:3]], [np.ones(SHAPE, np.bool_)] * 3)
-    result = registry.load("rss").reconstruct(batch)
+    result = loading.load("rss").reconstruct(batch)
     images = finish(result, [Finishing(FINE), None, Finishing((32, 32))], complex_images=[False] * 3)
     assert images[1] is None
     assert [tuple(images[0].shape), tuple(images[2].shape)] == [FINE, (32, 32)]
@@ -170,7 +170,7 @@ def test_frames_that_were_withdrawn_have_no_image_and_each_frame_has_its_own_fin
 
 @pytest.mark.parametrize("name", FITTING)
 def test_complex_images_have_the_magnitudes_of_the_others(name):
-    result = registry.load(name).reconstruct(packed(kspace_of(signed_object() * sensitivities(6)), 2.0**40))
+    result = loading.load(name).reconstruct(packed(kspace_of(signed_object() * sensitivities(6)), 2.0**40))
     for shape in (SHAPE, FINE):
         plain = one(result, Finishing(shape, exponent=40))
         image = one(result, Finishing(shape, exponent=40), is_complex=True)
@@ -191,7 +191,7 @@ def phase_step(image, truth):
 def test_a_change_of_sign_comes_out_as_pi(name, coils):
     truth = signed_object((96, 80))
     image = one(
-        registry.load(name).reconstruct(packed(kspace_of(truth * sensitivities(coils, (96, 80))))),
+        loading.load(name).reconstruct(packed(kspace_of(truth * sensitivities(coils, (96, 80))))),
         Finishing((96, 80)),
         is_complex=True,
     ).numpy()
@@ -211,7 +211,7 @@ def test_the_phase_of_the_object_is_recovered(name):
     y, x = np.meshgrid(*(np.linspace(-1, 1, size, endpoint=False) for size in shape), indexing="ij")
     truth = np.abs(signed_object(shape)) * np.exp(1j * (2 * y + 1.5 * x**2))
     weights = np.abs(sensitivities(8, shape)) * np.exp(0.7j * np.arange(8))[:, None, None]
-    result = registry.load(name).reconstruct(packed(kspace_of(truth * weights)))
+    result = loading.load(name).reconstruct(packed(kspace_of(truth * weights)))
     image = one(result, Finishing(shape), is_complex=True).numpy()
     bright = np.abs(truth) > 0.3
     left = np.angle(image * truth.conj() / np.vdot(truth, image))[bright]
@@ -220,12 +220,12 @@ def test_the_phase_of_the_object_is_recovered(name):
 
 @pytest.mark.parametrize("name", ["rss", "bench"])
 def test_models_without_phase_refuse_complex_images(name):
-    info = registry.ModelInfo(name, "1", "-", "network", "-", needs_calibration=False, fits_samples=False)
+    info = ModelInfo(name, "1", "-", "network", "-", needs_calibration=False, fits_samples=False)
     assert not info.has_phase
     with pytest.raises(
         NoPhaseError, match=f"{name} makes magnitude images.*choose cg-sense, l1-wavelet, tv.*unrolled-brain"
     ):
-        registry.check_phase(info)
+        selection.check_phase(info, registry.available())
     for images in (torch.ones(1, 8, 8), CoilImages(torch.ones(3, 8, 8, dtype=torch.complex64), CoilLayout((3,)))):
         with pytest.raises(UnsuitableModelError, match="magnitudes only"):
             one(Reconstruction(images), Finishing((8, 8)), is_complex=True)
@@ -234,10 +234,10 @@ def test_models_without_phase_refuse_complex_images(name):
 def test_models_that_give_complex_images_say_so():
     batch = packed(kspace_of(signed_object() * sensitivities(6)))
     for info in registry.available():
-        images = registry.load(info.name).reconstruct(batch).images
+        images = loading.load(info.name).reconstruct(batch).images
         assert info.has_phase == (isinstance(images, torch.Tensor) and images.is_complex())
         if info.has_phase:
-            registry.check_phase(info)
+            selection.check_phase(info, registry.available())
 
 
 def test_interpolation_and_its_way_back():

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models import metrics, registry
+from recond_models import loading, metrics
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.classical import frames
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.simulate.scan import ScanSettings, simulate
 
 NAMES = ["rss", "cg-sense", "l1-wavelet", "tv"]
@@ -47,7 +48,7 @@ def undersampled():
 @pytest.mark.parametrize("name", NAMES)
 def test_fully_sampled_data_give_the_root_sum_of_squares(name):
     batch, truth = batch_of(acceleration=1, noise=0)
-    result = registry.load(name).reconstruct(batch)
+    result = loading.load(name).reconstruct(batch)
     assert magnitudes(result).dtype == torch.float32
     assert magnitudes(result).shape == truth.shape
     bright = truth > 0.2 * truth.max()
@@ -59,7 +60,7 @@ def test_fully_sampled_data_give_the_root_sum_of_squares(name):
 
 def test_better_models_are_better(undersampled):
     batch, truth = undersampled
-    images = {name: magnitudes(registry.load(name).reconstruct(batch)).numpy() for name in NAMES}
+    images = {name: magnitudes(loading.load(name).reconstruct(batch)).numpy() for name in NAMES}
     ssim = {name: metrics.ssim(truth, image) for name, image in images.items()}
     psnr = {name: metrics.psnr(truth, image) for name, image in images.items()}
     assert ssim["rss"] + 0.1 < ssim["cg-sense"] < ssim["l1-wavelet"]
@@ -75,7 +76,7 @@ def test_better_models_are_better(undersampled):
 )
 def test_quality_on_the_head_of_the_demo(name, ssim, psnr):
     batch, truth = batch_of(rows=256, columns=256, calibration_lines=24, acceleration=4)
-    image = magnitudes(registry.load(name).reconstruct(batch)).numpy()
+    image = magnitudes(loading.load(name).reconstruct(batch)).numpy()
     assert metrics.ssim(truth, image) > ssim
     assert metrics.psnr(truth, image) > psnr
 
@@ -83,21 +84,21 @@ def test_quality_on_the_head_of_the_demo(name, ssim, psnr):
 @pytest.mark.parametrize("name", FITTING)
 def test_images_fit_the_samples(undersampled, name):
     batch, _ = undersampled
-    result = registry.load(name).reconstruct(batch)
+    result = loading.load(name).reconstruct(batch)
     assert result.residuals.dtype == torch.float64
     assert result.residuals.shape == (1,)
     assert 0.001 < result.residuals.item() < 0.1
 
 
 def test_rss_fits_nothing(undersampled):
-    assert registry.load("rss").reconstruct(undersampled[0]).residuals is None
+    assert loading.load("rss").reconstruct(undersampled[0]).residuals is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("factor", [1e-6, 3e5, 1e12, 2.0**-60, 2.0**50])
 def test_scale_of_the_input_changes_the_scale_of_the_image_only(name, factor):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
-    model = registry.load(name)
+    model = loading.load(name)
     plain = model.reconstruct(PackedBatch.pack([kspace[0]], [mask], blocks))
     large = np.float32(factor)
     scaled = model.reconstruct(PackedBatch.pack([kspace[0] * large], [mask], [blocks[0] * large]))
@@ -111,7 +112,7 @@ def test_scale_of_the_input_changes_the_scale_of_the_image_only(name, factor):
 @pytest.mark.parametrize("name", NAMES)
 def test_calibration_data_of_another_scale(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
-    model = registry.load(name)
+    model = loading.load(name)
     images = [
         magnitudes(model.reconstruct(PackedBatch.pack([kspace[0]], [mask], [blocks[0] * s]))) for s in (1, 2.0**30)
     ]
@@ -123,7 +124,7 @@ def test_a_frame_does_not_depend_on_its_batch(name):
     first, mask, first_block, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     second, _, second_block, _ = frames_of(rows=48, columns=48, acceleration=2, coils=6, seed=3)
     third = 1e6 * second[:, :5]
-    model = registry.load(name)
+    model = loading.load(name)
     alone = model.reconstruct(PackedBatch.pack([first[0]], [mask], first_block))
     together = model.reconstruct(
         PackedBatch.pack(
@@ -146,7 +147,7 @@ def test_all_frames_at_once_as_on_a_gpu(name, monkeypatch):
         [mask, mask, scattered],
         [blocks[0], blocks[0][:3], blocks[0]],
     )
-    model = registry.load(name)
+    model = loading.load(name)
     apart = model.reconstruct(batch)
     monkeypatch.setattr(frames, "split", lambda batch: [batch])
     together = model.reconstruct(batch)
@@ -175,7 +176,7 @@ def test_frames_side_by_side_keep_order_errors_and_threads():
 def test_same_frame_same_image_and_the_batch_is_not_changed(undersampled, name):
     batch, _ = undersampled
     before = batch.kspace.clone(), batch.calibrations[0].clone()
-    images = [magnitudes(registry.load(name).reconstruct(batch)) for _ in range(2)]
+    images = [magnitudes(loading.load(name).reconstruct(batch)) for _ in range(2)]
     assert torch.equal(*images)
     assert torch.equal(batch.kspace, before[0])
     assert torch.equal(batch.calibrations[0], before[1])
@@ -185,7 +186,7 @@ def test_same_frame_same_image_and_the_batch_is_not_changed(undersampled, name):
 def test_all_zero_slice_beside_a_real_one(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     batch = PackedBatch.pack([0 * kspace[0], kspace[0]], [mask] * 2, [0 * blocks[0], blocks[0]])
-    result = registry.load(name).reconstruct(batch)
+    result = loading.load(name).reconstruct(batch)
     assert torch.equal(magnitudes(result)[0], torch.zeros(48, 48))
     assert torch.isfinite(magnitudes(result)).all()
     assert magnitudes(result)[1].max() > 0
@@ -196,14 +197,14 @@ def test_all_zero_slice_beside_a_real_one(name):
 @pytest.mark.parametrize("name", FITTING)
 def test_frame_without_samples_but_with_calibration(name):
     kspace, mask, blocks, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
-    result = registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [np.zeros_like(mask)], blocks))
+    result = loading.load(name).reconstruct(PackedBatch.pack([kspace[0]], [np.zeros_like(mask)], blocks))
     assert torch.equal(magnitudes(result), torch.zeros(1, 48, 48))
 
 
 def test_samples_outside_the_mask_are_ignored():
     kspace, mask, _, _ = frames_of(rows=48, columns=48, acceleration=2, coils=4)
     dirty = np.where(mask, kspace[0], np.complex64(complex("nan")))
-    model = registry.load("rss")
+    model = loading.load("rss")
     clean, ignored = (magnitudes(model.reconstruct(PackedBatch.pack([data], [mask]))) for data in (kspace[0], dirty))
     assert torch.equal(clean, ignored)
 
@@ -213,22 +214,22 @@ def test_samples_outside_the_mask_are_ignored():
 def test_calibration_that_is_not_enough(name, extent, coils):
     kspace, mask, _, _ = frames_of(rows=48, columns=48, acceleration=2, coils=coils)
     block = None if extent is None else centre_block(kspace[0], extent)
-    with pytest.raises(registry.UnsuitableModelError, match=f"{name} needs two coils or more.*use the model rss"):
-        registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block]))
+    with pytest.raises(UnsuitableModelError, match=f"{name} needs two coils or more.*use the model rss"):
+        loading.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block]))
 
 
 @pytest.mark.parametrize("name", FITTING)
 def test_smallest_calibration_and_odd_sizes(name):
     kspace, mask, _, truth = frames_of(rows=61, columns=53, acceleration=2, coils=8, calibration_lines=8, noise=0.002)
     block = centre_block(kspace[0], (8, 8))
-    image = magnitudes(registry.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block]))).numpy()
+    image = magnitudes(loading.load(name).reconstruct(PackedBatch.pack([kspace[0]], [mask], [block]))).numpy()
     assert metrics.ssim(truth, image) > 0.8
 
 
 def test_rss_with_a_single_coil():
     batch, truth = batch_of(coils=1, acceleration=1, noise=0)
     np.testing.assert_allclose(
-        magnitudes(registry.load("rss").reconstruct(batch)).numpy(), truth, atol=1e-5 * truth.max()
+        magnitudes(loading.load("rss").reconstruct(batch)).numpy(), truth, atol=1e-5 * truth.max()
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from network_builders import INFO, frame_of, packed, unet, varnet
 
 from recond_kernels.interruption import Interrupted, watching
-from recond_models import registry
+from recond_models import loading
 from recond_models.classical import frames
+from recond_models.contract import Contract
 from recond_models.finishing import magnitudes
 from recond_models.networks import cascades
 from recond_models.networks.unet_reconstructor import UnetReconstructor
@@ -16,7 +17,6 @@ from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwor
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
 from recond_models.networks.varnet_reconstructor import VarNetReconstructor
 from recond_models.store import golden
-from recond_models.store.contract import Contract
 
 CASCADES = 6
 
@@ -35,7 +35,7 @@ def model(request):
         "unet": lambda: UnetReconstructor(INFO, unet(), compiled=False),
         "unrolled": unrolled,
     }
-    return makers[request.param]() if request.param in makers else registry.load(request.param)
+    return makers[request.param]() if request.param in makers else loading.load(request.param)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_unrolled_network_stops_before_the_next_round(monkeypatch, seen, batc
 
 def test_a_frame_stops_alone_in_its_thread(batch, monkeypatch):
     """Of two frames side by side one is withdrawn in its tenth step; the other makes all of its own."""
-    model = registry.load("l1-wavelet")
+    model = loading.load("l1-wavelet")
     whole = model.reconstruct(batch)
     looks = {0: 0, 1: 0}
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recond_models import registry
-from recond_models.batch import PackedBatch
+from recond_models import loading
+from recond_models.batch import PackedBatch, Reconstructor
+from recond_models.model import ModelInfo
 from recond_service.backends import Batch, BatchOutcome, ComputedFrame, Measurement
 from recond_service.execution import device_of, run_batch
 from recond_service.processes import SharedBlock
@@ -28,7 +29,7 @@ class LocalServer:
         self.gate.set()
         self.batches: list[Batch] = []
         self.failure: RecondError | None = None
-        self._models: dict[str, registry.Reconstructor] = {}
+        self._models: dict[str, Reconstructor] = {}
         self._busy = asyncio.Lock()
         self._device = device_of("cpu")
 
@@ -39,7 +40,7 @@ class LocalServer:
     def measurements(self) -> Sequence[Measurement]:
         return ()
 
-    def has(self, model: registry.ModelInfo) -> bool:
+    def has(self, model: ModelInfo) -> bool:
         return True
 
     async def run(self, batch: Batch) -> BatchOutcome:
@@ -55,7 +56,7 @@ class LocalServer:
     def _compute(self, batch: Batch) -> BatchOutcome:
         model = self._models.get(batch.model.name)
         if model is None:
-            model = self._models[batch.model.name] = registry.load(batch.model.name)
+            model = self._models[batch.model.name] = loading.load(batch.model.name)
         arrays = [frame.layout.arrays(frame.block) for frame in batch.frames]
         layouts = [frame.layout for frame in batch.frames]
         packed = PackedBatch.pack(

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from recond_models.batch import PackedBatch
+from recond_models.model import ModelInfo
 from recond_models.networks.lines import calibration_lines
 from recond_models.networks.unet import Unet
 from recond_models.networks.varnet import VarNet
-from recond_models.registry import ModelInfo
 
 INFO = ModelInfo(
     name="trial",

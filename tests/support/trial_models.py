@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 NAMES = ("breaker", "deaf", "endless", "gate", "glutton", "hog", "not-finite", "suicide")
 INFOS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recond_models import registry
+from recond_models import loading, registry
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
@@ -57,7 +57,7 @@ def here(batch: Batch) -> np.ndarray:
         [calibration for _, _, calibration in arrays],
         [frame.layout.crop for frame in batch.frames],
     )
-    return magnitudes(registry.load(batch.model.name).reconstruct(packed)).numpy()
+    return magnitudes(loading.load(batch.model.name).reconstruct(packed)).numpy()
 
 
 def images(outcome: BatchOutcome, rows: int = 96, columns: int = 80) -> np.ndarray:

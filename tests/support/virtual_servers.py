@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from recond_models import registry
+from recond_models.model import ModelInfo
 from recond_service.backends import Batch, BatchOutcome, ComputedFrame, FrameInput, ServerLostError, TooLargeError
 from recond_service.processes import FrameLayout
 from recond_service.scheduling import FrameJob, Scheduler
@@ -101,7 +102,7 @@ class VirtualServer:
     on_down: Callable[[], None] = lambda: None
     busy_seconds: float = 0.0
 
-    def has(self, model: registry.ModelInfo) -> bool:
+    def has(self, model: ModelInfo) -> bool:
         return self.models is None or model.name in self.models
 
     async def run(self, batch: Batch) -> BatchOutcome:
@@ -163,7 +164,7 @@ def frame_job(
     deadline: float | None = None,
     rows: int = 4,
     coils: int = 8,
-    model: registry.ModelInfo = RSS,
+    model: ModelInfo = RSS,
 ) -> FrameJob:
     frame = FrameInput(FrameLayout(coils, rows, 4), Block())
     return FrameJob(model, frame, client, priority, deadline, asyncio.get_running_loop().create_future())

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recond_models import registry
+from recond_models import loading
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
+from recond_models.model import ModelInfo
 from recond_service.backends import Batch, ComputedFrame, FrameInput
 from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex
@@ -34,7 +35,7 @@ def frame_input(frame: Frame) -> FrameInput:
     return FrameInput(layout, layout.store(frame))
 
 
-def batch_of(info: registry.ModelInfo, *frames: Frame, seconds: float = 0.0) -> Batch:
+def batch_of(info: ModelInfo, *frames: Frame, seconds: float = 0.0) -> Batch:
     return Batch(info, tuple(map(frame_input, frames)), predicted_seconds=seconds)
 
 
@@ -45,7 +46,7 @@ def directly(name: str, *frames: Frame) -> np.ndarray:
         [frame.mask for frame in frames],
         [centre_block(frame.kspace, frame.calibration_extent) for frame in frames],
     )
-    return magnitudes(registry.load(name).reconstruct(packed)).numpy()
+    return magnitudes(loading.load(name).reconstruct(packed)).numpy()
 
 
 def pixels(computed: ComputedFrame | None, frame: Frame) -> np.ndarray:

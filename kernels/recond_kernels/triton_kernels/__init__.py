@@ -17,7 +17,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from recond_kernels.coils import CoilLayout
+    from recond_kernels.layout import CoilLayout
 
 
 def suit(*tensors: Tensor) -> bool:

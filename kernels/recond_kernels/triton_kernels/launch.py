@@ -14,7 +14,7 @@ import triton
 from torch import Tensor
 from triton.runtime.jit import KernelInterface
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 from recond_kernels.triton_kernels import programs
 
 # Block of pixels, warps, stages of the loop over coils.

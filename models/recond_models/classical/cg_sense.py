@@ -7,10 +7,10 @@ from torch import Tensor
 
 from recond_kernels import conjugate_gradients
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import noise, parallel
-from recond_models.classical.parallel import ParallelImaging
+from recond_models.classical import parallel
+from recond_models.classical.inverse_problem import InverseProblem
 from recond_models.classical.scale import bright_pixels
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 REGULARISATION = 40.0
 """The Tikhonov weight is this times the squared ratio of the noise to the bright pixels: the noise power over that of an image
@@ -63,16 +63,16 @@ class CgSense:
 
 
 def iterate(
-    problem: ParallelImaging, *, tolerance: float, max_iterations: int, regularisation: float = REGULARISATION
+    problem: InverseProblem, *, tolerance: float, max_iterations: int, regularisation: float = REGULARISATION
 ) -> Tensor:
     """Return complex64 images (batch, rows, columns) that solve the normal equations to a relative residual of `tolerance`."""
-    encoding = problem.encoding
-    start = encoding.adjoint(problem.kspace)
+    start = problem.encoding.adjoint(problem.samples)
+    gram = problem.encoding.gram
     bright = bright_pixels(start).clamp_min(torch.finfo(torch.float32).tiny)
-    ratios = noise.deviations(problem.kspace, encoding.masks, encoding.layout) / bright
+    ratios = problem.noise / bright
     weights = (regularisation * ratios.square()).clamp(*_WEIGHTS).to(torch.float32)[:, None, None]
 
     def regularised(images: Tensor) -> Tensor:
-        return encoding.normal(images).add_(weights * images)
+        return gram(images).add_(weights * images)
 
     return conjugate_gradients.solve(regularised, start, tolerance=tolerance, max_iterations=max_iterations).images

@@ -8,8 +8,8 @@ from torch import Tensor
 from recond_kernels import wavelet
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import parallel, sparse
-from recond_models.classical.parallel import ParallelImaging
-from recond_models.registry import ModelInfo
+from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.model import ModelInfo
 
 REGULARISATION = 0.15
 """Weight of the l1 norm of the wavelet coefficients as a multiple of the noise at the edge of k-space. Best or nearly so for
@@ -53,9 +53,9 @@ class L1Wavelet:
         )
 
 
-def _iterate(problem: ParallelImaging, regularisation: float) -> Tensor:
+def _iterate(problem: InverseProblem, regularisation: float) -> Tensor:
     """Return complex64 images (batch, rows, columns)."""
-    levels = wavelet.levels_for(*problem.kspace.shape[1:])
+    levels = wavelet.levels_for(*problem.support.shape[1:])
     shifts = [wavelet.random_shift(_SEED, step, levels) for step in range(sparse.ROUND)]
 
     def make_proximal(weights: Tensor) -> sparse.Proximal:

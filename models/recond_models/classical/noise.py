@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 
 _OUTER = 0.8
 # Median absolute value of a normal variable with standard deviation 1.

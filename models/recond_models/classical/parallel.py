@@ -1,4 +1,4 @@
-"""What the models with coil sensitivities share: the encoding and the samples of a batch."""
+"""What the models with coil sensitivities share: the inverse problem of Cartesian SENSE, posed from a batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from recond_kernels import espirit
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
+from recond_kernels.residuals import relative_residuals
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import field_of_view, frames
+from recond_models.classical import field_of_view, frames, noise
 from recond_models.classical.compression import VIRTUAL_COILS, compress
+from recond_models.classical.inverse_problem import InverseProblem
 from recond_models.classical.scale import normalise
-from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
+from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 
 CROP = 0.95
 """Pixels of a smaller ESPIRiT eigenvalue are background. In measured heads 999 of 1000 pixels with signal are above 0.99."""
@@ -27,14 +29,14 @@ LARGEST_BLOCK = 24
 
 @dataclass(frozen=True, slots=True)
 class ParallelImaging:
-    """The inverse problem of a batch: find x with A x = y.
+    """The samples of a batch and their Cartesian SENSE encoding.
 
     Parameters
     ----------
     encoding
-        A; its sensitivities have root sum of squares 1 in the object and 0 outside.
+        Its sensitivities have root sum of squares 1 in the object and 0 outside.
     kspace
-        y: complex64 (virtual coils of all frames, rows, columns), normalised, zero where nothing was measured.
+        complex64 (virtual coils of all frames, rows, columns), normalised, zero where nothing was measured.
     scales
         float64 (batch,): what the frames were divided by.
     """
@@ -43,11 +45,17 @@ class ParallelImaging:
     kspace: Tensor
     scales: Tensor
 
-    @property
-    def support(self) -> Tensor:
-        """Bool (batch, rows, columns): the pixels that A sees."""
-        coils = torch.split(self.encoding.sensitivities, list(self.encoding.layout.counts))
-        return torch.stack([(frame != 0).any(dim=0) for frame in coils])
+    def inverse_problem(self) -> InverseProblem:
+        """Return what is to be solved, with the noise estimated from the samples."""
+        encoding = self.encoding
+        coils = torch.split(encoding.sensitivities, list(encoding.layout.counts))
+        return InverseProblem(
+            encoding,
+            self.kspace,
+            noise.deviations(self.kspace, encoding.masks, encoding.layout),
+            fractions_of(encoding.masks),
+            torch.stack([(frame != 0).any(dim=0) for frame in coils]),
+        )
 
 
 def pose(
@@ -104,7 +112,7 @@ def reconstruct(
     batch: PackedBatch,
     info: ModelInfo,
     device: torch.device,
-    method: Callable[[ParallelImaging], Tensor],
+    method: Callable[[InverseProblem], Tensor],
     *,
     largest_block: int = LARGEST_BLOCK,
     virtual_coils: int = VIRTUAL_COILS,
@@ -139,16 +147,21 @@ def reconstruct(
 
     def work(part: PackedBatch) -> Reconstruction:
         trimmed, first = field_of_view.trim(part)
-        problem = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
-        images = method(problem)
-        residuals = problem.encoding.relative_residuals(images, problem.kspace)
+        posed = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
+        images = method(posed.inverse_problem())
+        residuals = relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout)
         whole = field_of_view.untrim(images, int(part.kspace.shape[1]), first)
-        return Reconstruction(whole, residuals.cpu(), scales=problem.scales)
+        return Reconstruction(whole, residuals.cpu(), scales=posed.scales)
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
     if together:
         return frames.each(work, [batch])[0]
     return frames.each_frame(lambda _, part: work(part), batch, at_once=True)
+
+
+def fractions_of(masks: Tensor) -> Tensor:
+    """Return float32 (batch,): the measured part of k-space of bool (batch, rows, columns)."""
+    return masks.flatten(1).to(torch.float32).mean(dim=1)
 
 
 def _calibrations(batch: PackedBatch, info: ModelInfo) -> list[Tensor]:

@@ -8,7 +8,7 @@ from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction
 from recond_models.classical.scale import normalise
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 
 class RootSumOfSquares:

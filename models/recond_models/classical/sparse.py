@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from recond_kernels import proximal_gradient
-from recond_models.classical import cg_sense, noise
-from recond_models.classical.parallel import ParallelImaging
+from recond_models.classical import cg_sense
+from recond_models.classical.inverse_problem import InverseProblem
 from recond_models.classical.scale import bright_pixels
 
 ROUND = 8
@@ -24,7 +24,7 @@ _START_ITERATIONS = 12
 Proximal = Callable[[Tensor, int], Tensor]
 
 
-def minimise(problem: ParallelImaging, regularisation: float, make_proximal: Callable[[Tensor], Proximal]) -> Tensor:
+def minimise(problem: InverseProblem, regularisation: float, make_proximal: Callable[[Tensor], Proximal]) -> Tensor:
     """Start from a few steps of iterative SENSE and go on with accelerated proximal gradients.
 
     The penalty alone decides about pixels that A does not see: they are held at zero, or the image would never come to rest there.
@@ -32,7 +32,7 @@ def minimise(problem: ParallelImaging, regularisation: float, make_proximal: Cal
     Parameters
     ----------
     problem
-        Normalised; A has norm 1 at most.
+        Normalised.
     regularisation
         The weight as a multiple of the standard deviation of the noise at the edge of k-space, so that it holds at every scale and
         noise level. At least 1e-4 of the bright pixels.
@@ -45,13 +45,12 @@ def minimise(problem: ParallelImaging, regularisation: float, make_proximal: Cal
     Tensor
         complex64 (batch, rows, columns), zero outside the support of the sensitivities.
     """
-    encoding = problem.encoding
-    data = encoding.adjoint(problem.kspace)
-    noisy = regularisation * noise.deviations(problem.kspace, encoding.masks, encoding.layout)
-    proximal = make_proximal(torch.maximum(noisy, _SMALLEST_WEIGHT * bright_pixels(data)))
+    data = problem.encoding.adjoint(problem.samples)
+    gram = problem.encoding.gram
+    proximal = make_proximal(torch.maximum(regularisation * problem.noise, _SMALLEST_WEIGHT * bright_pixels(data)))
     support = problem.support.to(data.dtype)
     return proximal_gradient.minimise(
-        lambda images: encoding.normal(images).sub_(data),
+        lambda images: gram(images).sub_(data),
         lambda images, step: proximal(images, step).mul_(support),
         cg_sense.iterate(problem, tolerance=_START_TOLERANCE, max_iterations=_START_ITERATIONS),
         tolerance=_TOLERANCE,

@@ -8,8 +8,8 @@ from torch import Tensor
 from recond_kernels import total_variation
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import parallel, sparse
-from recond_models.classical.parallel import ParallelImaging
-from recond_models.registry import ModelInfo
+from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.model import ModelInfo
 
 REGULARISATION = 0.12
 """Weight of the total variation as a multiple of the noise at the edge of k-space. Best or nearly so for simulated heads with 2 to
@@ -52,7 +52,7 @@ class TotalVariation:
         )
 
 
-def _iterate(problem: ParallelImaging, regularisation: float) -> Tensor:
+def _iterate(problem: InverseProblem, regularisation: float) -> Tensor:
     """Return complex64 images (batch, rows, columns)."""
 
     def make_proximal(weights: Tensor) -> sparse.Proximal:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from recond_models.batch import Reconstructor
+from recond_models.model import ModelInfo
 from recond_models.networks import inference
 from recond_models.networks.unet import Unet
 from recond_models.networks.unet_reconstructor import UnetReconstructor
@@ -15,7 +17,6 @@ from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwor
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
 from recond_models.networks.varnet import VarNet
 from recond_models.networks.varnet_reconstructor import VarNetReconstructor
-from recond_models.registry import ModelInfo, Reconstructor
 
 
 @dataclass(frozen=True, slots=True)

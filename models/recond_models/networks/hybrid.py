@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recond_kernels import coils
-from recond_kernels.coils import CoilLayout
+from recond_kernels.layout import CoilLayout
 from recond_models.classical import frames
 
 _BLOCK_BYTES = 1 << 19

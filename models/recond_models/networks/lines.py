@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recond_models.batch import Note
-from recond_models.registry import MINIMUM_CALIBRATION, UnsuitableModelError
+from recond_models.model import MINIMUM_CALIBRATION, UnsuitableModelError
+from recond_models.note import Note
 
 _TRAINED_FRACTION = 0.08
 """Share of the lines that calibrated the published networks at 4-fold in training."""

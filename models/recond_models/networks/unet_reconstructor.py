@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
-from recond_models.batch import Note, PackedBatch, Reconstruction
+from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import frames
 from recond_models.classical.scale import normalise
+from recond_models.model import ModelInfo, UnsuitableModelError
 from recond_models.networks import cuda_engine
 from recond_models.networks.buckets import Buckets
 from recond_models.networks.engines import Engine, parse_precision
 from recond_models.networks.openvino_engine import compiler
 from recond_models.networks.unet import Unet
-from recond_models.registry import ModelInfo, UnsuitableModelError
+from recond_models.note import Note
 
 _LARGEST = 6.0
 """Normalised pixels are clamped to this many standard deviations, as in fastMRI."""

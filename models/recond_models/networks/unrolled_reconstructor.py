@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import noise, parallel
-from recond_models.classical.parallel import ParallelImaging
+from recond_models.classical import parallel
+from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.model import ModelInfo
 from recond_models.networks.unrolled import UnrolledNetwork
-from recond_models.registry import ModelInfo
 
 
 class UnrolledReconstructor:
@@ -48,16 +48,10 @@ class UnrolledReconstructor:
             batch, self.info, self._device, self._images, largest_block=sizes.calibration, virtual_coils=sizes.coils
         )
 
-    def _images(self, problem: ParallelImaging) -> Tensor:
+    def _images(self, problem: InverseProblem) -> Tensor:
         """Return complex64 images (batch, rows, columns), zero where the sensitivities are."""
-        encoding = problem.encoding
-        data = encoding.adjoint(problem.kspace)
-        level = noise.deviations(problem.kspace, encoding.masks, encoding.layout).to(torch.float32)
+        data = problem.encoding.adjoint(problem.samples)
+        level = problem.noise.to(torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            images: list[Tensor] = self._network(data, encoding.normal, level, fractions_of(encoding.masks))[0]
+            images: list[Tensor] = self._network(data, problem.encoding.gram, level, problem.fractions)[0]
         return images[-1] * problem.support
-
-
-def fractions_of(masks: Tensor) -> Tensor:
-    """Return float32 (batch,): the measured part of k-space."""
-    return masks.flatten(1).to(torch.float32).mean(dim=1)

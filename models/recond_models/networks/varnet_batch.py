@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from recond_kernels import coils, interruption
-from recond_kernels.coils import CoilLayout
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
+from recond_kernels.layout import CoilLayout
 from recond_models.networks import cascades
 from recond_models.networks.engines import Engine
 from recond_models.networks.hybrid import PackedFrames

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recond_models.batch import Note, PackedBatch, Reconstruction
+from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import frames
+from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 from recond_models.networks import cuda_engine, varnet_batch, varnet_frame
 from recond_models.networks.buckets import Buckets
 from recond_models.networks.engines import Engine, parse_precision
@@ -15,7 +16,7 @@ from recond_models.networks.norm_unet import MULTIPLE
 from recond_models.networks.openvino_engine import compiler
 from recond_models.networks.varnet import Cascade, VarNet
 from recond_models.networks.varnet_frame import HybridFrame
-from recond_models.registry import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
+from recond_models.note import Note
 
 
 class VarNetReconstructor:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from recond_models import registry
+from recond_models.contract import Contract
 from recond_models.store import folders
 from recond_models.store.architecture import Recognised, named, recognise
 from recond_models.store.catalogue import StoredModel, stored_models
-from recond_models.store.contract import Contract
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
 from recond_models.store.load import load
 from recond_models.store.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, check_name, check_version
@@ -160,7 +160,7 @@ def _add_folder(wish: Wish, name: str) -> Added:
             f"the weights in {wish.path} have the SHA-256 {manifest.weights_sha256}, expected {wish.sha256.strip().lower()}: it is "
             "not the model that was meant; get it again, or leave --sha256 out if you trust this one"
         )
-    load(StoredModel(manifest, wish.path, "added"), registry.info_of(manifest, "added"), "cpu")
+    load(StoredModel(manifest, wish.path, "added"), "cpu")
     tensors = read_weights(wish.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
     card = wish.path / CARD_FILE
     described = Description(

@@ -7,15 +7,14 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from recond_models.model import ModelInfo, Origin
 from recond_models.store import folders
 from recond_models.store.errors import StoreError
 from recond_models.store.manifest import MANIFEST_FILE, Manifest
 
 _log = logging.getLogger(__name__)
 
-Origin = Literal["shipped", "added"]
 _Signature = tuple[tuple[str, int, int, int], ...]
 
 
@@ -36,6 +35,11 @@ class StoredModel:
     manifest: Manifest
     folder: Path
     origin: Origin
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model as the registry lists it."""
+        return self.manifest.info(self.origin)
 
 
 _lock = threading.Lock()

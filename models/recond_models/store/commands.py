@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from rich.console import Console
 
+from recond_models.contract import Contract, Range
 from recond_models.store import folders
-from recond_models.store.contract import Contract, Range
 from recond_models.store.errors import StoreError, UnsafeNameError
 from recond_models.store.manifest import check_name
 from recond_models.store.place import remove_model

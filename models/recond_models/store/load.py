@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from recond_models.registry import ModelInfo, Reconstructor
+from recond_models.batch import Reconstructor
 from recond_models.store import golden
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.errors import DamagedModelError
@@ -16,15 +16,13 @@ from recond_models.store.manifest import GOLDEN_FILE, WEIGHTS_FILE, Manifest
 from recond_models.store.package import make_ready
 
 
-def load(stored: StoredModel, info: ModelInfo, device: str) -> Reconstructor:
+def load(stored: StoredModel, device: str) -> Reconstructor:
     """Read the weights of a stored model, verify them, build the network and run it once on its golden input.
 
     Parameters
     ----------
     stored
         The model.
-    info
-        Its entry in the registry.
     device
         torch device to compute on.
 
@@ -53,7 +51,7 @@ def load(stored: StoredModel, info: ModelInfo, device: str) -> Reconstructor:
             f"the weights of {manifest.name} cannot be read ({error}): add the model again"
         ) from error
     del data
-    model = make_ready(info, manifest.architecture, weights, device, manifest.precision)
+    model = make_ready(stored.info, manifest.architecture, weights, device, manifest.precision)
     factor = 1.0 if device == "cpu" else golden.OTHER_DEVICE
     golden.check(pair, model, min(factor * manifest.golden_tolerance, 1.0))
     return model

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from recond_models.store.contract import Contract
+from recond_models.contract import Contract
+from recond_models.model import ModelInfo, Origin
 from recond_models.store.errors import ManifestError, UnsafeNameError
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -17,6 +18,9 @@ GOLDEN_FILE: Final = "golden.safetensors"
 CARD_FILE: Final = "card.md"
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+_FAMILIES_WITH_PHASE: Final = frozenset({"unrolled"})
+"""Families that make complex images; fastMRI's networks combine the coils themselves, to magnitudes."""
 
 _FORMAT: Final = 1
 _MOST_BYTES: Final = 1 << 20
@@ -102,6 +106,32 @@ class Manifest:
     def family(self) -> str:
         """Family of the network, a key of `recond_models.networks.families.FAMILIES`."""
         return str(self.architecture["family"])
+
+    def info(self, origin: Origin) -> ModelInfo:
+        """Return the model as the registry lists it.
+
+        Parameters
+        ----------
+        origin
+            Whether it came with recond or was added on this machine.
+        """
+        return ModelInfo(
+            name=self.name,
+            version=self.version,
+            description=self.description,
+            kind="network",
+            reference=self.reference,
+            needs_calibration=self.contract.requires_calibration,
+            fits_samples=self.fits_samples,
+            weights_sha256=self.weights_sha256,
+            origin=origin,
+            family=self.family,
+            precision=self.precision,
+            licence=self.licence,
+            source=self.source,
+            contract=self.contract,
+            has_phase=self.family in _FAMILIES_WITH_PHASE,
+        )
 
     def to_json(self) -> str:
         """Return the text of the file."""

@@ -14,11 +14,11 @@ from typing import Any
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
+from recond_models.contract import Contract
+from recond_models.model import ModelInfo, UnsuitableModelError
 from recond_models.networks.families import of_architecture
-from recond_models.registry import ModelInfo, Reconstructor, UnsuitableModelError, info_of
 from recond_models.store import golden
-from recond_models.store.contract import Contract
 from recond_models.store.errors import GoldenMismatchError, StoreError, WrongKeysError
 from recond_models.store.manifest import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, Precision
 from recond_models.store.place import put_model
@@ -125,7 +125,7 @@ def write_model(
         contract=contract,
         parameters=sum(tensor.numel() for tensor in weights.values()),
     )
-    model = make_ready(info_of(draft, "added"), architecture, weights, "cpu", precision)
+    model = make_ready(draft.info("added"), architecture, weights, "cpu", precision)
     fits_samples, pair, seconds = _first_runs(contract, model)
     manifest = dataclasses.replace(draft, fits_samples=fits_samples, golden_sha256=hashlib.sha256(pair).hexdigest())
     files = {

@@ -59,7 +59,7 @@ def evaluate(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             results, _ = network(
                 example.data.to(device),
-                example.encoding(device).normal,
+                example.encoding(device).gram,
                 example.noise.to(device),
                 example.fractions.to(device),
                 rounds,

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from recond_kernels import coils
-from recond_kernels.coils import CoilLayout
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 from recond_models import registry
 from recond_models.batch import PackedBatch
 from recond_models.classical import noise, parallel
+from recond_models.classical.parallel import fractions_of
 from recond_models.classical.scale import bright_pixels
+from recond_models.model import MINIMUM_CALIBRATION
 from recond_models.networks.unrolled import UnrolledArchitecture
-from recond_models.networks.unrolled_reconstructor import fractions_of
-from recond_models.registry import MINIMUM_CALIBRATION
 from recond_models.training.config import TrainingConfig
 from recond_models.training.simulator import SimulationSettings, Simulator, TrainingSample
 from recond_models.training.volumes import Split, load_volumes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recond_models.store.contract import Contract
+from recond_models.contract import Contract
 from recond_models.store.package import Description, write_model
 from recond_models.training.config import TrainingConfig
 from recond_models.training.trainer import Trainer, weights_of

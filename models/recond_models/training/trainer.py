@@ -148,7 +148,7 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             rounds, proposals = self.network(
                 example.data.to(self._device),
-                example.encoding(self._device).normal,
+                example.encoding(self._device).gram,
                 example.noise.to(self._device),
                 example.fractions.to(self._device),
                 rounds_made,

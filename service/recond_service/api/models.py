@@ -9,8 +9,8 @@ import grpc
 from recond.v1 import model_pb2 as pb
 from recond.v1 import model_pb2_grpc as pb_grpc
 from recond_models import registry
-from recond_models.registry import ModelInfo
-from recond_models.store.contract import Contract, Range
+from recond_models.contract import Contract, Range
+from recond_models.model import ModelInfo, UnknownModelError
 from recond_service.api.errors import status_code, status_details
 from recond_service.types import ModelNotFoundError
 
@@ -42,7 +42,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         """Return one model, or NOT_FOUND."""
         try:
             info = registry.find(request.name, request.version)
-        except registry.UnknownModelError as unknown:
+        except UnknownModelError as unknown:
             error = ModelNotFoundError(str(unknown.args[0]), reason="NO_SUCH_MODEL", field="name")
             await context.abort(status_code(error), error.message, status_details(error, ""))
         return pb.GetModelResponse(model=_model_message(info, ready=self._ready()))

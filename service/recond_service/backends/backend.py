@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
+from recond_models.note import Note
 from recond_service.processes import FrameLayout, SharedBlock
-from recond_service.types import Note
 
 
 class ServerLostError(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recond_models import registry
+from recond_models.model import UnknownModelError
 from recond_service.backends.triton.repository import Device, ExportOptions, export_model
 
 _USAGE, _BAD_INPUT = 2, 3  # exit codes, as everywhere in the command line
@@ -34,7 +35,7 @@ def export(directory: Path, names: tuple[str, ...], instances: int, threads: int
     options = ExportOptions(instances, threads, device)
     try:
         chosen = [registry.find(name) for name in names] or list(registry.available())
-    except registry.UnknownModelError as error:
+    except UnknownModelError as error:
         click.echo(f"recond triton export: {error.args[0]}", err=True)
         sys.exit(_USAGE)
     for info in chosen:

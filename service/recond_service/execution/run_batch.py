@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from recond_kernels import interruption
-from recond_models.batch import CoilImages, PackedBatch, Reconstruction
+from recond_models.batch import CoilImages, PackedBatch, Reconstruction, Reconstructor
 from recond_models.finishing import Finishing, finish
-from recond_models.registry import Reconstructor, UnsuitableModelError
+from recond_models.model import UnsuitableModelError
+from recond_models.note import Note
 from recond_service.execution.device import Device, ran_out_of_memory
 from recond_service.processes import FrameLayout
-from recond_service.types import DefectError, Note, RecondError, UnsupportedDataError
+from recond_service.types import DefectError, RecondError, UnsupportedDataError
 
 NOT_FINITE_NOTE = Note(
     "image-not-finite",
@@ -163,7 +164,7 @@ def _compute(
         if image is None:
             frames.append(None)
             continue
-        told = tuple(Note(note.code, note.message) for note in noticed)
+        told = noticed
         if not bool(torch.isfinite(torch.view_as_real(image) if image.is_complex() else image).all()):
             _require_finite(model.info.name, result)  # of what is not withdrawn: then only the units are beyond float32
             image, told = _bounded(image), (*told, NOT_FINITE_NOTE)  # noqa: PLW2901

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.processes import SharedBlock
 from recond_service.types import Figures, Finding, FrameIndex, Geometry, OutputFormat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends import FrameInput
 from recond_service.pipeline.context import BusyTime, RequestContext
 from recond_service.scheduling import FrameJob, FrameOutcome, Scheduler

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from recond_models import registry
+from recond_models import registry, selection
+from recond_models.model import ModelInfo, NoPhaseError, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
@@ -10,7 +11,7 @@ _PHASE_MODEL = "cg-sense"
 """Takes the place of a model that makes magnitudes where `auto` is to make complex images."""
 
 
-def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
+def named_model(name: str, version: str, field: str) -> ModelInfo:
     """Return a model by its name and, unless that is empty, version.
 
     Parameters
@@ -27,7 +28,7 @@ def named_model(name: str, version: str, field: str) -> registry.ModelInfo:
     """
     try:
         return registry.find(name, version)
-    except registry.UnknownModelError as error:
+    except UnknownModelError as error:
         raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field=field) from error
 
 
@@ -55,7 +56,7 @@ class ModelChoice:
 
     def __init__(
         self,
-        asked: registry.ModelInfo | None,
+        asked: ModelInfo | None,
         findings: FindingList,
         field: str,
         *,
@@ -67,7 +68,7 @@ class ModelChoice:
         self._field = field
         self._complex_images = complex_images
 
-    def for_frame(self, sampling: Sampling) -> registry.ModelInfo:
+    def for_frame(self, sampling: Sampling) -> ModelInfo:
         """Return the model for a frame; the first frame decides.
 
         Raises
@@ -76,7 +77,7 @@ class ModelChoice:
             The model cannot reconstruct the frame, or makes magnitudes where images with phase are wanted.
         """
         if self.model is None:
-            choice = registry.choose(sampling)
+            choice = selection.choose(sampling, registry.available())
             for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
                 if text:
                     self._findings.info(code, text)
@@ -84,27 +85,27 @@ class ModelChoice:
         self._check(self.model, sampling)
         return self.model
 
-    def _with_phase(self, model: registry.ModelInfo, reason: str, sampling: Sampling) -> tuple[registry.ModelInfo, str]:
+    def _with_phase(self, model: ModelInfo, reason: str, sampling: Sampling) -> tuple[ModelInfo, str]:
         """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""
         other = registry.find(_PHASE_MODEL)
         if not self._complex_images or model.has_phase:
             return model, reason
         try:
-            registry.check(other, sampling)
-        except registry.UnsuitableModelError:
+            selection.check(other, sampling)
+        except UnsuitableModelError:
             return model, reason
         return other, f"complex images were asked for, and {model.name} makes magnitudes"
 
-    def _check(self, model: registry.ModelInfo, sampling: Sampling) -> None:
+    def _check(self, model: ModelInfo, sampling: Sampling) -> None:
         try:
-            registry.check(model, sampling)
-        except registry.UnsuitableModelError as error:
+            selection.check(model, sampling)
+        except UnsuitableModelError as error:
             raise UnsupportedDataError(str(error), reason="MODEL_UNSUITABLE", field=self._field) from error
         if self._complex_images:
             try:
-                registry.check_phase(model)
-            except registry.NoPhaseError as error:
+                selection.check_phase(model, registry.available())
+            except NoPhaseError as error:
                 raise UnsupportedDataError(str(error), reason="NO_PHASE", field=self._field) from error
-        outside = registry.outside_contract(model, sampling)
+        outside = selection.outside_contract(model, sampling)
         if outside:
             self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")

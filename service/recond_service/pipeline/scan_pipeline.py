@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import Any
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends import ComputedFrame, FrameInput
 from recond_service.pipeline.context import Elapsed, RequestContext
 from recond_service.pipeline.events import Admitted, FileReady, Finished, ImageReady, Planned, Sink

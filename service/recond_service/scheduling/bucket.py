@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)

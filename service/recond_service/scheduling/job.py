@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends import Batch, ComputedFrame, FrameInput
 from recond_service.scheduling.bucket import Bucket
 from recond_service.types import Priority

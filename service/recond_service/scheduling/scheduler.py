@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends import (
     Batch,
     BatchOutcome,

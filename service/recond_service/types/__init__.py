@@ -12,7 +12,7 @@ from recond_service.types.errors import (
     UnavailableError,
     UnsupportedDataError,
 )
-from recond_service.types.findings import Finding, FindingList, Note, Severity
+from recond_service.types.findings import Finding, FindingList, Severity
 from recond_service.types.frame import Frame, FrameIndex, Geometry, Window
 from recond_service.types.header import (
     AcquisitionSystem,
@@ -75,7 +75,6 @@ __all__ = [
     "Limits",
     "ModelNotFoundError",
     "MrdHeader",
-    "Note",
     "OutputFormat",
     "OverloadedError",
     "ParallelImaging",

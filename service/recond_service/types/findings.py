@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
 class Severity(enum.IntEnum):
@@ -35,21 +34,6 @@ class Finding:
     severity: Severity
     message: str
     count: int = 1
-
-
-class Note(NamedTuple):
-    """Something that a model noticed on a frame.
-
-    Parameters
-    ----------
-    code
-        Stable name in kebab-case.
-    message
-        One sentence for people.
-    """
-
-    code: str
-    message: str
 
 
 class FindingList:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from recond_kernels.coils import CoilLayout
-from recond_kernels.sense import SenseEncoding
+from recond_kernels.layout import CoilLayout
+from recond_kernels.operators.sense import SenseEncoding
 from recond_models.networks.data_consistency import first_fit, fit
 
 ROWS, COLUMNS, COILS = 12, 10, 3
@@ -17,7 +17,7 @@ def problem():
     encoding = SenseEncoding(maps, mask, CoilLayout((COILS,)))
     truth = torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64, generator=generator)
     proposal = truth + 0.3 * torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64, generator=generator)
-    return encoding, encoding.adjoint(encoding.forward(truth)), proposal
+    return encoding, encoding.adjoint(encoding(truth)), proposal
 
 
 def dense(normal):
@@ -29,11 +29,11 @@ def dense(normal):
 @pytest.mark.parametrize("weight", [0.05, 0.7])
 def test_solves_the_regularised_normal_equations(problem, weight):
     encoding, data, proposal = problem
-    matrix = dense(encoding.normal) + weight * torch.eye(ROWS * COLUMNS)
+    matrix = dense(encoding.gram) + weight * torch.eye(ROWS * COLUMNS)
     expected = torch.linalg.solve(matrix, (data + weight * proposal).flatten()).reshape(proposal.shape)
-    images, misfits = fit(proposal, data, torch.tensor([weight]), encoding.normal, 60)
+    images, misfits = fit(proposal, data, torch.tensor([weight]), encoding.gram, 60)
     torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(misfits, encoding.normal(images) - data, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(misfits, encoding.gram(images) - data, atol=1e-4, rtol=1e-4)
 
 
 def test_gradients_are_those_of_the_solution(problem):
@@ -45,9 +45,9 @@ def test_gradients_are_those_of_the_solution(problem):
         return torch.view_as_real(images - target).square().sum()
 
     leaves = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
-    error(fit(*(leaves[0], data, leaves[1]), encoding.normal, 60)[0]).backward()
+    error(fit(*(leaves[0], data, leaves[1]), encoding.gram, 60)[0]).backward()
 
-    matrix = dense(encoding.normal)
+    matrix = dense(encoding.gram)
     others = proposal.clone().requires_grad_(), weight.clone().requires_grad_()
     right = data.flatten() + others[1] * others[0].flatten()
     error(torch.linalg.solve(matrix + others[1] * torch.eye(ROWS * COLUMNS), right).reshape(proposal.shape)).backward()
@@ -62,7 +62,7 @@ def test_gradient_of_an_early_stop_is_that_of_the_stopped_iteration(problem):
     weight = torch.tensor([0.05])
 
     def error(images):
-        fitted, _ = fit(images, data, weight, encoding.normal, 3)
+        fitted, _ = fit(images, data, weight, encoding.gram, 3)
         return torch.view_as_real(fitted - target).double().square().sum()
 
     leaf = proposal.clone().requires_grad_()
@@ -79,8 +79,8 @@ def test_gradient_of_an_early_stop_is_that_of_the_stopped_iteration(problem):
 
 def test_a_proposal_that_fits_stays(problem):
     encoding, _, proposal = problem
-    data = encoding.normal(proposal)
-    images, misfits = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 5)
+    data = encoding.gram(proposal)
+    images, misfits = fit(proposal, data, torch.tensor([0.1]), encoding.gram, 5)
     torch.testing.assert_close(images, proposal)
     assert misfits.abs().max() < 1e-5
 
@@ -88,8 +88,8 @@ def test_a_proposal_that_fits_stays(problem):
 def test_first_fit_is_a_fit_of_zeros(problem):
     encoding, data, _ = problem
     weight = torch.tensor([0.05])
-    expected = fit(torch.zeros_like(data), data, weight, encoding.normal, 3)
-    for ours, theirs in zip(first_fit(data, weight, encoding.normal, 3), expected, strict=True):
+    expected = fit(torch.zeros_like(data), data, weight, encoding.gram, 3)
+    for ours, theirs in zip(first_fit(data, weight, encoding.gram, 3), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -101,6 +101,6 @@ def test_frames_do_not_mix(problem):
         CoilLayout((COILS, COILS)),
     )
     other = torch.randn(1, ROWS, COLUMNS, dtype=torch.complex64)
-    together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.normal, 6)[0]
-    alone = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 6)[0]
+    together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.gram, 6)[0]
+    alone = fit(proposal, data, torch.tensor([0.1]), encoding.gram, 6)[0]
     torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-5)

@@ -10,11 +10,11 @@ from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.fourier import ifft2c
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.networks import norm_unet
 from recond_models.networks.families import FAMILIES
 from recond_models.networks.unet import Unet
 from recond_models.networks.unet_reconstructor import UnetReconstructor
-from recond_models.registry import UnsuitableModelError
 
 
 def generator(seed=0):

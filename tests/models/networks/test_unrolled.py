@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
@@ -121,7 +122,7 @@ def test_zeros_stay_zeros():
 
 def test_no_calibration_is_refused():
     kspace, mask, _ = frame()
-    with pytest.raises(registry.UnsuitableModelError, match="calibration"):
+    with pytest.raises(UnsuitableModelError, match="calibration"):
         UnrolledReconstructor(INFO, network(), "cpu", "float32").reconstruct(pack((kspace, mask, None)))
 
 

@@ -10,11 +10,11 @@ from network_builders import INFO, frame_of, lines_of, packed, plainly, relative
 
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.lines import calibration_lines, fastmri_count
 from recond_models.networks.unet import Unet
 from recond_models.networks.varnet_reconstructor import VarNetReconstructor
-from recond_models.registry import UnsuitableModelError
 
 ARCHITECTURE = {
     "family": "varnet",

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from recond_models.contract import Contract
 from recond_models.sampling import Sampling
-from recond_models.store.contract import Contract
 
 SAMPLING = Sampling(8, 256, 240, 4.0, "uniform", 4, (256, 24))
 CONTRACT = Contract(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from recond_models.store.contract import Contract
+from recond_models.contract import Contract
 from recond_models.store.errors import ManifestError, StoreError, UnsafeNameError
 from recond_models.store.manifest import Manifest, check_name
 

@@ -11,15 +11,16 @@ import torch
 from model_files import UNET, VARNET, state_file, weights_of
 from safetensors.torch import load_file, save_file
 
-from recond_models import registry
+from recond_models import loading, registry, selection
 from recond_models.batch import PackedBatch
+from recond_models.contract import Contract
 from recond_models.finishing import magnitudes
+from recond_models.model import UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_models.store import add as adding
 from recond_models.store import golden
 from recond_models.store.add import Wish, add_model, name_for
 from recond_models.store.catalogue import stored_models
-from recond_models.store.contract import Contract
 from recond_models.store.errors import (
     DamagedModelError,
     GoldenMismatchError,
@@ -76,8 +77,8 @@ def test_added_models_run(tmp_path, architecture):
     add_model(Wish(state_file(tmp_path, weights_of(architecture)), name="mine"))
     info = registry.find("mine")
     assert (info.kind, info.origin, info.family) == ("network", "added", architecture["family"])
-    model = registry.load("mine")
-    assert model.info is info
+    model = loading.load("mine")
+    assert model.info == info
     batch = golden.make_input(Contract())
     images = magnitudes(model.reconstruct(batch))
     pair = load_file(tmp_path / "models" / "mine" / "golden.safetensors")
@@ -90,7 +91,7 @@ def test_networks_with_many_poolings_get_a_larger_trial(tmp_path, models):
     add_model(Wish(state_file(tmp_path, weights_of(deep)), name="deep"))
     rows, columns = load_file(models / "deep" / "golden.safetensors")["images"].shape[1:]
     assert (rows, columns) in {(160, 128), (320, 256)}
-    registry.load("deep")
+    loading.load("deep")
 
 
 def test_the_golden_pair_is_the_same_whenever_it_is_made():
@@ -197,7 +198,7 @@ def test_what_changed_since_it_was_added_is_refused(tmp_path, models, file, dama
     else:
         path.unlink()
     with pytest.raises(DamagedModelError, match=r"add (the model|mine) again"):
-        registry.load("mine")
+        loading.load("mine")
 
 
 def test_other_images_than_recorded_are_refused(tmp_path, models):
@@ -210,7 +211,7 @@ def test_other_images_than_recorded_are_refused(tmp_path, models):
     changed = dataclasses.replace(manifest, golden_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     (models / "mine" / "manifest.json").write_text(changed.to_json())
     with pytest.raises(GoldenMismatchError, match=r"mine makes other images here.*0\.001 is allowed"):
-        registry.load("mine")
+        loading.load("mine")
 
 
 def test_an_architecture_that_the_weights_do_not_have_is_refused(tmp_path, models):
@@ -220,7 +221,7 @@ def test_an_architecture_that_the_weights_do_not_have_is_refused(tmp_path, model
         changed = dataclasses.replace(manifest, architecture=architecture)
         (models / "mine" / "manifest.json").write_text(changed.to_json())
         with pytest.raises(StoreError, match="mine"):
-            registry.load("mine")
+            loading.load("mine")
 
 
 def test_several_writers_at_once(tmp_path, models):
@@ -240,7 +241,7 @@ def test_several_writers_at_once(tmp_path, models):
         thread.join()
     assert len(refused) == 3
     assert listed(models) == [".lock", "mine"]
-    registry.load("mine")
+    loading.load("mine")
 
 
 @pytest.mark.parametrize(
@@ -283,13 +284,13 @@ def test_the_folder_of_a_model_is_added_as_it_is(tmp_path, models):
 
 def test_auto_takes_the_shipped_network_within_its_contract(tmp_path):
     ship(tmp_path / "shipped")
-    choice = registry.choose(SAMPLING)
+    choice = selection.choose(SAMPLING, registry.available())
     assert choice.info.name == "unrolled-brain"
     assert choice.info.origin == "shipped"
     assert "4.0-fold uniform undersampling of 8 coils" in choice.reason
     assert "trained on brain" in choice.assumed
     assert choice.passed_over == ""
-    assert registry.outside_contract(choice.info, SAMPLING) == ""
+    assert selection.outside_contract(choice.info, SAMPLING) == ""
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_auto_takes_the_shipped_network_within_its_contract(tmp_path):
 )
 def test_outside_its_contract_a_classical_model_runs_and_says_why(tmp_path, changes, name, why):
     ship(tmp_path / "shipped")
-    choice = registry.choose(dataclasses.replace(SAMPLING, **changes))
+    choice = selection.choose(dataclasses.replace(SAMPLING, **changes), registry.available())
     assert choice.info.name == name
     assert why in choice.passed_over
     assert choice.assumed == ""
@@ -311,26 +312,28 @@ def test_outside_its_contract_a_classical_model_runs_and_says_why(tmp_path, chan
 
 def test_full_data_need_no_network(tmp_path):
     ship(tmp_path / "shipped")
-    choice = registry.choose(dataclasses.replace(SAMPLING, pattern="full", spacing=1, acceleration=1.0))
+    choice = selection.choose(
+        dataclasses.replace(SAMPLING, pattern="full", spacing=1, acceleration=1.0), registry.available()
+    )
     assert (choice.info.name, choice.passed_over) == ("rss", "")
 
 
 def test_auto_never_takes_an_added_model(tmp_path):
     ship(tmp_path / "models")  # the very name, but not shipped
-    assert registry.choose(SAMPLING).info.name == "l1-wavelet"
+    assert selection.choose(SAMPLING, registry.available()).info.name == "l1-wavelet"
 
 
 def test_a_named_model_outside_its_contract_is_allowed_where_it_can_compute(tmp_path):
     ship(tmp_path / "shipped")
     info = registry.find("unrolled-brain")
     far = dataclasses.replace(SAMPLING, acceleration=12.0)
-    registry.check(info, far)
-    assert registry.outside_contract(info, far) == (
+    selection.check(info, far)
+    assert selection.outside_contract(info, far) == (
         "unrolled-brain was not made for these data: the acceleration is 12, it is made for 2 to 8"
     )
-    with pytest.raises(registry.UnsuitableModelError, match="unrolled-brain needs coil sensitivities"):
-        registry.check(info, dataclasses.replace(SAMPLING, calibration=(0, 0)))
-    assert registry.outside_contract(registry.find("rss"), far) == ""
+    with pytest.raises(UnsuitableModelError, match="unrolled-brain needs coil sensitivities"):
+        selection.check(info, dataclasses.replace(SAMPLING, calibration=(0, 0)))
+    assert selection.outside_contract(registry.find("rss"), far) == ""
 
 
 def test_notes_of_the_network_reach_the_caller(tmp_path):
@@ -339,7 +342,7 @@ def test_notes_of_the_network_reach_the_caller(tmp_path):
     kspace = batch.kspace.clone()
     kspace[:4] = 0
     empty = PackedBatch(kspace, batch.coil_offsets, batch.masks, batch.calibrations)
-    result = registry.load("mine").reconstruct(empty)
+    result = loading.load("mine").reconstruct(empty)
     assert bool(torch.isfinite(magnitudes(result)).all())
     assert len(result.notes) == 2
     assert result.notes[0]

@@ -102,7 +102,7 @@ def test_training_makes_images_better(tmp_path, volumes):
             for step in range(8):
                 example = examples[step]
                 rounds, proposals = network(
-                    example.data, example.encoding(torch.device("cpu")).normal, example.noise, example.fractions
+                    example.data, example.encoding(torch.device("cpu")).gram, example.noise, example.fractions
                 )
                 values.append(float(loss(rounds, proposals, example.images, example.magnitudes, 0.0)))
         return np.mean(values)

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from waiting import eventually_async
 
-from recond_models import registry
+from recond_models import registry, selection
 from recond_models.sampling import Sampling
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_service.api.calls import Calls
@@ -223,7 +223,7 @@ async def test_auto_says_what_it_picked_and_what_it_noticed(facade):
     mask = np.broadcast_to(lines, kspace.shape[1:])
     response = await facade.stub.ModelInfer(request_of({"KSPACE": floats(kspace)}, "auto"))
     sampling = Sampling.of(mask, calibration_extent(mask), COILS)
-    assert response.model_name == registry.choose(sampling).info.name
+    assert response.model_name == selection.choose(sampling, registry.available()).info.name
     findings = json.loads(response.parameters["findings"].string_param)
     assert "mask-derived" in {finding["code"] for finding in findings}
 

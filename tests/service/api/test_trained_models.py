@@ -12,12 +12,12 @@ from recond_testing import fastmri_file, random_kspace, reconstruct, refused, re
 
 from recond.v1 import model_pb2, model_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
-from recond_models import registry
+from recond_models import loading
 from recond_models.batch import PackedBatch
+from recond_models.contract import Contract
 from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_models.store.add import Wish, add_model
-from recond_models.store.contract import Contract
 from recond_models.store.package import Description, write_model
 from recond_models.store.place import remove_model
 
@@ -90,7 +90,7 @@ def test_a_model_added_while_the_service_runs(stub, models, add, architecture):
     assert "outside-contract" not in warnings(answer.summary)
     mask = np.broadcast_to(SCAN.lines, (64, 48)).copy()
     batch = PackedBatch.pack(list(np.where(mask, KSPACE, 0)), [mask, mask])
-    direct = magnitudes(registry.load("later").reconstruct(batch)).numpy()
+    direct = magnitudes(loading.load("later").reconstruct(batch)).numpy()
     np.testing.assert_allclose(answer.volume, direct, atol=2e-4 * direct.max())
 
 
@@ -186,7 +186,7 @@ def test_what_a_model_notices_is_a_warning(stub, add):
     kspace[1] = 0
     answer = reconstruct(stub, fastmri_file(kspace, mask=SCAN.lines), model="noting")
     mask = np.broadcast_to(SCAN.lines, (64, 48)).copy()
-    noted = registry.load("noting").reconstruct(PackedBatch.pack([kspace[1]], [mask])).notes[0]
+    noted = loading.load("noting").reconstruct(PackedBatch.pack([kspace[1]], [mask])).notes[0]
     assert noted
     for note in noted:
         assert warnings(answer.summary)[note.code] == note.message

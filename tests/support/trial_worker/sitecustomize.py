@@ -4,7 +4,7 @@ from trial_models import INFOS
 
 from recond_models import registry
 
-registry._CLASSICAL = (
-    *registry._CLASSICAL,
-    *(registry._Entry(info, "trial_models", "Trial") for info in INFOS.values()),
+registry._classical = (
+    *registry.CLASSICAL,
+    *(registry.Entry(info, "trial_models:Trial") for info in INFOS.values()),
 )

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.api.kserve.tensors import (
     CALIBRATION,
     IMAGE,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recond_models import registry
 from recond_models.batch import PackedBatch, centre_block
+from recond_models.model import ModelInfo, UnknownModelError
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WarmUp
@@ -27,7 +28,7 @@ _CLASSICAL_SECONDS = 0.2
 """Of the measurements of classical models together: what takes longer is left to the first requests."""
 
 
-def measure_loaded(models: LoadedModels, device: Device, infos: Sequence[registry.ModelInfo]) -> list[Measurement]:
+def measure_loaded(models: LoadedModels, device: Device, infos: Sequence[ModelInfo]) -> list[Measurement]:
     """Time a small frame on every model that is in memory, and on classical models while that takes little time in all.
 
     Parameters
@@ -67,7 +68,7 @@ def warm_up(models: LoadedModels, device: Device, entries: Sequence[str]) -> lis
         try:
             entry = WarmUp.parse(text)
             info = registry.find(entry.model)
-        except (ValueError, registry.UnknownModelError) as error:
+        except (ValueError, UnknownModelError) as error:
             _log.error("warm-up-refused", entry=text, problem=str(error.args[0]))
             continue
         for size in _BATCHES:
@@ -79,7 +80,7 @@ def warm_up(models: LoadedModels, device: Device, entries: Sequence[str]) -> lis
 
 
 def _measured(
-    models: LoadedModels, device: Device, info: registry.ModelInfo, coils: list[int], rows: int, columns: int
+    models: LoadedModels, device: Device, info: ModelInfo, coils: list[int], rows: int, columns: int
 ) -> list[Measurement]:
     """Return the time of a batch, without what its first runs take longer; nothing if it cannot be run."""
     try:

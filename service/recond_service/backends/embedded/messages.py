@@ -7,10 +7,11 @@ in `MoreImages`), or by `TooLarge`, or by `Failed`. `Beat` says once in a while 
 
 from __future__ import annotations
 
+from recond_models.note import Note
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.options import WorkerOptions
 from recond_service.processes import FrameLayout, Message
-from recond_service.types import ErrorReport, Note
+from recond_service.types import ErrorReport
 
 
 class StartWorker(Message, frozen=True):

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from recond_models import registry
+from recond_models import loading, registry
+from recond_models.batch import Reconstructor
+from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import stored_models
 from recond_models.store.errors import StoreError
 from recond_service.types import ModelNotFoundError, UnavailableError, UnsupportedDataError
@@ -26,7 +28,7 @@ Key = tuple[str, str, str]
 
 @dataclass(slots=True)
 class _Loaded:
-    model: registry.Reconstructor
+    model: Reconstructor
     last_use: float
 
 
@@ -56,7 +58,7 @@ class LoadedModels:
         with self._changing:
             return tuple(self._loaded)
 
-    def get(self, name: str, version: str, weights_sha256: str) -> registry.Reconstructor:
+    def get(self, name: str, version: str, weights_sha256: str) -> Reconstructor:
         """Return a model. It is loaded if it is not in memory, unless the store has another in its place.
 
         Raises
@@ -75,7 +77,7 @@ class LoadedModels:
         with self._loading:
             return self._use(key) or self._load(key)
 
-    def warm(self, info: registry.ModelInfo) -> bool:
+    def warm(self, info: ModelInfo) -> bool:
         """Load a model ahead of its first use, and tell whether that went well: a damaged one must not keep others from working."""
         try:
             self.get(info.name, info.version, info.weights_sha256)
@@ -112,7 +114,7 @@ class LoadedModels:
                 if loaded.model.info.kind == "network" and key not in wanted and loaded.last_use <= end:
                     del self._loaded[key]
 
-    def _use(self, key: Key) -> registry.Reconstructor | None:
+    def _use(self, key: Key) -> Reconstructor | None:
         with self._changing:
             loaded = self._loaded.get(key)
             if loaded is None:
@@ -121,7 +123,7 @@ class LoadedModels:
             self._loaded.move_to_end(key)
             return loaded.model
 
-    def _load(self, key: Key) -> registry.Reconstructor:
+    def _load(self, key: Key) -> Reconstructor:
         name, version, weights_sha256 = key
         try:
             if registry.find(name, version).weights_sha256 != weights_sha256:
@@ -129,11 +131,11 @@ class LoadedModels:
             refusal = self._refusal(key)
             if refusal is not None:
                 raise refusal
-            model = registry.load(name, version, device=self._device)
+            model = loading.load(name, version, device=self._device)
         except StoreError as error:
             self._refused[key] = error
             raise UnsupportedDataError(str(error), reason=error.reason, field="spec.model") from error
-        except registry.UnknownModelError as error:
+        except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
         if model.info.weights_sha256 != weights_sha256:
             raise _replaced(name)

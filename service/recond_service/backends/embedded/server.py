@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends.backend import (
     Batch,
     BatchOutcome,

@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends.backend import BatchOutcome, Measurement, ServerLostError
 from recond_service.backends.triton import faults
 from recond_service.backends.triton.connection import Connection, Deployed

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc.aio
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends.backend import BatchOutcome, FrameInput
 from recond_service.backends.triton import faults, interface
 from recond_service.backends.triton.connection import Connection

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recond_models import registry
-from recond_models.batch import PackedBatch, centre_block
+from recond_models import loading
+from recond_models.batch import PackedBatch, Reconstructor, centre_block
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest
@@ -214,20 +214,20 @@ def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameL
     )
 
 
-def _load(parameters: Mapping[str, str], folder: Path, device: str) -> registry.Reconstructor:
+def _load(parameters: Mapping[str, str], folder: Path, device: str) -> Reconstructor:
     name, origin = parameters[interface.MODEL], parameters[interface.ORIGIN]
     if origin == "built-in":
-        return registry.load(name, parameters[interface.VERSION], device)
+        return loading.load(name, parameters[interface.VERSION], device)
     manifest = Manifest.read(folder / name)
     kind: Any = "shipped" if origin == "shipped" else "added"
-    return load_stored(StoredModel(manifest, folder / name, kind), registry.info_of(manifest, kind), device)
+    return load_stored(StoredModel(manifest, folder / name, kind), device)
 
 
 def _outputs(result: BatchResult) -> dict[str, Tensor]:
     frames = [frame for frame in result.frames if frame is not None]
     images = [torch.from_numpy(frame.image.reshape(-1).view(np.float32)) for frame in frames]
     residuals = [math.nan if frame.residual is None else frame.residual for frame in frames]
-    notes = json.dumps([list(frame.notes) for frame in frames]).encode()
+    notes = json.dumps([[(note.code, note.message) for note in frame.notes] for frame in frames]).encode()
     return {
         interface.IMAGES: torch.cat(images),
         interface.RESIDUALS: torch.tensor(residuals, dtype=torch.float64),

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
+from recond_models.note import Note
 from recond_service.backends.backend import BatchOutcome, ComputedFrame, FrameInput
 from recond_service.backends.triton import interface
 from recond_service.backends.triton.regions import Region
 from recond_service.processes import FrameLayout, SharedBlock
-from recond_service.types import DefectError, Note
+from recond_service.types import DefectError
 
 _ALIGNMENT = 64
 _NUMPY = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recond_models.registry import ModelInfo
-from recond_models.store.contract import Range
+from recond_models.contract import Range
+from recond_models.model import ModelInfo
 from recond_service.backends.backend import FrameInput
 from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex

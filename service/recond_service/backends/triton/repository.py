@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_models.store.catalogue import stored_models
 from recond_service.backends.triton import interface
 

@@ -13,7 +13,7 @@ import grpc.aio
 import structlog
 
 from recond_models import registry
-from recond_models.registry import ModelInfo
+from recond_models.model import ModelInfo
 from recond_service.backends.backend import (
     Batch,
     BatchOutcome,

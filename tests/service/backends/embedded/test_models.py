@@ -7,10 +7,12 @@ import pytest
 import structlog
 from model_files import VARNET, state_file, weights_of
 
-from recond_models import registry
+from recond_models import loading, registry
+from recond_models.batch import Reconstructor
+from recond_models.contract import Contract
+from recond_models.model import ModelInfo
 from recond_models.store import folders
 from recond_models.store.add import Wish, add_model
-from recond_models.store.contract import Contract
 from recond_models.store.package import Description, write_model
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.types import ModelNotFoundError, UnavailableError, UnsupportedDataError
@@ -41,17 +43,17 @@ def models(clock) -> LoadedModels:
     return LoadedModels("cpu", clock)
 
 
-def ship(folder: Path, name: str) -> registry.ModelInfo:
+def ship(folder: Path, name: str) -> ModelInfo:
     write_model(folder, Description(name, "1", "", "", "", "", ""), VARNET, weights_of(), Contract())
     return registry.find(name)
 
 
-def add(folder: Path, name: str, seed: int = 0, *, replace: bool = False) -> registry.ModelInfo:
+def add(folder: Path, name: str, seed: int = 0, *, replace: bool = False) -> ModelInfo:
     add_model(Wish(state_file(folder, weights_of(seed=seed)), name=name, replace=replace))
     return registry.find(name)
 
 
-def get(models: LoadedModels, info: registry.ModelInfo) -> registry.Reconstructor:
+def get(models: LoadedModels, info: ModelInfo) -> Reconstructor:
     return models.get(info.name, info.version, info.weights_sha256)
 
 
@@ -95,22 +97,22 @@ def test_a_replacement_is_loaded_while_the_old_one_serves(tmp_path, models, monk
     old = add(tmp_path, "mine")
     model = get(models, old)
     new = add(tmp_path, "mine", seed=1, replace=True)
-    loading, go_on = threading.Event(), threading.Event()
-    load = registry.load
+    begun, go_on = threading.Event(), threading.Event()
+    load = loading.load
 
     def slowly(*arguments, **options):
-        loading.set()
+        begun.set()
         assert go_on.wait(30)
         return load(*arguments, **options)
 
-    monkeypatch.setattr(registry, "load", slowly)
+    monkeypatch.setattr(loading, "load", slowly)
     thread = threading.Thread(target=models.refresh)
     thread.start()
-    assert loading.wait(30)
+    assert begun.wait(30)
     assert get(models, old) is model
     go_on.set()
     thread.join(30)
-    monkeypatch.setattr(registry, "load", None)  # it is there now
+    monkeypatch.setattr(loading, "load", None)  # it is there now
     assert get(models, new).info == new
     assert get(models, old) is model
 
@@ -123,8 +125,8 @@ def test_a_replacement_that_makes_other_images_is_refused_once_and_the_old_one_s
     recorded = golden.read_bytes()
     golden.write_bytes(recorded[:-64] + bytes(64))
     loads = []
-    load = registry.load
-    monkeypatch.setattr(registry, "load", lambda *args, **options: loads.append(args) or load(*args, **options))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda *args, **options: loads.append(args) or load(*args, **options))
     with structlog.testing.capture_logs() as logs:
         models.refresh()
         models.refresh()
@@ -151,8 +153,8 @@ def test_added_models_leave_memory_the_one_unused_longest_first(tmp_path, models
 def test_a_model_that_is_asked_for_from_two_threads_is_loaded_once(tmp_path, models, monkeypatch):
     info = add(tmp_path, "mine")
     loads, found = [], []
-    load = registry.load
-    monkeypatch.setattr(registry, "load", lambda *args, **options: loads.append(args) or load(*args, **options))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda *args, **options: loads.append(args) or load(*args, **options))
     threads = [threading.Thread(target=lambda: found.append(get(models, info))) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -6,7 +6,7 @@ import pytest
 import structlog
 import torch
 
-from recond_models import registry
+from recond_models import loading, registry
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_service.backends.embedded import measuring
@@ -136,7 +136,7 @@ def spy(method, calls):
 
 def test_the_example_can_be_reconstructed():
     batch = measuring.example([4, 2], 96, 80)
-    images = magnitudes(registry.load("cg-sense").reconstruct(batch)).numpy()
+    images = magnitudes(loading.load("cg-sense").reconstruct(batch)).numpy()
     inside, outside = images[:, 40:56, 30:50], images[:, :6, :6]
     assert (inside.mean((1, 2)) > 5 * outside.mean((1, 2))).all()
 
@@ -155,7 +155,7 @@ def test_batches_are_staged_to_the_gpu_while_it_computes():
         assert torch.equal(there.kspace.cpu(), batch.kspace)
         assert there.masks is batch.masks
     for name in ("rss", "cg-sense", "l1-wavelet", "unrolled-brain-fast"):
-        on_cpu, on_gpu = registry.load(name), registry.load(name, device="cuda:0")
+        on_cpu, on_gpu = loading.load(name), loading.load(name, device="cuda:0")
         expected = magnitudes(on_cpu.reconstruct(batches[0]))
         (found, peak) = device.run("kind", lambda model=on_gpu: magnitudes(model.reconstruct(taken[0])), 0)
         assert float((found - expected).abs().max() / expected.abs().max()) < 1e-2

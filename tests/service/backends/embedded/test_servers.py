@@ -15,6 +15,7 @@ from waiting import eventually_async
 from worker_frames import batch_of, directly, frame, open_files, pixels
 
 from recond_models import registry
+from recond_models.model import ModelInfo
 from recond_models.store.add import Wish, add_model
 from recond_service.backends import ServerLostError, TooLargeError
 from recond_service.processes import zygote as zygotes
@@ -203,7 +204,7 @@ async def test_a_batch_that_does_not_fit_says_so_and_the_worker_stays(fleet):
 
 
 async def test_errors_of_models_come_back_and_the_worker_stays(fleet):
-    unknown = registry.ModelInfo("nobody", "1", "-", "classical", "-", needs_calibration=False, fits_samples=False)
+    unknown = ModelInfo("nobody", "1", "-", "classical", "-", needs_calibration=False, fits_samples=False)
     for info, error, reason in (
         (INFOS["breaker"], DefectError, "MODEL_FAILED"),
         (INFOS["not-finite"], DefectError, "MODEL_NOT_FINITE"),

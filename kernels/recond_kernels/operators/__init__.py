@@ -1,0 +1,1 @@
+"""Linear operators that compose: `linear` has the algebra, the other modules what encodings are made of."""

@@ -1,0 +1,79 @@
+"""What is known about a model without loading it, and why one is refused. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recond_models.contract import Contract
+
+MINIMUM_CALIBRATION = 8
+"""Fewest calibration rows and columns from which coil sensitivities are estimated: room for kernels of 4 and their shifts."""
+
+Origin = Literal["built-in", "shipped", "added"]
+"""Part of the program, a network that comes with it, or one that was added on this machine."""
+
+
+class UnknownModelError(LookupError):
+    """There is no model of that name or version."""
+
+
+class UnsuitableModelError(ValueError):
+    """The model cannot reconstruct these data, or cannot make what is asked of it."""
+
+
+class NoPhaseError(UnsuitableModelError):
+    """Complex images were asked of a model that makes magnitudes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known about a model without loading it.
+
+    Parameters
+    ----------
+    name
+        Name, as in ``recond reconstruct --model NAME``.
+    version
+        Version; another version may give another image.
+    description
+        One sentence for people.
+    kind
+        With or without trained weights.
+    reference
+        Where the method comes from.
+    needs_calibration
+        It needs a fully sampled calibration region and at least two coils.
+    fits_samples
+        It fits the measured samples, so that a data-consistency residual says something about its images.
+    weights_sha256
+        Hexadecimal SHA-256 of the weights, empty for classical models.
+    origin
+        Where it comes from.
+    family
+        Family of the network, empty for classical models.
+    precision
+        Type that it computes in.
+    licence, source
+        Of the weights; empty for classical models, and where that was not stated.
+    contract
+        What data a network was made for, None for classical models.
+    has_phase
+        It makes complex images; else magnitudes only.
+    """
+
+    name: str
+    version: str
+    description: str
+    kind: Literal["classical", "network"]
+    reference: str
+    needs_calibration: bool
+    fits_samples: bool
+    weights_sha256: str = ""
+    origin: Origin = "built-in"
+    family: str = ""
+    precision: str = "float32"
+    licence: str = ""
+    source: str = ""
+    contract: Contract | None = None
+    has_phase: bool = False

@@ -1,0 +1,159 @@
+"""Which model suits a sampling: refuse one that does not, pick one that does. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, NoPhaseError, UnsuitableModelError
+from recond_models.sampling import Sampling
+
+PREFERRED: Final = "unrolled-brain"
+"""The network that `choose` picks within its contract, if it comes with this installation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model that was picked, and why.
+
+    Parameters
+    ----------
+    info
+        The model.
+    reason
+        Why, in one sentence.
+    passed_over
+        Why the network that comes with recond was not picked, in one sentence; empty if it was, or if there is none or no need.
+    assumed
+        What was taken for granted about the data because they do not tell, in one sentence; empty if nothing was.
+    """
+
+    info: ModelInfo
+    reason: str
+    passed_over: str = ""
+    assumed: str = ""
+
+
+def check(info: ModelInfo, sampling: Sampling) -> None:
+    """Refuse a model that cannot reconstruct data sampled like this.
+
+    Parameters
+    ----------
+    info
+        The model.
+    sampling
+        How the data were sampled.
+
+    Raises
+    ------
+    UnsuitableModelError
+        Something is missing; the message says what, and what to do.
+    """
+    missing = _missing_for_sensitivities(sampling)
+    if info.contract is not None and info.needs_calibration:
+        missing = missing or info.contract.lacks_calibration(sampling)
+    if info.needs_calibration and missing:
+        raise UnsuitableModelError(
+            f"{info.name} needs coil sensitivities, but {missing}: acquire calibration lines around the centre of k-space with two "
+            f"or more coils, or use the model rss"
+        )
+
+
+def check_phase(info: ModelInfo, models: Sequence[ModelInfo]) -> None:
+    """Refuse to make complex images with a model that makes magnitudes only.
+
+    Parameters
+    ----------
+    info
+        The model.
+    models
+        All models there are, for the remedy.
+
+    Raises
+    ------
+    NoPhaseError
+        Its images have no phase; the message names the models whose images have.
+    """
+    if not info.has_phase:
+        others = [other.name for other in models if other.has_phase]
+        raise NoPhaseError(
+            f"{info.name} makes magnitude images, which have no phase: for complex images choose {', '.join(others[:-1])} or "
+            f"{others[-1]}"
+        )
+
+
+def outside_contract(info: ModelInfo, sampling: Sampling) -> str:
+    """Return in what data leave the contract of a model, as one sentence; empty if they do not, or if it has none."""
+    problems = info.contract.problems(sampling) if info.contract is not None else []
+    return f"{info.name} was not made for these data: {'; '.join(problems)}" if problems else ""
+
+
+def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
+    """Pick a model.
+
+    Undersampled data go to the network that comes with recond, if they are within its contract; all other data go to a classical
+    model, and so do those that coils alone determine well. Networks that were added are never picked: they have to be named.
+
+    Parameters
+    ----------
+    sampling
+        How the data were sampled.
+    models
+        The models to pick from: `recond_models.registry.available`, with all the classical ones.
+
+    Returns
+    -------
+    Choice
+        Always a model that `check` accepts.
+    """
+    name, reason = _choose_classical(sampling)
+    choice = Choice(next(info for info in models if info.name == name), reason)
+    network = next((info for info in models if info.name == PREFERRED and info.origin == "shipped"), None)
+    if network is None or network.contract is None or sampling.pattern == "full" or name == "cg-sense":
+        return choice
+    try:
+        check(network, sampling)
+    except UnsuitableModelError as error:
+        return replace(choice, passed_over=str(error))
+    outside = outside_contract(network, sampling)
+    if outside:
+        return replace(choice, passed_over=outside)
+    reason = f"{sampling.acceleration:.1f}-fold {sampling.pattern} undersampling of {sampling.coils} coils is what it was made for"
+    anatomy = network.contract.anatomy
+    assumed = f"the data do not say what they show, and {network.name} was trained on {anatomy}: name a model for anything else"
+    return Choice(network, reason, assumed=assumed if anatomy else "")
+
+
+def _choose_classical(sampling: Sampling) -> tuple[str, str]:
+    """Return the name of a classical model and why.
+
+    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and faster. Between
+    `l1-wavelet` and `tv` a measured head decides: both predict samples that were held out equally well, wavelets a little better
+    when more is missing. That `tv` is better on simulated heads says little, for these are smoother than people.
+    """
+    missing = _missing_for_sensitivities(sampling)
+    if sampling.pattern == "full":
+        if sampling.whitened and not missing:
+            reason = "no line is missing and the noise is white, so combining the coils by their sensitivities is best"
+            return "cg-sense", f"{reason}: rss would add a floor of noise"
+        return "rss", "no line is missing between the first and the last, so rss is exact"
+    if missing:
+        return "rss", f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing"
+    acceleration = f"{sampling.acceleration:.1f}-fold"
+    if sampling.pattern == "uniform" and sampling.spacing <= 2 and sampling.coils >= 4:
+        reason = f"every second line with calibration is well determined by {sampling.coils} coils without assumptions on the image"
+        return "cg-sense", reason
+    return "l1-wavelet", f"{acceleration} {sampling.pattern} undersampling with calibration gains from a sparse image"
+
+
+def _missing_for_sensitivities(sampling: Sampling) -> str:
+    """Return what is missing to estimate coil sensitivities, empty if nothing is."""
+    if sampling.coils < 2:
+        return "there is a single coil"
+    rows, columns = sampling.calibration
+    if min(rows, columns) == 0:
+        return "there is no calibration region"
+    if min(rows, columns) < MINIMUM_CALIBRATION:
+        return f"the calibration region of {rows} x {columns} is smaller than {MINIMUM_CALIBRATION} x {MINIMUM_CALIBRATION}"
+    return ""
