@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from recond_models.masks import Kind, mask_for
 from recond_service.conditioning.sampling import calibration_extent
-from recond_service.imaging import finish_magnitude, kspace_to_image
+from recond_service.finishing import finish_magnitude
+from recond_service.fourier import kspace_to_image
 from recond_service.types import Frame, InvalidInputError, Undersampling, UndersamplingKind
 
 _KINDS: dict[UndersamplingKind, Kind] = {

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.imaging import finish_magnitude
+from recond_service.finishing import finish_magnitude
 from recond_service.ingest import read_reference
 from recond_service.results.fastmri import write_fastmri
 from recond_service.results.figures import compute_figures

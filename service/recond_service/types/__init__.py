@@ -12,7 +12,7 @@ from recond_service.types.errors import (
     UnsupportedDataError,
 )
 from recond_service.types.findings import Finding, FindingList, Severity
-from recond_service.types.frame import Frame, FrameIndex, Geometry, Window
+from recond_service.types.frame import Crossing, Frame, FrameIndex, Geometry, Window
 from recond_service.types.header import (
     AcquisitionSystem,
     CoilLabel,
@@ -54,6 +54,7 @@ __all__ = [
     "AcquisitionSystem",
     "CoilLabel",
     "ConditioningOptions",
+    "Crossing",
     "DeadlineExceededError",
     "DefectError",
     "Encoding",

@@ -174,6 +174,8 @@ class ScanRequest:
         What the scan may claim.
     conditioning
         How k-space is prepared.
+    stack
+        Name of the stack that is wanted alone in output files, figures and the order of the images; empty for all.
     """
 
     parts: tuple[Part, ...] = ()
@@ -181,3 +183,4 @@ class ScanRequest:
     undersampling: Undersampling | None = None
     limits: Limits = Limits()
     conditioning: ConditioningOptions = ConditioningOptions()
+    stack: str = ""

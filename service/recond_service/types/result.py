@@ -19,17 +19,21 @@ class FinishedImage:
     number
         Counts the images of a request from 0 in the order of their frames.
     index
-        Counters.
+        Counters; of a 3-D scan, `slice` counts the partitions, slab after slab.
     pixels
         float32 (rows, columns), magnitudes in the units of the measured data, C order.
     geometry
         Position and orientation, None where the input has none.
+    stack
+        Number of the stack that the image belongs to, as far as that is known before all images are there: by orientation, slab,
+        encoding and size.
     """
 
     number: int
     index: FrameIndex
     pixels: NDArray[np.float32]
     geometry: Geometry | None = None
+    stack: int = 0
 
 
 @dataclass(frozen=True, slots=True)

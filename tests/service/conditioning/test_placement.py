@@ -23,7 +23,7 @@ from raw_builders import (
 
 from recond_service.conditioning import condition
 from recond_service.conditioning.readout import place_readout
-from recond_service.imaging import finish_magnitude
+from recond_service.finishing import finish_magnitude
 from recond_service.ingest import read_scan
 from recond_service.types import FindingList, Frame, InvalidInputError
 

@@ -15,7 +15,7 @@ from recond_models.masks import mask_for
 from recond_service.conditioning import condition
 from recond_service.conditioning.sampling import calibration_extent, centred_run, mask_from_zeros
 from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
-from recond_service.imaging import finish_magnitude
+from recond_service.finishing import finish_magnitude
 from recond_service.ingest import read_scan
 from recond_service.types import FindingList, Frame, InvalidInputError, Undersampling, UndersamplingKind
 

@@ -12,7 +12,7 @@ from raw_builders import codes, file_request, rss_of
 from recond_models.simulate import write_fastmri, write_ismrmrd
 from recond_models.simulate.scan import ScanSettings, SimulatedScan, simulate
 from recond_service.conditioning import condition
-from recond_service.imaging import finish_magnitude
+from recond_service.finishing import finish_magnitude
 from recond_service.ingest import read_scan
 from recond_service.results.volume import sort_images
 from recond_service.types import ConditioningOptions, FindingList, FinishedImage

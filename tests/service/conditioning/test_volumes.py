@@ -28,7 +28,7 @@ from raw_builders import (
 )
 
 from recond_service.conditioning import AcquisitionConditioner
-from recond_service.imaging import finish_magnitude
+from recond_service.finishing import finish_magnitude
 from recond_service.ingest import read_header
 from recond_service.types import (
     ConditioningOptions,

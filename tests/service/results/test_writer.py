@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from raw_builders import codes, file_part
 
 from recond_models import metrics
-from recond_service.imaging import cut, finish_magnitude, image_to_kspace, kspace_to_image, resample
+from recond_service.finishing import cut, finish_magnitude, resample
+from recond_service.fourier import image_to_kspace, kspace_to_image
 from recond_service.results import ResultWriter
 from recond_service.types import (
     DefectError,

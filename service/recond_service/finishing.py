@@ -1,11 +1,11 @@
-"""From a reconstruction to the finished image: cut out the wanted field of view, interpolate to the wanted matrix."""
+"""Finishing of magnitude images: the wanted field of view cut out, the wanted matrix interpolated, the scale of the frame undone."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.imaging.fourier import image_to_kspace, kspace_to_image
+from recond_service.fourier import image_to_kspace, kspace_to_image
 from recond_service.types import Window
 
 
