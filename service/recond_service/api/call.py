@@ -77,6 +77,7 @@ class Call:
         self._reason = ""
         self._residuals: dict[int, float | None] = {}
         self._images_sent = 0
+        self._frames_taken = 0  # a 3-D scan has other numbers of frames and of images
         self._frames: int | None = None  # how many there are, once known
         self._consumed = asyncio.Semaphore(_BATCHES_AHEAD)
         self._upload_time = Elapsed()
@@ -241,6 +242,8 @@ class Call:
                         await self._finish_if_complete(scan)
                     case "image":
                         await self._on_image(message, spec)
+                    case "taken":
+                        self._frames_taken += 1
                         await scan.send("credit", {"frames": 1})
                         await self._finish_if_complete(scan)
                     case "file":
@@ -325,7 +328,7 @@ class Call:
         self._images_sent += 1
         if spec.omit_images:
             return
-        index = wire.index_message(number, index_from_json(body["index"]))
+        index = wire.index_message(number, index_from_json(body["index"]), int(body["stack"]))
         geometry = geometry_from_json(body["geometry"])
         row_bytes = columns * 4
         step = max(PIECE_BYTES // row_bytes, 1)
@@ -342,7 +345,7 @@ class Call:
                 await self._write(pb.ReconstructResponse(image=image))
 
     async def _finish_if_complete(self, scan: ScanProcess) -> None:
-        if self._frames is not None and self._images_sent == self._frames and self._model is not None:
+        if self._frames is not None and self._frames_taken == self._frames and self._model is not None:
             residuals = [self._residuals[number] for number in range(self._frames)]
             body = {"residuals": residuals, "model": self._model.name, "version": self._model.version}
             self._trace.encoding()
@@ -356,6 +359,7 @@ class Call:
                     format=pb.OutputFormat.Name(format_),
                     offset=offset,
                     size_bytes=size,
+                    stack=str(message.body["stack"]),
                     data=block.read(offset, min(PIECE_BYTES, size - offset)),
                 )
                 await self._write(pb.ReconstructResponse(file_chunk=piece))
@@ -381,6 +385,7 @@ class Call:
             findings=[wire.finding_message(finding) for finding in self._findings],
             reference=body["reference"],
             order=body["order"],
+            stacks=[pb.Stack(**stack) for stack in body["stacks"]],
         )
         self._rooms.metrics.images.labels(model.name).inc(self._images_sent)
         self._rooms.metrics.observe_figures({name: getattr(figures, name) for name in figures.__slots__})

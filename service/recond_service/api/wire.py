@@ -119,6 +119,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
             undersampling=_read_undersampling(spec.undersampling) if spec.HasField("undersampling") else None,
             limits=limits,
             conditioning=_read_conditioning(spec.conditioning),
+            stack=spec.stack,
         ),
         streamed=source == "acquisition_stream",
         size_bytes=expected,
@@ -233,8 +234,8 @@ def geometry_message(geometry: Geometry) -> pb.Geometry:
     )
 
 
-def index_message(number: int, index: FrameIndex) -> pb.ImageIndex:
-    """Return the message of an image's place in the scan."""
+def index_message(number: int, index: FrameIndex, stack: int) -> pb.ImageIndex:
+    """Return the message of an image's place in the scan and in a stack."""
     return pb.ImageIndex(
         image=number,
         slice=index.slice,
@@ -242,6 +243,7 @@ def index_message(number: int, index: FrameIndex) -> pb.ImageIndex:
         phase=index.phase,
         repetition=index.repetition,
         set=index.set,
+        stack=stack,
     )
 
 

@@ -1,5 +1,5 @@
-"""Results: from reconstructed frames to finished images, quality figures and output files."""
+"""Results: quality figures and output files of the images of a request."""
 
-from recond_service.results.writer import ResultWriter, ScanSummary
+from recond_service.results.writer import ResultWriter, ScanSummary, StackSummary
 
-__all__ = ["ResultWriter", "ScanSummary"]
+__all__ = ["ResultWriter", "ScanSummary", "StackSummary"]

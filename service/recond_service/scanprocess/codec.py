@@ -54,6 +54,7 @@ def request_from_json(data: Json, paths: Iterable[str]) -> ScanRequest:
         ),
         limits=Limits(**data["limits"]),
         conditioning=ConditioningOptions(**data["conditioning"]),
+        stack=data["stack"],
     )
 
 

@@ -2,8 +2,8 @@
 
 Messages in: ``open`` (request, with one descriptor per part); for an acquisition stream then ``header``, ``acquisitions`` and
 ``end``; ``credit`` (leave to send so many more frames), ``image`` (what the model made of a frame), ``finish``.
-Messages out: ``frame``, ``consumed`` (an acquisition batch is done with), ``frames-done``, ``image`` (finished), ``file``,
-``summary``, or ``error``.
+Messages out: ``frame``, ``consumed`` (an acquisition batch is done with), ``frames-done``, ``image`` (finished), ``taken``
+(the image of a frame), ``file``, ``summary``, or ``error``.
 """
 
 from __future__ import annotations
@@ -241,6 +241,7 @@ class Scan:
             self._channel.send("frame", body, [block.fd])
         self._frames_made += 1
         self._credit -= 1
+        self._results.announce(number, frame)
         self._waiting[number] = replace(frame, kspace=_NOTHING, calibration=None)
 
     # --- results ---
@@ -251,21 +252,23 @@ class Scan:
         with self._stopwatch.stage("encode"):
             with message.take_block(rows * columns * 4) as block:
                 image = block.array(np.float32, (rows, columns))
-            finished = self._results.add(number, self._waiting.pop(number), image)
-            pixels = np.ascontiguousarray(finished.pixels, np.float32)
-            with SharedBlock.create("recond-image", pixels.nbytes) as block:
-                block.write(pixels.data.cast("B"), 0)
-                self._channel.send(
-                    "image",
-                    {
-                        "number": number,
-                        "index": asdict(finished.index),
-                        "rows": pixels.shape[0],
-                        "columns": pixels.shape[1],
-                        "geometry": finished.geometry and asdict(finished.geometry),
-                    },
-                    [block.fd],
-                )
+            for finished in self._results.add(number, self._waiting.pop(number), image):
+                pixels = np.ascontiguousarray(finished.pixels, np.float32)
+                with SharedBlock.create("recond-image", pixels.nbytes) as block:
+                    block.write(pixels.data.cast("B"), 0)
+                    self._channel.send(
+                        "image",
+                        {
+                            "number": finished.number,
+                            "index": asdict(finished.index),
+                            "stack": finished.stack,
+                            "rows": pixels.shape[0],
+                            "columns": pixels.shape[1],
+                            "geometry": finished.geometry and asdict(finished.geometry),
+                        },
+                        [block.fd],
+                    )
+        self._channel.send("taken", {"number": number})
 
     def _finish(self, message: Message) -> None:
         body = message.body
@@ -284,6 +287,7 @@ class Scan:
                 "reference": summary.reference_source,
                 "order": summary.order,
                 "shape": summary.shape,
+                "stacks": [asdict(stack) for stack in summary.stacks],
                 "findings": [asdict(finding) for finding in self._findings],
                 "seconds": self._stopwatch.seconds,
             },
@@ -291,8 +295,10 @@ class Scan:
         self._finished = True
 
     def _write(self, output: OutputFormat) -> None:
-        fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with os.fdopen(fd, "w+b") as file:
-            self._results.write(output, file)
-            file.flush()
-            self._channel.send("file", {"format": int(output), "size": os.fstat(fd).st_size}, [fd])
+        for stack in self._results.files(output):
+            fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            with os.fdopen(fd, "w+b") as file:
+                self._results.write(output, file, stack)
+                file.flush()
+                body = {"format": int(output), "size": os.fstat(fd).st_size, "stack": stack}
+                self._channel.send("file", body, [fd])
