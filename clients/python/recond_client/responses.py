@@ -286,9 +286,7 @@ class ResponseAssembler:
 
 
 def _index_of(index: pb.ImageIndex) -> ImageIndex:
-    return ImageIndex(
-        index.image, index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack
-    )
+    return ImageIndex(index.image, index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
 
 
 def _pixels(images: list[Image]) -> NDArray[np.float32]:

@@ -367,7 +367,9 @@ def _file_content(path: Path, field: str) -> FileContent:
     try:
         if not path.is_file():
             reason = "is not a file" if path.exists() else "does not exist"
-            msg = f"{path} {reason}" + (": a BART scan is a .cfl and a .hdr" if path.suffix.lower() in {".cfl", ".hdr"} else "")
+            msg = f"{path} {reason}" + (
+                ": a BART scan is a .cfl and a .hdr" if path.suffix.lower() in {".cfl", ".hdr"} else ""
+            )
             raise InputError(msg, reason="FILE_NOT_FOUND", field=field)
         with path.open("rb"):
             return FileContent(path, path.stat().st_size)

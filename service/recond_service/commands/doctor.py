@@ -40,7 +40,7 @@ def _beside(path: Path, ending: str) -> Path:
     if path.suffix.lower() == ending:
         return path
     small, capital = path.with_suffix(ending), path.with_suffix(ending.upper())
-    return capital if path.suffix.isupper() and capital.exists() or not small.exists() else small
+    return capital if (path.suffix.isupper() and capital.exists()) or not small.exists() else small
 
 
 def _part(role: PartRole, format_: PartFormat, path: Path) -> Part:

@@ -128,9 +128,9 @@ class AcquisitionConditioner:
         if not self._imaged and self._other_channels:
             yield from self._take_other_channels()
         yield from self._frames.finish(self._imaged)
-        if not self._imaged:
+        if not self._frames.made:
             raise InvalidInputError(
-                f"None of the {self._taken} readouts is an imaging readout: there is nothing to reconstruct.",
+                f"None of the {self._taken} readouts is an imaging readout within the matrix: there is nothing to reconstruct.",
                 reason="NO_ACQUISITIONS",
                 field="acquisitions",
             )
@@ -321,9 +321,8 @@ class AcquisitionConditioner:
         if lost.any():
             number = int(np.argmax(lost))
             self._findings.warn(
-                "lines-outside-limits",
-                f"Readouts whose counters lie outside the limits and the matrix of the header are not used, first "
-                f"{run.place(number)}.",
+                "lines-outside-matrix",
+                f"Readouts whose counters lie outside the limits and the matrix of the header are not used, first {run.place(number)}.",
                 int(lost.sum()),
             )
 

@@ -114,6 +114,11 @@ class FrameCollector:
         """Set the whitening of all frames, before the first one is begun."""
         self._whitening, self.ready = whitening, True
 
+    @property
+    def made(self) -> bool:
+        """Whether there was any frame."""
+        return bool(self._finished)
+
     def is_finished(self, key: ImageKey) -> bool:
         """Tell whether a frame was closed already."""
         return key in self._finished
@@ -179,9 +184,7 @@ class FrameCollector:
     def takes_all(self, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64]) -> bool:
         """Tell whether none of `lines`, all different, can complete the frame before the last of them."""
         state = self._open.get(key)
-        return (
-            self._survey is not None or state is None or bool((state.grid.lines[lines] < plan.averages).all())
-        )
+        return self._survey is not None or state is None or bool((state.grid.lines[lines] < plan.averages).all())
 
     def complete_with(self, run: Run) -> Iterator[Frame]:
         """Give the frames that a run completes because nothing of them is to come, as the headers of the whole file tell."""

@@ -66,7 +66,7 @@ class Lines:
     def announced(self) -> range:
         """Which of the collected lines, counted from the first, the limits cover; none without limits."""
         if self.limit is None:
-            return range(0, min(self.count, self.length))
+            return range(min(self.count, self.length))
         start = max(self.limit.minimum - self.first, 0)
         return range(start, max(start, min(self.limit.maximum + 1 - self.first, self.count)))
 
@@ -249,7 +249,10 @@ def plan_encoding(
     if z > max(1, encoding.encoded.matrix[2]):
         wanted = (*wanted[:2], z)
     step_1 = _lines(encoding.limits.step_1, evidence.step_1, y)
-    step_2 = _lines(encoding.limits.step_2, evidence.step_2, z)
+    if z == 1:  # whatever value the counter stands still at
+        step_2 = Lines(evidence.partition, 1, 1, None)
+    else:
+        step_2 = _lines(encoding.limits.step_2, evidence.step_2, z)
     held = max(y, step_1.count)
     claimed = 8 * coils * (held * max(z, step_2.count) if z > 1 else x * held)
     if claimed > request.limits.max_frame_bytes:
@@ -298,7 +301,9 @@ def plan_encoding(
         else 1,
         last_average=encoding.limits.average.maximum if encoding.limits.average else 0,
         averages_announced=encoding.limits.average is not None,
-        segments=encoding.limits.segment.maximum - encoding.limits.segment.minimum + 1 if encoding.limits.segment else 1,
+        segments=encoding.limits.segment.maximum - encoding.limits.segment.minimum + 1
+        if encoding.limits.segment
+        else 1,
         embedded_calibration=encoding.parallel is None
         or encoding.parallel.calibration_mode not in {"separate", "external"},
     )
@@ -368,9 +373,7 @@ def _resized(encoding: Encoding, axis: int, length: int) -> Encoding:
     if not (pixel and abs(view[axis] / length - pixel) <= _SAME_PIXEL * pixel):
         view[axis] *= length / max(matrix[axis], 1)
     matrix[axis] = length
-    return replace(
-        encoding, encoded=EncodingSpace((matrix[0], matrix[1], matrix[2]), (view[0], view[1], view[2]))
-    )
+    return replace(encoding, encoded=EncodingSpace((matrix[0], matrix[1], matrix[2]), (view[0], view[1], view[2])))
 
 
 def _without_oversampling(encoding: Encoding) -> int:

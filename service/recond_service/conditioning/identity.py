@@ -70,7 +70,9 @@ class Places:
         directions = np.array([header[name] for name in ("read_dir", "phase_dir", "slice_dir")], np.float64)
         known = self._known.setdefault(run.counters, [])
         if not (np.isfinite(position).all() and np.isfinite(directions).all()):
-            position, directions = (known[0].position, known[0].directions) if known else (np.zeros(3), np.zeros((3, 3)))
+            position, directions = (
+                (known[0].position, known[0].directions) if known else (np.zeros(3), np.zeros((3, 3)))
+            )
         tolerance = min(_PART_OF_SLICE * thickness if thickness > 0 else 1.0, _LARGEST_STEP) + _ROUNDING
         near = [
             (place.distance(position), number)

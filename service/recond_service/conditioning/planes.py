@@ -87,7 +87,9 @@ def _padding_holds(
     """Tell whether the columns that the header calls padding are as good as empty; what was measured is not thrown away."""
     if encoded.all():
         return True
-    energy = np.array([float((np.abs(kspace[:, :, column]).astype(np.float64) ** 2).sum()) for column in range(len(encoded))])
+    energy = np.array(
+        [float((np.abs(kspace[:, :, column]).astype(np.float64) ** 2).sum()) for column in range(len(encoded))]
+    )
     if energy[~encoded].max(initial=0.0) <= _EMPTY * max(energy[encoded].mean(), np.finfo(np.float64).tiny):
         return True
     findings.warn(

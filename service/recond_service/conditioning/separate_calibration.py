@@ -67,7 +67,13 @@ class SeparateCalibration:
         self._plans[key] = plan
 
     def for_frame(
-        self, key: ImageKey, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+        self,
+        key: ImageKey,
+        imaging: EncodingPlan,
+        whitening: Whitening | None,
+        findings: FindingList,
+        *,
+        conjugate: bool,
     ) -> GridResult | None:
         """Return the calibration block of a 2-D frame, its k = 0 at the middle, or None if there is none that fits.
 
@@ -98,7 +104,13 @@ class SeparateCalibration:
         return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
 
     def for_volume(
-        self, key: ImageKey, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+        self,
+        key: ImageKey,
+        imaging: EncodingPlan,
+        whitening: Whitening | None,
+        findings: FindingList,
+        *,
+        conjugate: bool,
     ) -> HybridVolume | None:
         """Return the calibration of a 3-D scan at the readout positions of the images, or None if there is none that fits.
 
@@ -120,7 +132,9 @@ class SeparateCalibration:
     def _find(
         self, key: ImageKey, imaging: EncodingPlan, findings: FindingList
     ) -> tuple[EncodingPlan, list[tuple[int, int, Placement, NDArray[np.complex64]]]] | None:
-        same_place = (other for other in self._lines if (other.counters[1:], other.place) == (key.counters[1:], key.place))
+        same_place = (
+            other for other in self._lines if (other.counters[1:], other.place) == (key.counters[1:], key.place)
+        )
         same_counters = (other for other in self._lines if other.counters[1:] == key.counters[1:])
         same_slice = (other for other in self._lines if other.counters.slice == key.counters.slice)
         own = key if key in self._lines else next(itertools.chain(same_place, same_counters, same_slice), None)

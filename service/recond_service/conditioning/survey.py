@@ -15,7 +15,7 @@ from recond_service.types import ACQUISITION_HEADER, AcquisitionSource
 
 _COUNTER_VALUES = 1 << 16
 _IN_THE_MIDDLE = 1  # samples by which the centre of a whole echo may lie off its middle
-_STRAY = 0.02  # share of the readouts below which those outside the limits are taken for errors
+_STRAY = 0.05  # share of the readouts up to which those that do not fit into the matrix are taken for errors
 _ANNOUNCED_ENOUGH = 0.1  # share of the imaging readouts from which the announced number of channels is believed
 
 
@@ -26,25 +26,36 @@ class Steps:
     times: NDArray[np.int64]
 
     def bounds(self, limits: tuple[int, int] | None, length: int) -> tuple[int, int] | None:
-        """Return the least and the greatest value, strays left out; None if there is none.
+        """Return the least and the greatest value; None if there is none.
+
+        Where they do not fit into the matrix but nearly all readouts do, the few others are left out.
 
         Parameters
         ----------
         limits
             What the header announces, both ends included.
         length
-            Of the matrix: counters that fit into it are believed whatever the limits.
+            Of the matrix.
         """
         seen = np.flatnonzero(self.times)
         if not seen.size:
             return None
         low, high = int(seen[0]), int(seen[-1])
-        if limits is None or (limits[0] <= low and high <= limits[1]) or high - low < length:
+        if high - low < length:
             return low, high
-        inside = self.times[limits[0] : limits[1] + 1]
-        if inside.any() and self.times.sum() - inside.sum() <= _STRAY * self.times.sum():
-            within = np.flatnonzero(inside)
-            return limits[0] + int(within[0]), limits[0] + int(within[-1])
+        windows = (
+            [range(low, high - length + 2)]
+            if limits is None
+            else [range(limits[0], limits[0] + 1), range(low, high - length + 2)]
+        )
+        total = np.concatenate([[0], np.cumsum(self.times), np.full(length, self.times.sum())])
+        for starts in windows:
+            first = np.array(starts)
+            held = total[first + length] - total[first]
+            start = starts[int(np.argmax(held))]
+            if self.times.sum() - held.max() <= _STRAY * self.times.sum():
+                inside = start + np.flatnonzero(self.times[start : start + length])
+                return int(inside[0]), int(inside[-1])
         return low, high
 
 
@@ -62,10 +73,13 @@ class Evidence:
         Their phase-encode counters; None while not all have come.
     contrasts
         How many contrasts they count.
+    partition
+        kspace_encode_step_2 of the first of them.
     """
 
     samples: int = 0
     plain: bool = False
+    partition: int = 0
     step_1: Steps | None = None
     step_2: Steps | None = None
     contrasts: int = 1
@@ -106,7 +120,7 @@ def evidence_of(header: np.void) -> Evidence:
     samples, centre = int(header["number_of_samples"]), int(header["center_sample"])
     discarded = int(header["discard_pre"]) + int(header["discard_post"])
     plain = not discarded and _is_middle(np.array(centre), np.array(samples))
-    return Evidence(max(0, samples - discarded), bool(plain))
+    return Evidence(max(0, samples - discarded), bool(plain), int(header["idx"]["kspace_encode_step_2"]))
 
 
 def survey(source: AcquisitionSource, announced: int) -> Survey | None:
@@ -130,7 +144,9 @@ def survey(source: AcquisitionSource, announced: int) -> Survey | None:
     channels = _channels(heads["active_channels"][imaging if imaging.any() else candidates], announced)
     usable = filled & (heads["active_channels"] == channels)
     found = Survey(
-        channels, other_channels=bool(announced and channels and channels != announced), imaging=bool((imaging & usable).any())
+        channels,
+        other_channels=bool(announced and channels and channels != announced),
+        imaging=bool((imaging & usable).any()),
     )
     used = candidates & usable
     for number in np.unique(heads["encoding_space_ref"][used]).tolist():
@@ -162,6 +178,7 @@ def _evidence(heads: NDArray[np.void]) -> Evidence:
     return Evidence(
         samples,
         bool(plain.all()),
+        int(heads["idx"]["kspace_encode_step_2"][0]),
         Steps(np.bincount(heads["idx"]["kspace_encode_step_1"], minlength=_COUNTER_VALUES)),
         Steps(np.bincount(heads["idx"]["kspace_encode_step_2"], minlength=_COUNTER_VALUES)),
         len(np.unique(heads["idx"]["contrast"])),

@@ -232,7 +232,8 @@ def _limit(node: _Node | None, findings: FindingList) -> Limit | None:
     known = centre.isascii() and centre.isdigit() and len(centre) <= len(str(_LARGEST_COUNTER))
     if centre and not known:
         findings.warn(
-            "centre-impossible", f"{node.path}.center of the ISMRMRD header is {centre[:40]!r}, which no counter can be."
+            "centre-impossible",
+            f"{node.path}.center of the ISMRMRD header is {centre[:40]!r}, which no counter can be.",
         )
     if maximum < minimum:
         findings.warn(

@@ -261,7 +261,8 @@ class ResultWriter:
         """Return the figures of the images, and where their reference came from."""
         if series.shape is None:
             self._findings.info(
-                "several-sizes", "The stacks have several sizes: they get no figures of images; choose one stack for these."
+                "several-sizes",
+                "The stacks have several sizes: they get no figures of images; choose one stack for these.",
             )
             return Figures(data_consistency_residual=root_mean_square(residuals)), ""
         volume = np.concatenate([stack.pixels() for stack in series.stacks])

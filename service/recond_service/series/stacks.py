@@ -126,7 +126,9 @@ class _Kind:
             return False
         if self.directions is None or other.directions is None:
             return self.directions is other.directions
-        return bool(np.abs(self.directions - other.directions).max() <= _SAME_DIRECTION) and self.spacing == other.spacing
+        return (
+            bool(np.abs(self.directions - other.directions).max() <= _SAME_DIRECTION) and self.spacing == other.spacing
+        )
 
 
 class StackNumbers:

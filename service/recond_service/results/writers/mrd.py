@@ -86,9 +86,7 @@ def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str) -> No
         attributes.append(_attributes(image, stack.name, model))
         headers[place] = _header(image, place, number, len(attributes[-1]))
     group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
-    group.create_dataset(
-        "attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False
-    )
+    group.create_dataset("attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False)
 
 
 def _header(image: FinishedImage, number: int, series: int, attribute_length: int) -> np.void:
