@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,10 +15,12 @@ from recond_models.sampling import Sampling
 from recond_models.selection import choose
 from recond_service.conditioning import condition
 from recond_service.ingest import read_scan
+from recond_service.series import Assembly, StackNumbers, make_series
 from recond_service.types import (
     ErrorReport,
     Finding,
     FindingList,
+    FinishedImage,
     Frame,
     KspaceScan,
     PartRole,
@@ -78,6 +79,8 @@ class FrameFacts:
     ----------
     images
         Number of images.
+    stacks
+        Names of the stacks of one orientation, slab and size that they make.
     slices, contrasts, phases, repetitions, sets
         How many of each there are.
     coils, rows, columns
@@ -97,7 +100,8 @@ class FrameFacts:
     reference
         Where a reference comes from, or empty.
     three_dimensional
-        Frames are readout positions of a 3-D scan: rows = phase encode, columns = partition.
+        Frames are readout positions of a 3-D scan: rows = phase encode, columns = partition. Its images are slices along the
+        partition.
     row_coverage, partial_fourier
         Fraction of k-space along rows and along columns that lies between the first and the last measured sample: less than 1 for
         asymmetric echoes and partial Fourier.
@@ -106,6 +110,7 @@ class FrameFacts:
     """
 
     images: int
+    stacks: tuple[str, ...]
     slices: int
     contrasts: int
     phases: int
@@ -229,12 +234,9 @@ def _describe_scan(report: Report, scan: RawScan | KspaceScan) -> Report:
 
 def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRequest, findings: FindingList) -> Report:
     first: Frame | None = None
-    counters: dict[str, Counter[int]] = {}
-    images = 0
-    for frame in condition(scan, request, findings):
-        images += 1
-        for name, value in asdict(frame.index).items():
-            counters.setdefault(name, Counter())[value] += 1
+    series = _SeriesCount()
+    for number, frame in enumerate(condition(scan, request, findings)):
+        series.add(number, frame)
         first = first or frame
     if first is None:
         return report
@@ -246,24 +248,26 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
         findings.info("network-not-chosen", choice.passed_over)
     if choice.assumed:
         findings.info("anatomy-assumed", choice.assumed)
+    images, stacks = series.images, series.stacks(findings)
     facts = FrameFacts(
-        images=images,
-        slices=len(counters["slice"]),
-        contrasts=len(counters["contrast"]),
-        phases=len(counters["phase"]),
-        repetitions=len(counters["repetition"]),
-        sets=len(counters["set"]),
+        images=len(images),
+        stacks=stacks,
+        slices=len({(image.index.slice, image.index.place) for image in images}),
+        contrasts=len({image.index.contrast for image in images}),
+        phases=len({image.index.phase for image in images}),
+        repetitions=len({image.index.repetition for image in images}),
+        sets=len({image.index.set for image in images}),
         coils=coils,
         rows=rows,
         columns=columns,
-        image_shape=first.image_shape,
+        image_shape=images[0].pixels.shape,
         acceleration=sampling.acceleration,
         pattern=sampling.pattern,
         calibration=sampling.calibration,
         separate_calibration=first.calibration is not None,
         whitened=first.whitened,
         reference=first.reference_source,
-        three_dimensional=_is_three_dimensional(scan, findings),
+        three_dimensional=first.crossing is not None,
         row_coverage=_coverage(np.asarray(first.mask.any(axis=1))),
         partial_fourier=_coverage(np.asarray(first.mask.any(axis=0))),
         located=first.geometry is not None,
@@ -271,10 +275,26 @@ def _describe_frames(report: Report, scan: RawScan | KspaceScan, request: ScanRe
     return replace(report, frames=facts, model=choice.info.name, model_reason=choice.reason)
 
 
-def _is_three_dimensional(scan: RawScan | KspaceScan, findings: FindingList) -> bool:
-    if isinstance(scan, KspaceScan) or "partitions-not-encoded" in findings:
-        return False
-    return scan.source.header.encodings[0].encoded.matrix[2] > 1
+class _SeriesCount:
+    """Images without pixels, to count them and the stacks that they make."""
+
+    def __init__(self) -> None:
+        self.images: list[FinishedImage] = []
+        self._assembly = Assembly()
+        self._numbers = StackNumbers()
+
+    def add(self, number: int, frame: Frame) -> None:
+        """Take note of the images that a frame completes."""
+        self._assembly.announce(number, frame)
+        nothing = np.broadcast_to(np.float32(0), frame.image_shape)
+        for image in self._assembly.add(number, frame, nothing):
+            self.images.append(
+                replace(image, stack=self._numbers.of(image.index, image.geometry, image.pixels.shape, frame))
+            )
+
+    def stacks(self, findings: FindingList) -> tuple[str, ...]:
+        """Return the names of the stacks."""
+        return tuple(stack.name for stack in make_series(self.images, self._numbers, None, findings).stacks)
 
 
 def _coverage(measured: NDArray[np.bool_]) -> float:
@@ -347,6 +367,7 @@ def _frame_lines(frames: FrameFacts) -> list[tuple[str, str]]:
     counts = ", ".join(
         f"{count} {name}"
         for name, count in (
+            ("stacks", len(frames.stacks)),
             ("slices", frames.slices),
             ("contrasts", frames.contrasts),
             ("phases", frames.phases),
@@ -366,6 +387,7 @@ def _frame_lines(frames: FrameFacts) -> list[tuple[str, str]]:
         ("partial Fourier", _partial_fourier(frames)),
         ("noise", "coils whitened" if frames.whitened else "no noise scan used"),
         ("geometry", "position and orientation known" if frames.located else "none"),
+        ("stacks", ", ".join(frames.stacks)),
         ("reference", frames.reference or "none"),
     ]
 

@@ -34,13 +34,13 @@ def test_a_volume_gives_its_truth(stub, tmp_path: Path, acceleration: int, model
     answer = reconstruct(stub, path.read_bytes(), model=model, outputs=[pb.OUTPUT_FORMAT_NIFTI])
     assert answer.summary is not None
     images = answer.volume
-    assert images.shape == scan.whitened_truth.shape == (40, 48, 32)
-    middle = slice(6, 34)
+    assert images.shape == scan.whitened_truth.shape == (32, 40, 48)
+    middle = slice(4, 28)
     assert np.corrcoef(images[middle].ravel(), scan.whitened_truth[middle].ravel())[0, 1] > 0.98
     (data,) = answer.files.values()
     nifti = nibabel.Nifti1Image.from_bytes(gzip.decompress(bytes(data)))
-    assert nifti.shape == (48, 32, 40)
-    # Readout to the back, phase encode to the left, partitions downwards: the axes of the file are phase, partition, readout.
-    np.testing.assert_allclose(nifti.affine[:3, 0] / 5.0, [-1, 0, 0], atol=1e-5)
-    np.testing.assert_allclose(nifti.affine[:3, 1] / scan.slice_spacing, [0, 0, -1], atol=1e-5)
-    np.testing.assert_allclose(nifti.affine[:3, 2] / 6.0, [0, -1, 0], atol=1e-5)
+    assert nifti.shape == (40, 48, 32)
+    # Readout to the back, phase encode to the left, partitions downwards.
+    np.testing.assert_allclose(nifti.affine[:3, 0] / 6.0, [0, -1, 0], atol=1e-5)
+    np.testing.assert_allclose(nifti.affine[:3, 1] / 5.0, [-1, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(nifti.affine[:3, 2] / scan.slice_spacing, [0, 0, -1], atol=1e-5)

@@ -14,10 +14,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from recond_service.results import ResultWriter
 from recond_service.types import (
     ACQUISITION_HEADER,
     AcquisitionBlock,
     FindingList,
+    FinishedImage,
+    Frame,
     Part,
     PartFormat,
     PartRole,
@@ -254,3 +257,9 @@ def centred_ifft(kspace: np.ndarray, axes: tuple[int, ...] = (-2, -1)) -> np.nda
 
 def rss_of(kspace: np.ndarray) -> np.ndarray:
     return np.sqrt((np.abs(centred_ifft(kspace)) ** 2).sum(0))
+
+
+def added(results: ResultWriter, number: int, frame: Frame, image: np.ndarray) -> list[FinishedImage]:
+    """Announce a frame and add its image at once."""
+    results.announce(number, frame)
+    return results.add(number, frame, image)

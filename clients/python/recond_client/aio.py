@@ -204,6 +204,7 @@ class Client:
         partial_fourier: PartialFourier = "zero-fill",
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
+        stack: str = "",
         timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call, which the service sees
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -223,6 +224,7 @@ class Client:
             partial_fourier=partial_fourier,
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
+            stack=stack,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(_in_loop(on_progress), upload.size)
@@ -255,6 +257,7 @@ class Client:
         partial_fourier: PartialFourier = "zero-fill",
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
+        stack: str = "",
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -276,6 +279,7 @@ class Client:
             partial_fourier=partial_fourier,
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
+            stack=stack,
         )
         handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
         call = self._connection.reconstruct(

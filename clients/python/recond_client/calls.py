@@ -60,7 +60,7 @@ class ImageStream:
         reporter: ProgressReporter,
         target: str,
     ) -> None:
-        self._assembler = ResponseAssembler(images=images)
+        self._assembler = ResponseAssembler(images=images, one_stack=bool(first.spec.stack))
         self._reporter = reporter
         self._target = target
         self._may_send = threading.Event()

@@ -6,6 +6,9 @@ packages register in the entry-point group ``recond.commands``.
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 from typing import Any, Final
 
 import click
@@ -31,7 +34,11 @@ _ABOUT: Final = {
     "doctor": "Say what is in a file, what is odd, and which model would run.",
     "simulate": "Turn images into raw k-space files.",
     "loadtest": "Drive a service at a given load, and report what came of it.",
+    "train": "Train a reconstruction network on simulated scans.",
+    "triton": "Prepare Triton Inference Servers as model servers.",
 }
+
+_UNPRINTABLE: Final = "recond-unprintable"
 
 
 class RecondGroup(LateGroup):
@@ -39,11 +46,32 @@ class RecondGroup(LateGroup):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - the signature is click's
         """Run a command; end with the exit code that goes with its error."""
+        _print_anything()
         try:
             return super().invoke(ctx)
         except RecondError as error:
             click.echo(explain(error), err=True)
             ctx.exit(exit_code(error))
+
+
+def _print_anything() -> None:
+    """Have standard output and error take any text: names of files that are no UTF-8, and terminals that know ASCII alone."""
+    codecs.register_error(_UNPRINTABLE, _replacement)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_UNPRINTABLE)
+
+
+def _replacement(error: UnicodeError) -> tuple[bytes, int]:
+    """Return the bytes that undecodable parts of file names stand for, and question marks for other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    piece = error.object[error.start : error.end]
+    undecodable = ["\udc80" <= character <= "\udcff" for character in piece]
+    return b"".join(
+        character.encode("ascii", "surrogateescape") if escaped else b"?"
+        for character, escaped in zip(piece, undecodable, strict=True)
+    ), error.end
 
 
 def exit_code(error: RecondError) -> int:

@@ -96,6 +96,7 @@ class Client:
         partial_fourier: PartialFourier = "zero-fill",
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
+        stack: str = "",
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -136,6 +137,8 @@ class Client:
         coil_energy
             Part of the signal energy that the virtual coils have to keep, above 0 and at most 1; 0 for no such aim. With
             both, the fewer coils of the two.
+        stack
+            Name of the stack that the result, its files and figures are to be about; empty for all.
         timeout
             Seconds for everything, None for no end.
         on_progress
@@ -162,6 +165,7 @@ class Client:
             partial_fourier=partial_fourier,
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
+            stack=stack,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(on_progress, upload.size)
@@ -193,6 +197,7 @@ class Client:
         partial_fourier: PartialFourier = "zero-fill",
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
+        stack: str = "",
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -230,6 +235,7 @@ class Client:
             partial_fourier=partial_fourier,
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
+            stack=stack,
         )
         return self._connection.reconstruct(
             stream_request(options, expected_bytes),

@@ -58,7 +58,8 @@ class LateGroup(click.Group):
                 try:
                     return _checked(cmd_name, entry.load())
                 except ModuleNotFoundError as error:
-                    raise ExtraMissingError(f"{ctx.command_path} {cmd_name}", error.name) from error
+                    missing = ExtraMissingError(f"{ctx.command_path} {cmd_name}", error.name)
+                    return AbsentCommand(cmd_name, self._about.get(cmd_name, ""), missing)
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -93,10 +94,39 @@ class ExtraMissingError(click.ClickException):
     exit_code = EXIT_USAGE
 
     def __init__(self, command: str, module: str | None) -> None:
-        extra = _EXTRAS.get(command, "server")
+        extra = _EXTRAS.get(command.rpartition(" ")[2], "server")
         super().__init__(
             f"'{command}' needs the module {module!r}, which is not installed: pip install 'recond[{extra}]'"
         )
+
+
+class AbsentCommand(click.Command):
+    """Stands for a command that cannot be loaded: its help says what it is for and what it needs, and it does nothing else.
+
+    Parameters
+    ----------
+    name
+        Of the command.
+    about
+        What it is for, one sentence.
+    missing
+        Why it cannot be loaded.
+    """
+
+    def __init__(self, name: str, about: str, missing: ExtraMissingError) -> None:
+        super().__init__(
+            name,
+            help=about,
+            epilog=missing.message,
+            add_help_option=True,
+            params=[click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)],
+            context_settings={"ignore_unknown_options": True},
+        )
+        self._missing = missing
+
+    def invoke(self, ctx: click.Context) -> None:  # noqa: ARG002 - the signature is click's
+        """Say what is missing."""
+        raise self._missing
 
 
 def _checked(name: str, command: object) -> click.Command:

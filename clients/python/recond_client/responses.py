@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import ServiceError
-from recond_client.result import Figures, Finding, Geometry, Image, ImageIndex, Result, Seconds, Vector
+from recond_client.result import Figures, Finding, Geometry, Image, ImageIndex, Result, Seconds, Stack, Vector
 from recond_client.spec import ENDING_OF_FORMAT
 
+_NAME = re.compile(r"[a-z0-9]{0,32}")  # of a stack, which becomes part of a file name
 _SEVERITIES = {int(pb.SEVERITY_INFO): "info", int(pb.SEVERITY_WARNING): "warning"}
 
 
@@ -48,14 +51,17 @@ class ResponseAssembler:
     ----------
     images
         Whether the images were asked for; if not, the result has none.
+    one_stack
+        One stack was asked for: the images of others come, but are not part of the result.
     """
 
-    def __init__(self, *, images: bool = True) -> None:
+    def __init__(self, *, images: bool = True, one_stack: bool = False) -> None:
         self._expects_images = images
+        self._one_stack = one_stack
         self._stage = _Stage.OPENED
         self._partial: dict[int, _PartialImage] = {}
         self._images: dict[int, Image] = {}
-        self._files: dict[int, _PartialFile] = {}
+        self._files: dict[tuple[int, str], _PartialFile] = {}
         self._plan = pb.Plan()
         self._result: Result | None = None
         self.request_id = ""
@@ -175,9 +181,10 @@ class ResponseAssembler:
         return image
 
     def _take_file(self, chunk: pb.FileChunk) -> None:
-        file = self._files.setdefault(chunk.format, _PartialFile(chunk.size_bytes))
+        file = self._files.setdefault((chunk.format, chunk.stack), _PartialFile(chunk.size_bytes))
         if (
             chunk.format not in ENDING_OF_FORMAT
+            or not _NAME.fullmatch(chunk.stack)
             or chunk.size_bytes != file.size
             or chunk.offset != len(file.data)
             or len(file.data) + len(chunk.data) > file.size
@@ -194,14 +201,19 @@ class ResponseAssembler:
             raise self._violation(f"images {sorted(self._partial)} are not whole at the end")
         if any(len(file.data) != file.size for file in self._files.values()):
             raise self._violation("an output file is not whole at the end")
-        if self._expects_images and sorted(order) != sorted(self._images):
+        wanted = set(order)
+        if self._expects_images and (len(wanted) != len(order) or not wanted <= set(self._images)):
             raise self._violation(f"the order names {len(order)} images, {len(self._images)} came")
-        images = [self._images[number] for number in order] if self._expects_images else []
+        if self._expects_images and not self._one_stack and len(wanted) != len(self._images):
+            raise self._violation(f"the order names {len(order)} images, {len(self._images)} came")
         shape = tuple(summary.shape)
-        if any(image.pixels.shape != shape[1:] for image in images) or (images and len(shape) != 3):
+        stacks = self._stacks_of(summary, order)
+        images = [image for stack in stacks for image in stack]
+        one_size = len({image.pixels.shape for image in images}) == 1
+        if one_size and (len(shape) != 3 or images[0].pixels.shape != shape[1:]):
             raise self._violation(f"images do not have the shape {shape} that the summary gives")
         return Result(
-            images=np.stack([image.pixels for image in images]) if images else np.zeros((0, 0, 0), np.float32),
+            images=_pixels(images) if one_size else _pixels([]),
             index=tuple(image.index for image in images),
             geometry=tuple(image.geometry for image in images),
             figures=_figures_of(summary.figures),
@@ -217,8 +229,37 @@ class ResponseAssembler:
             weights_sha256=summary.weights_sha256,
             reference=summary.reference,
             shape=shape,
-            files={ENDING_OF_FORMAT[number]: bytes(file.data) for number, file in self._files.items()},
+            stacks=tuple(
+                Stack(
+                    message.name,
+                    _pixels(stack),
+                    tuple(image.index for image in stack),
+                    tuple(image.geometry for image in stack),
+                    tuple(message.shape),
+                )
+                for message, stack in zip(summary.stacks, stacks, strict=False)
+            ),
+            files={
+                (f"_{stack}" if stack else "") + ENDING_OF_FORMAT[number]: bytes(file.data)
+                for (number, stack), file in self._files.items()
+            },
         )
+
+    def _stacks_of(self, summary: pb.Summary, order: list[int]) -> list[list[Image]]:
+        """Return the images of each stack, with its number; a service that tells no stacks has one."""
+        if not self._expects_images:
+            return [[] for _ in summary.stacks]
+        if not summary.stacks:
+            return [[self._images[number] for number in order]]
+        if [number for stack in summary.stacks for number in stack.images] != order:
+            raise self._violation("the stacks do not hold the images of the order")
+        stacks = []
+        for place, stack in enumerate(summary.stacks):
+            images = [self._images[number] for number in stack.images]
+            if any(image.pixels.shape != tuple(stack.shape)[1:] for image in images):
+                raise self._violation(f"the images of stack {stack.name!r} do not have the shape {tuple(stack.shape)}")
+            stacks.append([replace(image, index=replace(image.index, stack=place)) for image in images])
+        return stacks
 
     def _geometry_of(self, message: pb.Image) -> Geometry | None:
         if not message.HasField("geometry"):
@@ -245,7 +286,12 @@ class ResponseAssembler:
 
 
 def _index_of(index: pb.ImageIndex) -> ImageIndex:
-    return ImageIndex(index.image, index.slice, index.contrast, index.phase, index.repetition, index.set)
+    return ImageIndex(index.image, index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
+
+
+def _pixels(images: list[Image]) -> NDArray[np.float32]:
+    """Return the pixels of images of one size, float32 (images, rows, columns); (0, 0, 0) of none."""
+    return np.stack([image.pixels for image in images]) if images else np.zeros((0, 0, 0), np.float32)
 
 
 def _figures_of(figures: pb.Figures) -> Figures:

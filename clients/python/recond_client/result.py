@@ -27,7 +27,10 @@ class ImageIndex:
     image
         Number of the image in the order in which the frames of the scan were complete.
     slice, contrast, phase, repetition, set
-        Counters of the scan.
+        Counters of the scan; slices of a 3-D scan are its partitions, slab after slab.
+    stack
+        Number of the stack in `Result.stacks`. While images are still to come it is what is known so far: by orientation, slab,
+        encoding and size.
     """
 
     image: int
@@ -36,6 +39,7 @@ class ImageIndex:
     phase: int = 0
     repetition: int = 0
     set: int = 0
+    stack: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +243,37 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Stack:
+    """Images of one orientation, slab, encoding and size: one affine holds for all of them.
+
+    Parameters
+    ----------
+    name
+        ``"axial"``, ``"sagittal"``, ``"coronal"``, ``"slab1"``, ...
+    images
+        float32 (images, rows, columns), in their order; shape (0, 0, 0) if the images were not asked for.
+    index, geometry
+        Of each image.
+    shape
+        (images, rows, columns), also where the images were not asked for.
+    """
+
+    name: str
+    images: NDArray[np.float32]
+    index: tuple[ImageIndex, ...]
+    geometry: tuple[Geometry | None, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A reconstructed scan.
 
     Parameters
     ----------
     images
-        float32 (images, rows, columns), rows = readout: slices by position, within contrast, phase, repetition and set.
-        Shape (0, 0, 0) if the images were not asked for.
+        float32 (images, rows, columns), rows = readout: stack after stack, in each slices by position, within contrast, phase,
+        repetition and set. Shape (0, 0, 0) if the images were not asked for, or have several sizes: those are in `stacks`.
     index, geometry
         Of each image, in the same order; the geometry is None where the input has none.
     figures
@@ -264,11 +291,14 @@ class Result:
     reference
         Where the reference of the figures came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
     shape
-        (images, rows, columns) as the service reports it, also where the images were not asked for.
+        (images, rows, columns) as the service reports it, also where the images were not asked for; rows and columns are 0 where there
+        are several sizes.
+    stacks
+        The images by orientation, slab and size.
     heads
         Results of the heads by name.
     files
-        Output files by ending, such as ``".nii.gz"``.
+        Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks.
     """
 
     images: NDArray[np.float32]
@@ -284,6 +314,7 @@ class Result:
     weights_sha256: str = ""
     reference: str = ""
     shape: tuple[int, ...] = ()
+    stacks: tuple[Stack, ...] = ()
     heads: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -302,17 +333,64 @@ class Result:
         Raises
         ------
         InputError
-            If no output of that ending was asked for.
+            If no output of that ending was asked for, or each of several stacks has one of its own.
         OSError
             If it cannot be written.
         """
-        target = Path(path)
+        files = self._files_for(Path(path))
+        if len(files) > 1:
+            names = ", ".join(stack.name for stack in self.stacks)
+            msg = (
+                f"{Path(path).name!r} would have to hold several stacks ({names}), which have a file each: write them with save_all, or "
+                "ask for one with stack=..."
+            )
+            raise InputError(msg, reason="SEVERAL_STACKS", field="path")
+        target, data = files[0]
+        write_atomically(target, data)
+        return target
+
+    def save_all(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write the output file that goes with the ending of `path`, or one for each stack: ``head_axial.nii.gz`` for ``head.nii.gz``.
+
+        Parameters
+        ----------
+        path
+            As for `save`.
+
+        Returns
+        -------
+        tuple of Path
+            What was written.
+
+        Raises
+        ------
+        InputError
+            If no output of that ending was asked for.
+        OSError
+            If one cannot be written.
+        """
+        files = self._files_for(Path(path))
+        for target, data in files:
+            write_atomically(target, data)
+        return tuple(target for target, _ in files)
+
+    def _files_for(self, target: Path) -> list[tuple[Path, bytes]]:
+        """Return what to write where for a path that ends in one of the outputs of the call."""
         for ending, data in self.files.items():
-            if target.name.endswith(ending):
-                write_atomically(target, data)
-                return target
+            if ending.startswith(".") and target.name.endswith(ending):
+                return [(target, data)]
+        found = []
+        for name, data in self.files.items():
+            stack, dot, rest = name.partition(".")
+            ending = dot + rest
+            if stack and target.name.endswith(ending):
+                stem = target.name.removesuffix(ending)
+                found.append((target.with_name(f"{stem}{name}"), data))
+        if found:
+            return found
+        endings = dict.fromkeys(name[name.index(".") :] for name in self.files)
         msg = (
-            f"{target.name!r} does not end in one of the outputs of this call ({', '.join(self.files) or 'none'}): "
+            f"{target.name!r} does not end in one of the outputs of this call ({', '.join(endings) or 'none'}): "
             "name its ending in outputs=(...)"
         )
         raise InputError(msg, reason="OUTPUT_NOT_REQUESTED", field="outputs")

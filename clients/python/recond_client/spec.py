@@ -61,6 +61,8 @@ class Options:
         Most virtual coils to compress the coils to, 0 for no such limit.
     coil_energy
         Part of the signal energy that the virtual coils have to keep, up to 1; 0 for no such aim.
+    stack
+        Name of the stack that is wanted alone; empty for all.
     """
 
     model: str = "auto"
@@ -73,6 +75,7 @@ class Options:
     partial_fourier: PartialFourier = "zero-fill"
     virtual_coils: int = 0
     coil_energy: float = 0.0
+    stack: str = ""
 
     def to_wire(self) -> pb.ReconstructSpec:
         """Return the spec, without its source.
@@ -94,6 +97,7 @@ class Options:
             heads=self.heads,
             priority=PRIORITIES[self.priority],
             omit_images=not self.images,
+            stack=self.stack,
             conditioning=conditioning if conditioning != _DEFAULT_CONDITIONING else None,
         )
 

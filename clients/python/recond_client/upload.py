@@ -116,7 +116,12 @@ class UploadPart:
     def to_wire(self) -> pb.Part:
         """Return the announcement of this part."""
         return pb.Part(
-            role=self.role, format=self.format, name=self.name, size_bytes=self.content.size, shape=self.shape
+            role=self.role,
+            format=self.format,
+            # File names need not be UTF-8, the names on the wire do.
+            name=os.fsencode(self.name).decode(errors="replace"),
+            size_bytes=self.content.size,
+            shape=self.shape,
         )
 
 
@@ -309,15 +314,33 @@ def _scan_parts(source: Source) -> tuple[UploadPart, ...]:
     """Return the part of a scan file, or both parts of a BART pair."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.suffix in {".cfl", ".hdr"}:
-            samples, samples_name = _content_and_name(path.with_suffix(".cfl"), "source")
-            header, header_name = _content_and_name(path.with_suffix(".hdr"), "source")
+        if path.suffix.lower() in {".cfl", ".hdr"}:
+            samples, samples_name = _content_and_name(beside(path, ".cfl"), "source")
+            header, header_name = _content_and_name(beside(path, ".hdr"), "source")
             return (
                 UploadPart(samples, pb.PART_ROLE_KSPACE, pb.PART_FORMAT_BART_CFL, samples_name),
                 UploadPart(header, pb.PART_ROLE_KSPACE_HEADER, pb.PART_FORMAT_BART_HDR, header_name),
             )
     content, name = _content_and_name(source, "source")
     return (UploadPart(content, pb.PART_ROLE_KSPACE, name=name),)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return the file of a pair that has this ending in place of that of `path`, in capitals if only that exists.
+
+    Parameters
+    ----------
+    path
+        Either file of the pair.
+    ending
+        In lower case, such as ``".hdr"``.
+    """
+    if path.suffix.lower() == ending:
+        return path
+    named = [path.with_suffix(ending.upper()), path.with_suffix(ending)]
+    if path.suffix.islower():
+        named.reverse()
+    return next((candidate for candidate in named if candidate.is_file()), named[0])
 
 
 def _content_and_name(source: Source, field: str) -> tuple[Content, str]:
@@ -344,7 +367,9 @@ def _file_content(path: Path, field: str) -> FileContent:
     try:
         if not path.is_file():
             reason = "is not a file" if path.exists() else "does not exist"
-            msg = f"{path} {reason}" + (": a BART scan is a .cfl and a .hdr" if path.suffix in {".cfl", ".hdr"} else "")
+            msg = f"{path} {reason}" + (
+                ": a BART scan is a .cfl and a .hdr" if path.suffix.lower() in {".cfl", ".hdr"} else ""
+            )
             raise InputError(msg, reason="FILE_NOT_FOUND", field=field)
         with path.open("rb"):
             return FileContent(path, path.stat().st_size)

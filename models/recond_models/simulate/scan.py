@@ -125,8 +125,8 @@ class SimulatedScan:
     """A scan and its truth. Slices are in the order of their positions along the slice direction.
 
     Measurements are repetitions x contrasts x averages, the last one fastest, each of all slices. True images are those of
-    contrasts x repetitions, again of all slices each. In a volume, measured slices are partitions, and the true images are readout
-    positions: their rows and columns are phase encode and partition, and there are as many of them as the readout has pixels.
+    contrasts x repetitions, again of all slices each. In a volume, measured slices are partitions, and the true images are slices
+    along the partition.
 
     Parameters
     ----------
@@ -249,9 +249,8 @@ def unmeasured(length: int, fraction: float) -> int:
 
 def _true_images(truth: NDArray[np.float64], settings: ScanSettings) -> NDArray[np.float32]:
     """Return the true images of all contrasts and repetitions, in the order of the reconstruction."""
-    images = truth.transpose(1, 2, 0) if settings.volume else truth
     factors = np.repeat(_DECAY ** np.arange(settings.contrasts), settings.repetitions)
-    return np.concatenate([factor * images for factor in factors]).astype(np.float32)
+    return np.concatenate([factor * truth for factor in factors]).astype(np.float32)
 
 
 def _along_slices(kspace: NDArray[np.complex128]) -> NDArray[np.complex128]:

@@ -41,11 +41,18 @@ def write(scan: SimulatedScan, path: Path) -> None:
             file.create_dataset("mask", data=mask)
             file.attrs["acceleration"] = scan.settings.acceleration
             file.attrs["num_low_frequency"] = int(scan.calibration.sum())
-        _add_truth(file, scan, scan.truth)
+        _add_truth(file, scan, _as_planes(scan) if scan.settings.volume else scan.truth)
+
+
+def _as_planes(scan: SimulatedScan) -> NDArray[np.float32]:
+    """Return the true images of volumes at their readout positions, as `_planes` has their k-space: rows = phase encode."""
+    slices, (rows, columns) = scan.settings.slices, scan.truth.shape[1:]
+    volumes = scan.truth.reshape(-1, slices, rows, columns)
+    return np.ascontiguousarray(volumes.transpose(0, 2, 3, 1)).reshape(-1, columns, slices)
 
 
 def _planes(scan: SimulatedScan) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Return k-space (images, coils, rows, columns) in the order of the true images, and its mask, (columns,) or (rows, columns).
+    """Return k-space (images, coils, rows, columns) in the order of the images, and its mask, (columns,) or (rows, columns).
 
     Averages are combined. A volume is transformed along the readout, and its oversampling is removed: rows are then the phase
     encode, columns the partitions.

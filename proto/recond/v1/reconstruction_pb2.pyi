@@ -126,7 +126,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
-    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "complex_images")
+    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class ReconstructSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     OMIT_IMAGES_FIELD_NUMBER: _ClassVar[int]
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     COMPLEX_IMAGES_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
@@ -148,8 +149,9 @@ class ReconstructSpec(_message.Message):
     priority: Priority
     omit_images: bool
     conditioning: Conditioning
+    stack: str
     complex_images: bool
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., complex_images: bool = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., stack: _Optional[str] = ..., complex_images: bool = ...) -> None: ...
 
 class Conditioning(_message.Message):
     __slots__ = ("partial_fourier", "virtual_coils", "coil_energy")
@@ -244,20 +246,22 @@ class Plan(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., reason: _Optional[str] = ..., images: _Optional[int] = ...) -> None: ...
 
 class ImageIndex(_message.Message):
-    __slots__ = ("image", "slice", "contrast", "phase", "repetition", "set")
+    __slots__ = ("image", "slice", "contrast", "phase", "repetition", "set", "stack")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SLICE_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     REPETITION_FIELD_NUMBER: _ClassVar[int]
     SET_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     image: int
     slice: int
     contrast: int
     phase: int
     repetition: int
     set: int
-    def __init__(self, image: _Optional[int] = ..., slice: _Optional[int] = ..., contrast: _Optional[int] = ..., phase: _Optional[int] = ..., repetition: _Optional[int] = ..., set: _Optional[int] = ...) -> None: ...
+    stack: int
+    def __init__(self, image: _Optional[int] = ..., slice: _Optional[int] = ..., contrast: _Optional[int] = ..., phase: _Optional[int] = ..., repetition: _Optional[int] = ..., set: _Optional[int] = ..., stack: _Optional[int] = ...) -> None: ...
 
 class Geometry(_message.Message):
     __slots__ = ("position", "row_direction", "column_direction", "slice_direction", "spacing")
@@ -292,16 +296,18 @@ class Image(_message.Message):
     def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
-    __slots__ = ("format", "offset", "size_bytes", "data")
+    __slots__ = ("format", "offset", "size_bytes", "data", "stack")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    STACK_FIELD_NUMBER: _ClassVar[int]
     format: OutputFormat
     offset: int
     size_bytes: int
     data: bytes
-    def __init__(self, format: _Optional[_Union[OutputFormat, str]] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    stack: str
+    def __init__(self, format: _Optional[_Union[OutputFormat, str]] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., stack: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("code", "severity", "message", "count")
@@ -348,7 +354,7 @@ class Timings(_message.Message):
     def __init__(self, upload: _Optional[float] = ..., ingest: _Optional[float] = ..., conditioning: _Optional[float] = ..., queue: _Optional[float] = ..., compute: _Optional[float] = ..., encode: _Optional[float] = ..., total: _Optional[float] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("model", "version", "weights_sha256", "images", "shape", "figures", "seconds", "findings", "reference", "order")
+    __slots__ = ("model", "version", "weights_sha256", "images", "shape", "figures", "seconds", "findings", "reference", "order", "stacks")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -359,6 +365,7 @@ class Summary(_message.Message):
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
+    STACKS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     weights_sha256: str
@@ -369,4 +376,15 @@ class Summary(_message.Message):
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     reference: str
     order: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., images: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., figures: _Optional[_Union[Figures, _Mapping]] = ..., seconds: _Optional[_Union[Timings, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., reference: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ...) -> None: ...
+    stacks: _containers.RepeatedCompositeFieldContainer[Stack]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., images: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., figures: _Optional[_Union[Figures, _Mapping]] = ..., seconds: _Optional[_Union[Timings, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., reference: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., stacks: _Optional[_Iterable[_Union[Stack, _Mapping]]] = ...) -> None: ...
+
+class Stack(_message.Message):
+    __slots__ = ("name", "images", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    images: _containers.RepeatedScalarFieldContainer[int]
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., images: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...

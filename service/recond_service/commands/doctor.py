@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def request_for(path: Path) -> ScanRequest:
         An ISMRMRD or fastMRI file, or either file of a BART pair.
     """
     if path.suffix.lower() in {".cfl", ".hdr"}:
-        samples, header = path.with_suffix(".cfl"), path.with_suffix(".hdr")
+        samples, header = _beside(path, ".cfl"), _beside(path, ".hdr")
         parts = [_part(PartRole.KSPACE, PartFormat.BART_CFL, samples)]
         if header.exists():
             parts.append(_part(PartRole.KSPACE_HEADER, PartFormat.BART_HDR, header))
@@ -34,9 +35,18 @@ def request_for(path: Path) -> ScanRequest:
     return ScanRequest(parts=(_part(PartRole.KSPACE, PartFormat.UNSPECIFIED, path),))
 
 
+def _beside(path: Path, ending: str) -> Path:
+    """Return the file of a BART pair that has this ending, in capitals if only that exists."""
+    if path.suffix.lower() == ending:
+        return path
+    small, capital = path.with_suffix(ending), path.with_suffix(ending.upper())
+    return capital if (path.suffix.isupper() and capital.exists()) or not small.exists() else small
+
+
 def _part(role: PartRole, format_: PartFormat, path: Path) -> Part:
     size = path.stat().st_size if path.exists() else 0
-    return Part(role, format_, path.name, size, (), str(path))
+    name = os.fsencode(path.name).decode(errors="replace")  # file names need not be UTF-8
+    return Part(role, format_, name, size, (), str(path))
 
 
 def run_doctor(path: Path, *, as_json: bool, examination: Callable[[ScanRequest], Report] = examine) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,28 +10,31 @@ from numpy.typing import NDArray
 
 from recond_service.conditioning.collector import FrameCollector
 from recond_service.conditioning.encoding import EncodingPlan, check_supported, plan_encoding
+from recond_service.conditioning.identity import Echoes, Places
 from recond_service.conditioning.noise_source import NoiseSource
 from recond_service.conditioning.readout import Placements
-from recond_service.conditioning.runs import Kind, Run, check_finite, runs_of
+from recond_service.conditioning.runs import ImageKey, Kind, Run, all_finite, check_finite, runs_of
+from recond_service.conditioning.survey import Evidence, Survey, evidence_of
 from recond_service.types import (
     AcquisitionBlock,
     AcquisitionSource,
     FindingList,
     Frame,
     InvalidInputError,
+    LimitExceededError,
     MrdHeader,
     ScanRequest,
-    UnsupportedDataError,
 )
 
 
 class AcquisitionConditioner:
     """Turns readouts into frames; a frame leaves as soon as it is complete.
 
-    A 2-D frame is complete when the last readout of its slice was flagged for every announced average, or when every line that the
-    limits announce has come as often as there are averages. The frames of a 3-D scan are complete together, when all lines have
-    come. LAST_IN_REPETITION closes what is open of a repetition with the same lines, LAST_IN_MEASUREMENT everything. What never is
-    complete leaves with `finish`.
+    Of a file whose headers were looked through before, a frame is complete with the last readout that belongs to it, whatever the
+    flags. Of a stream, a 2-D frame is complete when the last readout of its slice was flagged for every announced average and segment,
+    or when every line that the limits announce has come as often as there are averages. The frames of a 3-D scan are complete together,
+    when all lines have come. LAST_IN_REPETITION closes what is open of a repetition with the same lines, LAST_IN_MEASUREMENT
+    everything. What never is complete leaves with `finish`.
 
     Parameters
     ----------
@@ -42,8 +46,8 @@ class AcquisitionConditioner:
         Gets what was noticed and dropped.
     name
         File name, which seeds the undersampling.
-    channels
-        Number of channels of the readouts to use; 0 for that of the header, or else of the first readout that is not noise.
+    survey
+        What the headers of all readouts tell; None for a stream.
 
     Raises
     ------
@@ -54,20 +58,33 @@ class AcquisitionConditioner:
     """
 
     def __init__(
-        self, header: MrdHeader, request: ScanRequest, findings: FindingList, name: str = "", channels: int = 0
+        self,
+        header: MrdHeader,
+        request: ScanRequest,
+        findings: FindingList,
+        name: str = "",
+        survey: Survey | None = None,
     ) -> None:
         check_supported(header)
         self._header = header
         self._request = request
         self._findings = findings
+        self._survey = survey
         self._noise = NoiseSource(header, findings)
-        self._frames = FrameCollector(header, request, findings, name)
+        self._frames = FrameCollector(header, request, findings, name, survey)
         self._plans: dict[int, EncodingPlan] = {}
+        self._evidence: dict[int, Evidence] = {} if survey is None else dict(survey.encodings)
         self._imaged: list[int] = []
-        self._coils = channels or announced_channels(header)
+        self._coils = announced_channels(header) if survey is None else survey.channels
         self._placements = Placements(findings)
+        self._places = Places(findings)
+        self._echoes = Echoes(header, findings)
         self._taken = 0
-        self._other_channels = 0
+        self._spoilt = False
+        self._other_channels: list[Run] = []
+        self._held_bytes = 0
+        if survey is not None and survey.other_channels:
+            self._note_channels(announced_channels(header), survey.channels)
 
     @property
     def header(self) -> MrdHeader:
@@ -90,13 +107,11 @@ class AcquisitionConditioner:
         Raises
         ------
         InvalidInputError
-            If a readout cannot be what the header announces; the message names it.
+            If a readout cannot be what the header announces, or a sample that is used is not finite; the message names it.
         LimitExceededError
             If frames take more memory than the request may, or are too many.
-        UnsupportedDataError
-            If images of different encodings have different sizes.
         """
-        check_finite(block, self._taken)
+        self._spoilt = not all_finite(block)
         first = self._taken
         self._taken += len(block)
         for run in runs_of(block, first):
@@ -110,27 +125,14 @@ class AcquisitionConditioner:
         InvalidInputError
             If there was no imaging readout.
         """
-        if not self._imaged:
-            other = f" with {self._coils} channels, which is what the header announces" if self._other_channels else ""
+        if not self._imaged and self._other_channels:
+            yield from self._take_other_channels()
+        yield from self._frames.finish(self._imaged)
+        if not self._frames.made:
             raise InvalidInputError(
-                f"None of the {self._taken} readouts is an imaging readout{other}: there is nothing to reconstruct.",
+                f"None of the {self._taken} readouts is an imaging readout within the matrix: there is nothing to reconstruct.",
                 reason="NO_ACQUISITIONS",
                 field="acquisitions",
-            )
-        left = self._frames.open_keys
-        if left:
-            self._findings.info(
-                "slices-not-closed",
-                "Slices without a LAST_IN_SLICE flag whose lines did not all come: reconstructed at the end of the scan.",
-                len(left),
-            )
-        for key in left:
-            yield from self._frames.close(key)
-        if self._frames.unused_calibration:
-            self._findings.info(
-                "calibration-unused",
-                "Calibration readouts of slices without imaging readouts are not used.",
-                self._frames.unused_calibration,
             )
 
     def _take(self, run: Run) -> Iterator[Frame]:
@@ -139,14 +141,21 @@ class AcquisitionConditioner:
         elif run.kind == Kind.NOT_IMAGING:
             self._findings.info(
                 "readouts-not-imaging",
-                "Navigator, phase-correction, feedback, dummy and like readouts are not used.",
+                "Navigator, phase-correction, feedback and dummy readouts are not used.",
                 len(run),
             )
         elif self._is_usable(run):
+            self._check_finite(run)
             if run.kind == Kind.CALIBRATION:
                 self._take_calibration(run)
             else:
                 yield from self._take_imaging(run)
+            yield from self._frames.complete_with(run)
+
+    def _check_finite(self, run: Run) -> None:
+        """Refuse NaN and Inf in readouts that are used; elsewhere they do no harm."""
+        if self._spoilt:
+            check_finite(run.block, run.number - run.start, run.start, run.stop)
 
     def _take_noise(self, run: Run) -> None:
         if self._imaged:
@@ -156,6 +165,7 @@ class AcquisitionConditioner:
                 len(run),
             )
             return
+        self._check_finite(run)
         # One by one: sums in floating point depend on what is summed together, and a stream may be cut anywhere.
         for number in range(run.start, run.stop):
             self._noise.add(run.block.readout(number), float(run.block.headers["sample_time_us"][number]))
@@ -163,11 +173,8 @@ class AcquisitionConditioner:
     def _is_usable(self, run: Run) -> bool:
         samples, channels = int(run.header["number_of_samples"]), int(run.header["active_channels"])
         if samples == 0 or channels == 0:
-            raise InvalidInputError(
-                f"{run.place()} has {channels} channels of {samples} samples: a readout cannot be empty.",
-                reason="ACQUISITION_EMPTY",
-                field=run.place(),
-            )
+            self._findings.warn("readouts-empty", "Readouts without samples or channels are not used.", len(run))
+            return False
         if run.header["trajectory_dimensions"] > 0:
             self._findings.info(
                 "trajectory-ignored", "The readouts carry trajectories, which a Cartesian scan does not need.", len(run)
@@ -176,95 +183,156 @@ class AcquisitionConditioner:
             self._coils = channels
         if channels == self._coils:
             return True
-        self._other_channels += len(run)
+        if self._survey is None and not self._imaged:
+            self._hold(run)  # a stream may turn out to have no others
+        else:
+            self._leave_out(channels, len(run))
+        return False
+
+    def _leave_out(self, channels: int, count: int) -> None:
         self._findings.warn(
             "channels-differ",
             f"Readouts with another number of channels ({channels}) than the scan ({self._coils}) are not used.",
-            len(run),
+            count,
         )
-        return False
+
+    def _hold(self, run: Run) -> None:
+        """Keep readouts with another number of channels than the header announces until one comes that has it."""
+        self._other_channels.append(run)
+        self._held_bytes += run.readouts.nbytes
+        if self._held_bytes > self._request.limits.max_scan_bytes:
+            raise LimitExceededError(
+                f"The readouts have {int(run.header['active_channels'])} channels, the header announces {self._coils}: without its "
+                "announced readouts the scan takes more memory than this service gives. Correct receiverChannels.",
+                reason="SCAN_TOO_LARGE",
+                field="acquisitions",
+            )
+
+    def _drop_held(self) -> None:
+        for run in self._other_channels:
+            self._leave_out(int(run.header["active_channels"]), len(run))
+        self._other_channels.clear()
+
+    def _take_other_channels(self) -> Iterator[Frame]:
+        """Take the readouts of a stream none of which had the announced number of channels: those with what most have."""
+        counts: Counter[int] = Counter()
+        for run in self._other_channels:
+            counts[int(run.header["active_channels"])] += len(run)
+        chosen = max(counts, key=lambda channels: (counts[channels], channels))
+        self._note_channels(self._coils, chosen)
+        self._coils = chosen
+        held, self._other_channels = self._other_channels, []
+        for run in held:
+            self._spoilt = not all_finite(run.block)
+            if int(run.header["active_channels"]) == chosen:
+                yield from self._take(run)
+            else:
+                self._leave_out(int(run.header["active_channels"]), len(run))
+
+    def _note_channels(self, announced: int, found: int) -> None:
+        self._findings.warn(
+            "channels-not-announced",
+            f"The header announces {announced} channels, the readouts have {found}: these are used.",
+        )
 
     def _take_imaging(self, run: Run) -> Iterator[Frame]:
-        plan = self._imaging_plan(run)
-        self._check_limits(run, plan)
-        key = run.key
+        doubtful = run.kind == Kind.DOUBTFUL
+        plan = self._imaging_plan(run, begin=not doubtful)
         lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
+        self._check_limits(run, plan, lines)
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
-        for chosen in self._pieces(run, plan, lines):
+        place = self._places.of(run, plan.thickness, imaging=not doubtful)
+        if doubtful:
+            self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement)
+            return
+        evidence = self._evidence[plan.number]
+        echoes = self._echoes.of(run, place, lines, plan.lines, evidence.contrasts)
+        for chosen, echo in self._pieces(run, place, plan, lines, echoes):
+            key = ImageKey(run.counters, place, echo)
             if self._frames.is_finished(key):
                 self._findings.warn(
                     "lines-after-completion", "Readouts of slices that were already complete are not used.", len(chosen)
                 )
                 continue
             inside = chosen[lines[chosen] >= 0]
-            if len(inside) < len(chosen):
-                self._findings.warn(
-                    "lines-outside-matrix",
-                    "Lines within the limits that lie outside the encoded matrix are not used.",
-                    len(chosen) - len(inside),
-                )
             if len(inside):
-                self._frames.add(run, plan, inside, lines[inside], placement)
-            for closed in self._frames.closed_by(run, int(chosen[-1])):
+                self._frames.add(run, key, plan, inside, lines[inside], placement)
+            for closed in self._frames.closed_by(run, key, int(chosen[-1])):
                 yield from self._frames.close(closed)
 
-    def _pieces(self, run: Run, plan: EncodingPlan, lines: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the run in pieces of which each can be added at once: whole where no line comes too often, else one by one."""
+    def _pieces(
+        self, run: Run, place: int, plan: EncodingPlan, lines: NDArray[np.int64], echoes: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], int]]:
+        """Return the run in pieces of one echo, each of which can be added at once: whole where no line comes too often, else one by
+        one.
+        """
         numbers = np.arange(len(run))
         inside = lines[lines >= 0]
-        if len(np.unique(inside)) == len(inside) and self._frames.takes_all(run.key, plan, inside):
-            return [numbers]
-        return [numbers[number : number + 1] for number in range(len(run))]
+        one_echo = bool((echoes == echoes[0]).all())
+        key = ImageKey(run.counters, place, int(echoes[0]))
+        if one_echo and len(np.unique(inside)) == len(inside) and self._frames.takes_all(key, plan, inside):
+            return [(numbers, int(echoes[0]))]
+        return [(numbers[number : number + 1], int(echoes[number])) for number in range(len(run))]
 
-    def _imaging_plan(self, run: Run) -> EncodingPlan:
-        """Return the plan of imaging readouts; with the first of a scan, its whitening is worked out."""
+    def _imaging_plan(self, run: Run, *, begin: bool) -> EncodingPlan:
+        """Return the plan of imaging readouts; with the first of a scan, its whitening is worked out.
+
+        Parameters
+        ----------
+        run
+            Imaging or doubtful readouts.
+        begin
+            They are imaging readouts for sure.
+        """
         number = int(run.header["encoding_space_ref"])
-        if number in self._imaged:
-            return self._plans[number]
-        plan = plan_encoding(self._header, number, self._coils, self._request, self._findings)
-        if not self._imaged:
-            self._frames.whitening = self._noise.whitening(self._coils, float(run.header["sample_time_us"]))
-        else:
-            self._admit(plan, run)
-        self._plans[number] = plan
-        self._imaged.append(number)
-        return plan
-
-    def _admit(self, plan: EncodingPlan, run: Run) -> None:
-        """Refuse images of a further encoding that have another size than those before them: one result has images of one size."""
-        first = self._plans[self._imaged[0]]
-        if plan.image_shape != first.image_shape:
-            field = f"{run.place()}.encoding_space_ref"
-            raise UnsupportedDataError(
-                f"{run.place()} belongs to encoding {plan.number}, whose images have {plan.image_shape[0]} x {plan.image_shape[1]} "
-                f"pixels, those of encoding {first.number} {first.image_shape[0]} x {first.image_shape[1]}; images of one request "
-                "have one size: send the encodings apart.",
-                reason="SEVERAL_ENCODINGS",
-                field=field,
+        if number not in self._plans or (begin and number not in self._imaged):
+            evidence = self._evidence.setdefault(number, evidence_of(run.header))
+            quiet = FindingList()
+            self._plans[number] = plan_encoding(
+                self._header, number, self._coils, self._request, self._findings if begin else quiet, evidence
             )
-        self._findings.info(
-            "several-encodings",
-            f"Images come from more than one encoding; those of encoding {plan.number} follow those of the encodings before it.",
-        )
-
-    def _check_limits(self, run: Run, plan: EncodingPlan) -> None:
-        for name, limit in (("kspace_encode_step_1", plan.step_1), ("kspace_encode_step_2", plan.step_2)):
-            steps = run.counter(name)
-            wrong = (steps < limit.minimum) | (steps > limit.maximum)
-            if wrong.any():
-                number = int(np.argmax(wrong))
-                field_name = f"{run.place(number)}.idx.{name}"
-                raise InvalidInputError(
-                    f"{field_name} is {int(steps[number])}, outside the header's limits {limit.minimum} to {limit.maximum}: "
-                    "correct the counter, or the limits.",
-                    reason="LINE_OUTSIDE_LIMITS",
-                    field=field_name,
+        if not self._frames.ready:
+            self._frames.get_ready(self._noise.whitening(self._coils, float(run.header["sample_time_us"])))
+        if begin and number not in self._imaged:
+            self._drop_held()
+            if self._imaged:
+                self._findings.info(
+                    "several-encodings",
+                    f"Images come from more than one encoding; those of encoding {number} follow those of the encodings before it.",
                 )
+            self._imaged.append(number)
+        return self._plans[number]
+
+    def _check_limits(self, run: Run, plan: EncodingPlan, lines: NDArray[np.int64]) -> None:
+        """Say which counters lie outside the header's limits: believed as far as they are collected, else left out."""
+        for name, axis in (("kspace_encode_step_1", plan.step_1), ("kspace_encode_step_2", plan.step_2)):
+            steps = run.counter(name)
+            if axis.limit is not None:
+                beyond = (steps < axis.limit.minimum) | (steps > axis.limit.maximum)
+                believed = int((beyond & (lines >= 0)).sum())
+                if believed:
+                    self._findings.warn(
+                        "limits-contradicted",
+                        f"{name} goes beyond the header's limits {axis.limit.minimum} to {axis.limit.maximum}, first in {run.place()}: "
+                        "the counters are believed.",
+                        believed,
+                    )
+        lost = lines < 0
+        if lost.any():
+            number = int(np.argmax(lost))
+            self._findings.warn(
+                "lines-outside-matrix",
+                f"Readouts whose counters lie outside the limits and the matrix of the header are not used, first {run.place(number)}.",
+                int(lost.sum()),
+            )
 
     def _plan_of(self, number: int) -> EncodingPlan:
         """Return the plan of an encoding that calibration readouts refer to; what is odd about it is said with the images."""
         if number not in self._plans:
-            self._plans[number] = plan_encoding(self._header, number, self._coils, self._request, FindingList())
+            evidence = self._evidence.get(number, Evidence())
+            self._plans[number] = plan_encoding(
+                self._header, number, self._coils, self._request, FindingList(), evidence
+            )
         return self._plans[number]
 
     def _take_calibration(self, run: Run) -> None:
@@ -272,14 +340,16 @@ class AcquisitionConditioner:
         number = int(run.header["encoding_space_ref"])
         plan = self._plan_of(number)
         images = self._imaged[0] if self._imaged else 0
-        if self._frames.is_finished((images, *run.key[1:])):
+        place = self._places.of(run, plan.thickness, imaging=False)
+        if self._frames.is_finished(ImageKey(run.counters._replace(encoding=images), place)):
             self._findings.warn(
                 "calibration-after-completion", "Calibration readouts of complete slices are not used.", len(run)
             )
             return
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
+        key = ImageKey(run.counters, place)
         if number != images or not plan.embedded_calibration:
-            self._frames.add_separate(run, plan, placement)
+            self._frames.add_separate(run, key, plan, placement)
             return
         lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
         outside = int((lines < 0).sum())
@@ -288,7 +358,7 @@ class AcquisitionConditioner:
                 "calibration-outside-matrix", "Calibration lines outside the encoded matrix are not used.", outside
             )
         if outside < len(run):
-            self._frames.add_embedded(run, plan, lines, placement)
+            self._frames.add_embedded(run, key, plan, lines, placement)
 
 
 def announced_channels(header: MrdHeader) -> int:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
+from recond_service.conditioning.alignment import Alignment
 from recond_service.conditioning.compression import coil_covariance, compressions
-from recond_service.conditioning.encoding import EncodingPlan
-from recond_service.conditioning.geometry import geometry_of, readout_position
+from recond_service.conditioning.encoding import EncodingPlan, plan_encoding
+from recond_service.conditioning.geometry import geometry_of
 from recond_service.conditioning.grid import KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.noise_source import check_whitened
 from recond_service.conditioning.preparation import prepare
 from recond_service.conditioning.readout import Placement
-from recond_service.conditioning.runs import Key, Run
+from recond_service.conditioning.runs import ImageKey, Run
 from recond_service.conditioning.sampling import calibration_extent, centre_block
 from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
-from recond_service.conditioning.separate_calibration import CalibrationLines, EarlierCalibration
+from recond_service.conditioning.separate_calibration import EarlierCalibration, SeparateCalibration
+from recond_service.conditioning.survey import Steps, Survey, evidence_of, flag_names
 from recond_service.conditioning.volume import HybridVolume, VolumeGrid
 from recond_service.types import (
+    Crossing,
     FindingList,
     Frame,
     FrameIndex,
@@ -35,6 +38,7 @@ from recond_service.types import (
 )
 
 _AT_ONCE = 16  # readout positions that are gathered together: enough for whole cache lines
+_AS_FULL = 0.9  # of the lines of other images: readouts of doubtful purpose that fill k-space like these make an image
 
 
 @dataclass(slots=True)
@@ -48,8 +52,21 @@ class _OpenFrame:
     unfinished_lines: int
     last_averages: set[int] = field(default_factory=set)
     average_counters: set[int] = field(default_factory=set)
+    segments: set[int] = field(default_factory=set)
+    placements: set[Placement] = field(default_factory=set)
+    calibrated: list[int] = field(default_factory=list)
     repeated: bool = False
-    partial_readouts: bool = False
+
+
+@dataclass(slots=True)
+class _Aside:
+    """Readouts of a frame that are used only if their lines are missing: calibration, or readouts of doubtful purpose."""
+
+    plan: EncodingPlan
+    grid: KspaceGrid | VolumeGrid
+    first_header: np.void
+    bits: int = 0
+    count: int = 0
 
 
 class FrameCollector:
@@ -65,38 +82,55 @@ class FrameCollector:
         Gets what was noticed.
     name
         File name, which seeds the undersampling.
+    survey
+        What the headers of all readouts tell; None for a stream.
     """
 
-    def __init__(self, header: MrdHeader, request: ScanRequest, findings: FindingList, name: str) -> None:
+    def __init__(
+        self, header: MrdHeader, request: ScanRequest, findings: FindingList, name: str, survey: Survey | None
+    ) -> None:
+        self._header = header
         self._request = request
         self._findings = findings
         self._name = name
+        self._survey = survey
         self._siemens = "siemens" in header.system.vendor.lower()
-        self._open: dict[Key, _OpenFrame] = {}
-        self._embedded: dict[Key, KspaceGrid | VolumeGrid] = {}
-        self._separate: CalibrationLines | None = None
+        times = header.sequence.repetition_times
+        self._repetition_time = times[0] if len(times) == 1 and times[0] > 0 else None
+        self._open: dict[ImageKey, _OpenFrame] = {}
+        self._embedded: dict[ImageKey, _Aside] = {}
+        self._doubtful: dict[ImageKey, _Aside] = {}
+        self._separate: SeparateCalibration | None = None
         self._earlier = EarlierCalibration(header.encodings[0].limits)
-        self._finished: set[Key] = set()
+        self._alignment = Alignment(findings)
+        self._finished: set[ImageKey] = set()
+        self._most_lines: dict[int, int] = {}
         self._images = 0
         self._open_bytes = 0
-        self.whitening: Whitening | None = None
+        self._whitening: Whitening | None = None
+        self.ready = False
 
-    def is_finished(self, key: Key) -> bool:
+    def get_ready(self, whitening: Whitening | None) -> None:
+        """Set the whitening of all frames, before the first one is begun."""
+        self._whitening, self.ready = whitening, True
+
+    @property
+    def made(self) -> bool:
+        """Whether there was any frame."""
+        return bool(self._finished)
+
+    def is_finished(self, key: ImageKey) -> bool:
         """Tell whether a frame was closed already."""
         return key in self._finished
 
-    @property
-    def open_keys(self) -> list[Key]:
-        """Frames that are open, in the order in which they were begun."""
-        return list(self._open)
-
-    @property
-    def unused_calibration(self) -> int:
-        """Number of slices with calibration readouts on their grid that were never closed."""
-        return len(self._embedded)
-
     def add(
-        self, run: Run, plan: EncodingPlan, chosen: NDArray[np.int64], lines: NDArray[np.int64], placement: Placement
+        self,
+        run: Run,
+        key: ImageKey,
+        plan: EncodingPlan,
+        chosen: NDArray[np.int64],
+        lines: NDArray[np.int64],
+        placement: Placement,
     ) -> None:
         """Add readouts of a run to their frame, which is opened if they are its first.
 
@@ -104,6 +138,8 @@ class FrameCollector:
         ----------
         run
             Imaging readouts.
+        key
+            Their image.
         plan
             Of their encoding.
         chosen
@@ -118,48 +154,81 @@ class FrameCollector:
         LimitExceededError
             If frames take more memory than the request may, or are too many.
         """
-        key = run.key
         state = self._open.get(key)
         if state is None:
-            state = self._open[key] = self._begin(run, plan)
+            state = self._open[key] = self._begin(key, run.header, run.place(), plan)
         average = int(run.header["idx"]["average"])
         again = int((state.grid.lines[lines] > 0).sum())
         if again:
             state.repeated = True
             if average in state.average_counters and len(state.average_counters) == 1:
-                self._findings.info("lines-repeated", "Lines that came more than once were averaged.", again)
+                self._findings.warn(
+                    "lines-repeated",
+                    "Lines that came more than once with the same counters were averaged: if they are echoes, repetitions or "
+                    "reference lines whose counters or flags were not set, the images are wrong.",
+                    again,
+                )
         state.average_counters.add(average)
+        state.segments.update(run.block.headers["idx"]["segment"][run.start : run.stop][chosen].tolist())
+        state.placements.add(placement)
+        bits = run.block.headers["flags"][run.start : run.stop][chosen]
+        flagged = lines[(bits & np.uint64(flags.CALIBRATION | flags.CALIBRATION_AND_IMAGING)) != 0]
+        state.calibrated += flagged.tolist()
         before = state.grid.nbytes
         readouts = run.readouts
         state.grid.add(readouts if len(chosen) == len(run) else readouts[chosen], placement, lines)
         self._claim(state.grid.nbytes - before, run.place())
         done = (state.grid.lines[lines] == plan.averages) & state.expected[lines]
         state.unfinished_lines -= int(done.sum())
-        state.partial_readouts |= placement.target_stop - placement.target_start < plan.encoded_rows - 1
 
-    def takes_all(self, key: Key, plan: EncodingPlan, lines: NDArray[np.int64]) -> bool:
-        """Tell whether none of `lines`, all different, comes more often than there are averages.
-
-        The frame is then complete with the last of them at the earliest.
-        """
+    def takes_all(self, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64]) -> bool:
+        """Tell whether none of `lines`, all different, can complete the frame before the last of them."""
         state = self._open.get(key)
-        return state is None or bool((state.grid.lines[lines] < plan.averages).all())
+        return self._survey is not None or state is None or bool((state.grid.lines[lines] < plan.averages).all())
 
-    def closed_by(self, run: Run, number: int) -> list[Key]:
-        """Return the frames that readout `number` of a run completes: by its flags, or because all their lines are there."""
-        key, bits = run.key, int(run.block.headers["flags"][run.start + number])
+    def complete_with(self, run: Run) -> Iterator[Frame]:
+        """Give the frames that a run completes because nothing of them is to come, as the headers of the whole file tell."""
+        if self._survey is None:
+            return
+        last = self._survey.last.get(run.counters)
+        if last is None or not run.number <= last < run.number + len(run):
+            return
+        for key in [key for key in self._open if key.counters == run.counters]:
+            yield from self.close(key)
+        if not self._survey.imaging:
+            for key in [key for key in self._doubtful if key.counters == run.counters]:
+                yield from self._close_doubtful(key)
+
+    def closed_by(self, run: Run, key: ImageKey, number: int) -> list[ImageKey]:
+        """Return the frames that readout `number` of a run of a stream completes: by its flags, or because all their lines are there.
+
+        Parameters
+        ----------
+        run
+            Imaging readouts.
+        key
+            Their image.
+        number
+            Which of them.
+        """
+        if self._survey is not None:
+            return []
+        bits = int(run.block.headers["flags"][run.start + number])
         average = int(run.header["idx"]["average"])
         last = (
             [key] if bits & flags.LAST_IN_SLICE and key in self._open and self._open[key].plan.positions is None else []
         )
         if bits & flags.LAST_IN_MEASUREMENT:
-            last = self.open_keys
+            last = list(self._open)
         elif bits & flags.LAST_IN_REPETITION:
             last = self._sampled_alike(key)
         closed = []
         for other in last:
             state = self._open[other]
             state.last_averages.add(average)
+            # Some sequences flag the end of every segment: then more is to come until all segments were seen.
+            if len(state.segments) < state.plan.segments and not bits & flags.LAST_IN_MEASUREMENT:
+                continue
             # Where averages are the inner loop, only the last one carries the flag.
             if len(state.last_averages) >= state.plan.averages or average == state.plan.last_average > 0:
                 closed.append(other)
@@ -174,7 +243,7 @@ class FrameCollector:
             closed.append(key)
         return closed
 
-    def _sampled_alike(self, key: Key) -> list[Key]:
+    def _sampled_alike(self, key: ImageKey) -> list[ImageKey]:
         """Return the open frames of the repetition of a frame that have the lines that it has.
 
         Some files carry LAST_IN_REPETITION once, others on the last line of every slice: slices of which lines are still to come
@@ -185,30 +254,78 @@ class FrameCollector:
             other
             for other, state in self._open.items()
             if own is not None
-            and (other[0], other[4]) == (key[0], key[4])
+            and (other.counters.encoding, other.counters.repetition) == (key.counters.encoding, key.counters.repetition)
             and np.array_equal(state.grid.lines, own.grid.lines)
         ]
 
-    def add_separate(self, run: Run, plan: EncodingPlan, placement: Placement) -> None:
+    def finish(self, imaged: list[int]) -> Iterator[Frame]:
+        """Give the frames that are left, in the order in which they were begun.
+
+        Parameters
+        ----------
+        imaged
+            Gets the number of an encoding whose only images come from readouts of doubtful purpose.
+        """
+        left = list(self._open)
+        if left and self._survey is None:
+            self._findings.info(
+                "slices-not-closed",
+                "Slices without a LAST_IN_SLICE flag whose lines did not all come: reconstructed at the end of the scan.",
+                len(left),
+            )
+        for key in left:
+            yield from self.close(key)
+        for key in list(self._doubtful):
+            yield from self._close_doubtful(key)
+        imaged += sorted({key.counters.encoding for key in self._finished} - set(imaged))
+        if self._embedded:
+            self._findings.warn(
+                "calibration-unused",
+                "Calibration readouts of slices without imaging readouts are not used.",
+                len(self._embedded),
+            )
+
+    def add_separate(self, run: Run, key: ImageKey, plan: EncodingPlan, placement: Placement) -> None:
         """Keep calibration readouts that do not lie on the grid of the images."""
         if self._separate is None:
-            self._separate = CalibrationLines(self._request.limits)
+            self._separate = SeparateCalibration(self._request.limits)
         steps = zip(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"), strict=True)
         for readout, (step_1, step_2) in zip(run.readouts, steps, strict=True):
-            self._separate.add(run.key, readout, placement, (int(step_1), int(step_2)), plan)
+            self._separate.add(key, readout, placement, (int(step_1), int(step_2)), plan)
 
-    def add_embedded(self, run: Run, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement) -> None:
+    def add_embedded(
+        self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
+    ) -> None:
         """Keep calibration readouts for the gaps of their frame."""
-        grid = self._embedded.get(run.key)
-        if grid is None:
-            grid = self._embedded[run.key] = self._new_grid(run, plan)
-        before = grid.nbytes
+        self._put_aside(self._embedded, run, key, plan, lines, placement)
+
+    def add_doubtful(
+        self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
+    ) -> None:
+        """Keep readouts whose flags say that they are not imaging, as long as nothing else shows that."""
+        self._put_aside(self._doubtful, run, key, plan, lines, placement)
+
+    def _put_aside(
+        self,
+        asides: dict[ImageKey, _Aside],
+        run: Run,
+        key: ImageKey,
+        plan: EncodingPlan,
+        lines: NDArray[np.int64],
+        placement: Placement,
+    ) -> None:
+        aside = asides.get(key)
+        if aside is None:
+            aside = asides[key] = _Aside(plan, self._new_grid(run.header, run.place(), plan), run.header.copy())
+        before = aside.grid.nbytes
         for readout, line in zip(run.readouts, lines, strict=True):
             if line >= 0:
-                grid.add(readout[None], placement, np.array([line]))
-        self._claim(grid.nbytes - before, run.place())
+                aside.grid.add(readout[None], placement, np.array([line]))
+        aside.count += len(run)
+        aside.bits |= int(np.bitwise_or.reduce(run.block.headers["flags"][run.start : run.stop]))
+        self._claim(aside.grid.nbytes - before, run.place())
 
-    def close(self, key: Key) -> Iterator[Frame]:
+    def close(self, key: ImageKey) -> Iterator[Frame]:
         """Turn what was collected for a frame into the frame, or into those of all readout positions of a 3-D scan.
 
         Raises
@@ -218,16 +335,14 @@ class FrameCollector:
         """
         state = self._open.pop(key)
         self._finished.add(key)
-        plan = state.plan
-        released = state.grid.nbytes
-        embedded = self._embedded.pop(key, None)
-        if embedded is not None:
-            released += embedded.nbytes
-            filled = _fill(state.grid, embedded)
-            if filled:
-                self._findings.info("calibration-lines-used", "Calibration lines fill gaps of k-space.", filled)
+        released = state.grid.nbytes + self._fill_from_asides(key, state)
         if len(state.average_counters) > 1:
             self._findings.info("averages-combined", "Averages were combined as complex numbers, line by line.")
+        if isinstance(state.grid, VolumeGrid) and self._survey is None and _stands_still(state):
+            self._flatten(state)
+        plan = state.plan
+        number = key.counters.encoding
+        self._most_lines[number] = max(self._most_lines.get(number, 0), int((state.grid.lines > 0).sum()))
         geometry = geometry_of(state.first_header, plan.spacing, self._findings)
         conjugate = geometry is not None and self._siemens
         if conjugate:
@@ -235,30 +350,95 @@ class FrameCollector:
                 "conjugated", "The scanner's Fourier transform has the other sign: k-space was conjugated."
             )
         repeats = float(np.mean(state.grid.lines[state.grid.lines > 0]))
+        same_placement = len(state.placements) == 1
+        assumed = any(placement.center_assumed for placement in state.placements)
+        targets = self._alignment.align(
+            plan, state.grid, state.calibrated, rows_may_move=same_placement, rows_assumed=assumed
+        )
         if isinstance(state.grid, VolumeGrid):
-            yield from self._close_volume(key, state, geometry, repeats, conjugate=conjugate)
+            yield from self._close_volume(key, state, targets, geometry, repeats, conjugate=conjugate)
         else:
-            yield self._close_plane(key, state, state.grid, geometry, repeats, conjugate=conjugate)
+            yield self._close_plane(key, state, state.grid, targets, geometry, repeats, conjugate=conjugate)
         self._open_bytes -= released
 
-    def _begin(self, run: Run, plan: EncodingPlan) -> _OpenFrame:
+    def _fill_from_asides(self, key: ImageKey, state: _OpenFrame) -> int:
+        """Fill the gaps of a frame from what was put aside; return how many bytes that frees."""
+        released = 0
+        embedded = self._embedded.pop(key, None)
+        if embedded is not None:
+            released += embedded.grid.nbytes
+            state.calibrated += np.flatnonzero(embedded.grid.lines).tolist()
+            filled = _fill(state.grid, embedded.grid)
+            if filled:
+                self._findings.info("calibration-lines-used", "Calibration lines fill gaps of k-space.", filled)
+        doubtful = self._doubtful.pop(key, None)
+        if doubtful is not None:
+            released += doubtful.grid.nbytes
+            missing = int(((doubtful.grid.lines > 0) & (state.grid.lines == 0)).sum())
+            if 2 * missing >= doubtful.count:
+                _fill(state.grid, doubtful.grid)
+                self._note_doubtful_used(doubtful)
+            else:
+                self._findings.info(
+                    "readouts-flagged-apart",
+                    f"Readouts with the flag {flag_names(doubtful.bits)} repeat lines of the images: they are not used.",
+                    doubtful.count,
+                )
+        return released
+
+    def _note_doubtful_used(self, doubtful: _Aside) -> None:
+        self._findings.warn(
+            "flagged-lines-used",
+            f"Lines that are nowhere else carry the flag {flag_names(doubtful.bits)}: they are taken for imaging readouts.",
+            doubtful.count,
+        )
+
+    def _close_doubtful(self, key: ImageKey) -> Iterator[Frame]:
+        """Make an image of readouts that all carry a doubtful flag, if the scan has no others or they fill k-space as these do."""
+        doubtful = self._doubtful.pop(key)
+        lines = int((doubtful.grid.lines > 0).sum())
+        if not lines or lines < _AS_FULL * self._most_lines.get(key.counters.encoding, 0):
+            self._findings.warn(
+                "readouts-flagged-apart",
+                f"Readouts with the flag {flag_names(doubtful.bits)} belong to no image: they are not used.",
+                doubtful.count,
+            )
+            self._open_bytes -= doubtful.grid.nbytes
+            return
+        self._open[key] = self._begin(key, doubtful.first_header, f"slice {key.counters.slice}", doubtful.plan)
+        self._doubtful[key] = doubtful
+        yield from self.close(key)
+
+    def _flatten(self, state: _OpenFrame) -> None:
+        """Make a 2-D frame of a stream whose header announces partitions that none of its readouts counts."""
+        number = state.plan.number
+        still = Steps(np.eye(1, dtype=np.int64)[0])
+        evidence = replace(evidence_of(state.first_header), step_2=still)
+        coils = int(state.first_header["active_channels"])
+        flat = plan_encoding(self._header, number, coils, self._request, self._findings, evidence)
+        if isinstance(state.grid, VolumeGrid):
+            state.plan, state.grid = flat, state.grid.as_plane()
+
+    def _begin(self, key: ImageKey, header: np.void, place: str, plan: EncodingPlan) -> _OpenFrame:
         limit = self._request.limits.max_images
-        self._images += 1 if plan.positions is None else plan.positions.images
+        self._images += 1 if plan.positions is None else max(plan.positions.images, plan.image_shape[1])
         if self._images > limit:
             raise LimitExceededError(
                 f"The scan has more than {limit} images, which is what this service takes.",
                 reason="TOO_MANY_IMAGES",
-                field=f"{run.place()}.idx",
+                field=f"{place}.idx",
             )
         expected = plan.expected()
-        return _OpenFrame(plan, self._new_grid(run, plan), run.header.copy(), expected, int(expected.sum()))
+        unfinished = int(expected.sum())
+        # With nothing to expect, only flags and the end complete a frame.
+        return _OpenFrame(plan, self._new_grid(header, place, plan), header.copy(), expected, unfinished or 1)
 
-    def _new_grid(self, run: Run, plan: EncodingPlan) -> KspaceGrid | VolumeGrid:
-        coils = int(run.header["active_channels"])
+    def _new_grid(self, header: np.void, place: str, plan: EncodingPlan) -> KspaceGrid | VolumeGrid:
+        coils = int(header["active_channels"])
         if plan.positions is not None:
-            return VolumeGrid(coils, plan.encoded_rows, (plan.columns, plan.partitions))
-        self._claim(8 * coils * plan.encoded_rows * plan.columns, run.place())
-        return KspaceGrid(coils, plan.encoded_rows, plan.columns)
+            return VolumeGrid(coils, plan.encoded_rows, (plan.step_1.count, plan.step_2.count))
+        self._claim(8 * coils * plan.encoded_rows * plan.lines, place)
+        return KspaceGrid(coils, plan.encoded_rows, plan.lines)
 
     def _claim(self, size: int, place: str) -> None:
         """Count memory of open frames before, or as soon as, it is taken."""
@@ -273,58 +453,66 @@ class FrameCollector:
 
     def _close_plane(
         self,
-        key: Key,
+        key: ImageKey,
         state: _OpenFrame,
         grid: KspaceGrid,
+        targets: NDArray[np.int64],
         geometry: Geometry | None,
         repeats: float,
         *,
         conjugate: bool,
     ) -> Frame:
-        result = grid.finish(state.plan.rows, self.whitening, conjugate=conjugate)
+        plan = state.plan
+        result = grid.finish(plan.rows, self._whitening, targets, plan.columns, conjugate=conjugate)
         _refuse_overflow(result.finite, key)
-        frame = self._frame(
-            FrameIndex(*key[1:], encoding=key[0]), state.plan, result.kspace, result.mask, result.exponent
-        )
+        frame = self._frame(key, plan, result.kspace, result.mask, result.exponent)
         frame.geometry = geometry
-        if self.whitening is not None:
+        if self._whitening is not None:
             check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
         if self._separate is not None:
-            found = self._separate.for_frame(key, state.plan, self.whitening, self._findings, conjugate=conjugate)
+            found = self._separate.for_frame(key, plan, self._whitening, self._findings, conjugate=conjugate)
             if found is not None and found.kspace.shape[2] > frame.calibration_extent[1]:
                 multiply_by_power(found.kspace, _exponent(frame) - found.exponent)
                 frame.calibration = found.kspace
         return self._prepared(frame, None)
 
     def _close_volume(
-        self, key: Key, state: _OpenFrame, geometry: Geometry | None, repeats: float, *, conjugate: bool
+        self,
+        key: ImageKey,
+        state: _OpenFrame,
+        targets: NDArray[np.int64],
+        geometry: Geometry | None,
+        repeats: float,
+        *,
+        conjugate: bool,
     ) -> Iterator[Frame]:
         plan, grid = state.plan, state.grid
         positions = plan.positions
         if positions is None or not isinstance(grid, VolumeGrid):
             return
-        if state.partial_readouts and self._request.conditioning.partial_fourier == "pocs":
+        partial = any(placed.target_stop - placed.target_start < plan.encoded_rows - 1 for placed in state.placements)
+        if partial and self._request.conditioning.partial_fourier == "pocs":
             self._findings.warn(
                 "pocs-not-applicable",
                 "Asymmetric echoes of a 3-D scan are not completed by POCS: what was not measured is zero.",
             )
-        volume = grid.finish(plan.rows, positions, self.whitening, conjugate=conjugate)
+        shape = (plan.columns, plan.partitions)
+        volume = grid.finish(plan.rows, positions, self._whitening, targets, shape, conjugate=conjugate)
         _refuse_overflow(volume.finite, key)
         mask = volume.mask
         extent = calibration_extent(mask)
         separate = None
         if self._separate is not None:
-            separate = self._separate.for_volume(key, plan, self.whitening, self._findings, conjugate=conjugate)
+            separate = self._separate.for_volume(key, plan, self._whitening, self._findings, conjugate=conjugate)
         apart = (0, 0) if separate is None else calibration_extent(separate.mask)
         if min(apart) <= min(extent):
             separate = None
         matrices = self._matrices(volume, separate, extent, positions.images)
         for number, kspace in enumerate(_planes_of(volume, positions.images)):
-            index = FrameIndex(key[1] * positions.images + number, key[2], key[3], key[4], key[5], encoding=key[0])
-            frame = self._frame(index, plan, kspace, mask.copy(), volume.exponent)
-            if geometry is not None:
-                frame.geometry = readout_position(geometry, plan, number)
-            if self.whitening is not None:
+            frame = self._frame(key, plan, kspace, mask.copy(), volume.exponent)
+            frame.crossing = Crossing(number, positions.images)
+            frame.geometry = geometry
+            if self._whitening is not None:
                 check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
             if separate is not None:
                 block = centre_block(separate.planes(number, 1)[0], apart)
@@ -355,12 +543,13 @@ class FrameCollector:
 
     def _frame(
         self,
-        index: FrameIndex,
+        key: ImageKey,
         plan: EncodingPlan,
         kspace: NDArray[np.complex64],
         mask: NDArray[np.bool_],
         exponent: int,
     ) -> Frame:
+        index = self._index_of(key)
         peak = peak_of(kspace)
         if peak == 0:
             self._findings.warn("slice-empty", f"Slice {index.slice} is zero everywhere: so is its image.")
@@ -374,7 +563,23 @@ class FrameCollector:
             scale=2.0**exponent if peak > 0 else 1.0,
             image_shape=plan.image_shape,
             window=plan.window,
-            whitened=self.whitening is not None,
+            whitened=self._whitening is not None,
+            repetition_time=self._repetition_time,
+        )
+
+    def _index_of(self, key: ImageKey) -> FrameIndex:
+        """Return the counters of an image; echoes that were not counted become contrasts."""
+        counters = key.counters
+        found = None if self._survey is None else self._survey.encodings.get(counters.encoding)
+        contrasts = 1 if found is None else found.contrasts
+        return FrameIndex(
+            counters.slice,
+            counters.contrast + key.echo * contrasts,
+            counters.phase,
+            counters.repetition,
+            counters.set,
+            counters.encoding,
+            key.place,
         )
 
 
@@ -395,14 +600,22 @@ def _fill(grid: KspaceGrid | VolumeGrid, other: KspaceGrid | VolumeGrid) -> int:
     return 0
 
 
+def _stands_still(state: _OpenFrame) -> bool:
+    """Tell whether all readouts of a 3-D frame have the same partition counter."""
+    shape = state.plan.step_1.count, state.plan.step_2.count
+    measured = (state.grid.lines > 0).reshape(shape)
+    return int(measured.any(axis=0).sum()) == 1
+
+
 def _exponent(frame: Frame) -> int:
     return math.frexp(frame.scale)[1] - 1
 
 
-def _refuse_overflow(finite: bool, key: Key) -> None:
+def _refuse_overflow(finite: bool, key: ImageKey) -> None:
     if not finite:
+        place = f"slice {key.counters.slice}"
         raise InvalidInputError(
-            f"The averages of slice {key[1]} add up to more than single precision holds: scale the data down.",
+            f"The averages of {place} add up to more than single precision holds: scale the data down.",
             reason="NOT_FINITE",
-            field=f"slice {key[1]}",
+            field=place,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from recond_service.conditioning.acquisitions import AcquisitionConditioner, announced_channels
 from recond_service.conditioning.planes import condition_planes
-from recond_service.conditioning.runs import commonest_channels
+from recond_service.conditioning.survey import survey
 from recond_service.types import FindingList, Frame, KspaceScan, RawScan, ScanRequest
 
 
@@ -36,8 +36,8 @@ def condition(scan: RawScan | KspaceScan, request: ScanRequest, findings: Findin
     """
     if isinstance(scan, KspaceScan):
         return condition_planes(scan, request, findings)
-    channels = announced_channels(scan.source.header) or commonest_channels(scan.source)
-    conditioner = AcquisitionConditioner(scan.source.header, request, findings, scan.name, channels)
+    found = survey(scan.source, announced_channels(scan.source.header))
+    conditioner = AcquisitionConditioner(scan.source.header, request, findings, scan.name, found)
     return _frames(scan, conditioner)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_service.conditioning.survey import Evidence, Steps
 from recond_service.types import (
     Encoding,
+    EncodingSpace,
     FindingList,
     InvalidInputError,
     Limit,
@@ -20,6 +22,8 @@ from recond_service.types import (
 )
 
 _SAME = 1e-3  # relative difference below which two fields of view are taken for one
+_SAME_PIXEL = 0.02
+_CLEARLY_MORE = 1.25  # times the lines of the matrix from which the counters are believed and not cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,54 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """The counters of one phase encode: which are collected, and where the centre of k-space is said to be.
+
+    Parameters
+    ----------
+    first, count
+        Counters ``[first, first + count)`` are collected.
+    length
+        Lines of the encoded matrix along this axis.
+    limit
+        What the header announces; None if it announces nothing.
+    """
+
+    first: int
+    count: int
+    length: int
+    limit: Limit | None
+
+    @property
+    def announced(self) -> range:
+        """Which of the collected lines, counted from the first, the limits cover; none without limits."""
+        if self.limit is None:
+            return range(min(self.count, self.length))
+        start = max(self.limit.minimum - self.first, 0)
+        return range(start, max(start, min(self.limit.maximum + 1 - self.first, self.count)))
+
+    @property
+    def stated(self) -> int | None:
+        """Counter of the centre as the header has it; None where it has none."""
+        return self.length // 2 if self.limit is None else self.limit.center
+
+    @property
+    def possible(self) -> tuple[int, int]:
+        """Least and greatest centre with which what the limits cover lies within the matrix, or as much of it as fits."""
+        covered = self.announced
+        return possible_centres(self.first + covered.start, self.first + covered.stop - 1, self.length)
+
+
+def possible_centres(low: int, high: int, length: int) -> tuple[int, int]:
+    """Return the least and greatest centre with which the counters from `low` to `high` lie within a matrix of `length` lines.
+
+    Where they are more than the matrix has, all of its lines are filled with any centre in between.
+    """
+    one, other = high + length // 2 - length + 1, low + length // 2
+    return min(one, other), max(one, other)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodingPlan:
     """The grid of an encoding, and the images that come of it.
 
@@ -57,7 +109,7 @@ class EncodingPlan:
     columns, partitions
         Phase encodes and partitions of the encoded grid; `partitions` is 1 for a 2-D encoding.
     step_1, step_2
-        Limits of the phase-encode counters.
+        Counters of the phase encodes.
     image_shape, window
         As in `Frame`.
     positions
@@ -71,6 +123,8 @@ class EncodingPlan:
         Number of averages that the header announces, and the counter of the last one.
     averages_announced
         Whether it does.
+    segments
+        Number of segments that the header announces.
     embedded_calibration
         Calibration-only readouts lie on the grid of the image.
     """
@@ -80,8 +134,8 @@ class EncodingPlan:
     rows: int
     columns: int
     partitions: int
-    step_1: Limit
-    step_2: Limit
+    step_1: Lines
+    step_2: Lines
     image_shape: tuple[int, int]
     window: Window | None
     positions: Positions | None
@@ -90,42 +144,40 @@ class EncodingPlan:
     averages: int
     last_average: int
     averages_announced: bool
+    segments: int
     embedded_calibration: bool
 
     @property
+    def thickness(self) -> float:
+        """Thickness of a slice, or of the slab of a 3-D encoding, mm; 0 where the header does not say."""
+        return self.spacing[2] if self.positions is None else self.field_of_view[2]
+
+    @property
     def lines(self) -> int:
-        """Number of lines of the grid: line ``column * partitions + partition``."""
-        return self.columns * self.partitions
+        """Number of lines that are collected: line ``(step_1 - first) * count of step_2 + (step_2 - first)``."""
+        return self.step_1.count * self.step_2.count
 
     def lines_of(self, step_1: NDArray[np.int64], step_2: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the lines of phase-encode steps; -1 for those outside the matrix."""
-        column = step_1 + (self.columns // 2 - self.step_1.center)
-        partition = step_2 + (self.partitions // 2 - self.step_2.center)
-        inside = (column >= 0) & (column < self.columns) & (partition >= 0) & (partition < self.partitions)
-        return np.where(inside, column * self.partitions + partition, -1)
-
-    @property
-    def expected_columns(self) -> range:
-        """Columns of the matrix that the limits cover."""
-        return _covered(self.columns, self.step_1)
-
-    @property
-    def expected_partitions(self) -> range:
-        """Partitions of the matrix that the limits cover."""
-        return _covered(self.partitions, self.step_2)
+        """Return the lines of phase-encode steps; -1 for those that are not collected."""
+        first, second = step_1 - self.step_1.first, step_2 - self.step_2.first
+        inside = (first >= 0) & (first < self.step_1.count) & (second >= 0) & (second < self.step_2.count)
+        return np.where(inside, first * self.step_2.count + second, -1)
 
     def expected(self) -> NDArray[np.bool_]:
-        """Return which lines the limits cover, bool (lines,)."""
-        covered = np.zeros((self.columns, self.partitions), np.bool_)
-        columns, partitions = self.expected_columns, self.expected_partitions
-        covered[columns.start : columns.stop, partitions.start : partitions.stop] = True
+        """Return which lines the limits cover and the matrix holds, bool (lines,)."""
+        covered = np.zeros((self.step_1.count, self.step_2.count), np.bool_)
+        one, two = (_within_matrix(lines) for lines in (self.step_1, self.step_2))
+        covered[one.start : one.stop, two.start : two.stop] = True
         return covered.reshape(-1)
 
 
-def _covered(length: int, limit: Limit) -> range:
-    offset = length // 2 - limit.center
-    first = max(0, limit.minimum + offset)
-    return range(first, max(first, min(length, limit.maximum + offset + 1)))
+def _within_matrix(lines: Lines) -> range:
+    """Return which collected lines the limits cover and the matrix holds with the centre that is stated, or with a possible one."""
+    low, high = lines.possible
+    centre = min(max(high if lines.stated is None else lines.stated, low), high)
+    offset = lines.length // 2 - centre + lines.first
+    start = max(lines.announced.start, -offset)
+    return range(start, max(start, min(lines.announced.stop, lines.length - offset)))
 
 
 def check_supported(header: MrdHeader) -> None:
@@ -175,13 +227,13 @@ def check_encoding(encoding: Encoding, number: int) -> None:
 
 
 def plan_encoding(
-    header: MrdHeader, number: int, coils: int, request: ScanRequest, findings: FindingList
+    header: MrdHeader, number: int, coils: int, request: ScanRequest, findings: FindingList, evidence: Evidence
 ) -> EncodingPlan:
     """Work out grid, crop and pixel size of an encoding.
 
     Readout oversampling is removed by the ratio of the fields of view (a ratio of the matrices alone may also mean interpolation);
     oversampling along phase encode and partition is cropped from the image. Where the wanted matrix is finer than the encoded one
-    over the same field of view, the image is interpolated.
+    over the same field of view, the image is interpolated. Where the readouts contradict the header, they are believed.
 
     Raises
     ------
@@ -190,11 +242,19 @@ def plan_encoding(
     LimitExceededError
         If a frame is larger than `max_frame_bytes`.
     """
-    encoding = header.encodings[number]
-    check_encoding(encoding, number)
+    check_encoding(header.encodings[number], number)
+    encoding = _corrected(header.encodings[number], evidence, findings)
     (x, y, _), wanted = encoding.encoded.matrix, encoding.recon.matrix
-    z = _partitions(encoding, findings)
-    claimed = 8 * coils * (y * z if z > 1 else x * y)
+    z = _partitions(encoding, evidence, findings)
+    if z > max(1, encoding.encoded.matrix[2]):
+        wanted = (*wanted[:2], z)
+    step_1 = _lines(encoding.limits.step_1, evidence.step_1, y)
+    if z == 1:  # whatever value the counter stands still at
+        step_2 = Lines(evidence.partition, 1, 1, None)
+    else:
+        step_2 = _lines(encoding.limits.step_2, evidence.step_2, z)
+    held = max(y, step_1.count)
+    claimed = 8 * coils * (held * max(z, step_2.count) if z > 1 else x * held)
     if claimed > request.limits.max_frame_bytes:
         raise LimitExceededError(
             f"A frame of {coils} coils and {y if z > 1 else x} x {z if z > 1 else y} samples has {claimed} bytes; this service "
@@ -222,14 +282,14 @@ def plan_encoding(
     shown, image = along[1:] if z > 1 else along[:2]
     lengths = (y, z) if z > 1 else (rows, y)
     view = encoding.encoded.field_of_view
-    plan = EncodingPlan(
+    return EncodingPlan(
         number=number,
         encoded_rows=x,
         rows=rows,
         columns=y,
         partitions=z,
-        step_1=encoding.limits.step_1 or Limit(0, y - 1, y // 2),
-        step_2=encoding.limits.step_2 or Limit(0, z - 1, z // 2),
+        step_1=step_1,
+        step_2=step_2,
         image_shape=(shown[1], image[1]),
         window=Window(lengths[0] // 2 - shown[0] // 2, lengths[1] // 2 - image[0] // 2, shown[0], image[0]),
         positions=Positions(rows // 2 - rows_shown // 2, rows_shown, images) if z > 1 else None,
@@ -241,23 +301,135 @@ def plan_encoding(
         else 1,
         last_average=encoding.limits.average.maximum if encoding.limits.average else 0,
         averages_announced=encoding.limits.average is not None,
+        segments=encoding.limits.segment.maximum - encoding.limits.segment.minimum + 1
+        if encoding.limits.segment
+        else 1,
         embedded_calibration=encoding.parallel is None
         or encoding.parallel.calibration_mode not in {"separate", "external"},
     )
-    _note_partial_fourier(plan, request, findings)
-    return plan
 
 
-def _partitions(encoding: Encoding, findings: FindingList) -> int:
-    """Return the number of partitions: 1 where the limits say that only one is encoded, whatever the matrix."""
-    z, limit = max(1, encoding.encoded.matrix[2]), encoding.limits.step_2
-    if z > 1 and limit is not None and limit.maximum == limit.minimum:
-        findings.info(
-            "partitions-not-encoded",
-            f"The encoded matrix has {z} partitions, but the limits of kspace_encode_step_2 cover one: taken for a 2-D encoding.",
+def _corrected(encoding: Encoding, evidence: Evidence, findings: FindingList) -> Encoding:
+    """Return the encoding with the matrix that the readouts have, where they contradict that of the header."""
+    encoding = _turned(encoding, evidence, findings)
+    (x, y, z), limit = encoding.encoded.matrix, encoding.limits.step_1
+    limits = None if limit is None else (limit.minimum, limit.maximum)
+    bounds = None if evidence.step_1 is None else evidence.step_1.bounds(limits, y)
+    lines = 0 if bounds is None else bounds[1] - bounds[0] + 1
+    if evidence.samples > x + 1:
+        findings.warn(
+            "readout-longer-than-matrix",
+            f"Readouts have {evidence.samples} samples, the header's matrix {x}: the samples are believed, and the rest is "
+            "oversampling unless the header's pixel size says otherwise.",
         )
+        encoding = _resized(encoding, 0, evidence.samples)
+    elif evidence.plain and evidence.samples < x - 1 and evidence.samples == _without_oversampling(encoding):
+        findings.warn(
+            "oversampling-removed-before",
+            f"Readouts have {evidence.samples} samples with k = 0 in their middle, the header's matrix {x}: its oversampling was "
+            "removed before.",
+        )
+        view = encoding.recon.field_of_view
+        encoding = replace(
+            encoding,
+            encoded=EncodingSpace((evidence.samples, y, z), (view[0], *encoding.encoded.field_of_view[1:])),
+        )
+    if lines > _CLEARLY_MORE * y and lines > y + 1:
+        findings.warn(
+            "lines-exceed-matrix",
+            f"The counters of kspace_encode_step_1 cover {lines} lines, the header's matrix {y}: the counters are believed.",
+        )
+        encoding = _resized(encoding, 1, lines)
+    return encoding
+
+
+def _turned(encoding: Encoding, evidence: Evidence, findings: FindingList) -> Encoding:
+    """Return the encoding with x and y in each other's place where the readouts show that the header confused them."""
+    x, y, _ = encoding.encoded.matrix
+    steps = evidence.step_1
+    if steps is None or x == y or evidence.samples != y or int(np.flatnonzero(steps.times)[-1]) >= x:
+        return encoding
+    if evidence.samples < x and int(np.flatnonzero(steps.times)[-1]) < y:
+        return encoding  # as long as the lines fit into the matrix, a short readout is an asymmetric echo
+    findings.warn(
+        "matrix-turned",
+        f"Readouts have {y} samples and at most {x} lines, the header's matrix is {x} x {y}: its axes were taken for each other.",
+    )
+
+    def turned(space: EncodingSpace) -> EncodingSpace:
+        (a, b, c), (d, e, f) = space.matrix, space.field_of_view
+        return EncodingSpace((b, a, c), (e, d, f))
+
+    return replace(encoding, encoded=turned(encoding.encoded), recon=turned(encoding.recon))
+
+
+def _resized(encoding: Encoding, axis: int, length: int) -> Encoding:
+    """Return the encoding with `length` samples along an axis: over the field of view of the header if its wanted pixels agree
+    with that, else over one that keeps the pixel size of the encoded matrix.
+    """
+    matrix, view = list(encoding.encoded.matrix), list(encoding.encoded.field_of_view)
+    wanted, shown = encoding.recon.matrix[axis], encoding.recon.field_of_view[axis]
+    pixel = shown / wanted if wanted and shown else 0.0
+    if not (pixel and abs(view[axis] / length - pixel) <= _SAME_PIXEL * pixel):
+        view[axis] *= length / max(matrix[axis], 1)
+    matrix[axis] = length
+    return replace(encoding, encoded=EncodingSpace((matrix[0], matrix[1], matrix[2]), (view[0], view[1], view[2])))
+
+
+def _without_oversampling(encoding: Encoding) -> int:
+    view = _views(encoding)[0]
+    x = encoding.encoded.matrix[0]
+    return x if view >= 1 - _SAME else max(1, int(x * view + 1e-4))
+
+
+def _lines(limit: Limit | None, steps: Steps | None, length: int) -> Lines:
+    """Return which counters are collected: those that came, or as long as that is not known, those of limits and matrix."""
+    announced = None if limit is None else (limit.minimum, limit.maximum)
+    bounds = None if steps is None else steps.bounds(announced, length)
+    if bounds is not None:
+        return Lines(bounds[0], bounds[1] - bounds[0] + 1, length, limit)
+    if limit is None:
+        return Lines(0, length, length, None)
+    last = min(limit.maximum, limit.minimum + 2 * length - 1)
+    first = min(limit.minimum, max(0, last - length + 1))
+    return Lines(first, max(last - first + 1, length), length, limit)
+
+
+def _partitions(encoding: Encoding, evidence: Evidence, findings: FindingList) -> int:
+    """Return the number of partitions: 1 where the partition counter stands still, whatever the matrix."""
+    z, limit = max(1, encoding.encoded.matrix[2]), encoding.limits.step_2
+    if evidence.step_2 is not None:
+        return _counted_partitions(z, limit, evidence, findings)
+    slices = encoding.limits.slice
+    if z > 1 and limit is not None and limit.maximum == limit.minimum:
+        message = "the limits of kspace_encode_step_2 cover one"
+    elif z > 1 and limit is None and slices is not None and slices.maximum - slices.minimum + 1 == z:
+        message = "the header announces no counter for them, and as many slices"
+    else:
+        return z
+    findings.info(
+        "partitions-not-encoded", f"The encoded matrix has {z} partitions, but {message}: taken for a 2-D encoding."
+    )
+    return 1
+
+
+def _counted_partitions(z: int, limit: Limit | None, evidence: Evidence, findings: FindingList) -> int:
+    if evidence.two_dimensional or evidence.step_2 is None:
+        if z > 1:
+            findings.info(
+                "partitions-not-encoded",
+                f"The encoded matrix has {z} partitions, but all readouts the same kspace_encode_step_2: taken for a 2-D encoding.",
+            )
         return 1
-    return z
+    bounds = evidence.step_2.bounds(None if limit is None else (limit.minimum, limit.maximum), z)
+    count = 1 if bounds is None else bounds[1] - bounds[0] + 1
+    if z > 1 and count <= max(z + 1, _CLEARLY_MORE * z):
+        return z
+    findings.warn(
+        "partitions-exceed-matrix",
+        f"The counters of kspace_encode_step_2 cover {count} partitions, the header's matrix {z}: the counters are believed.",
+    )
+    return count
 
 
 def _views(encoding: Encoding) -> tuple[float, ...]:
@@ -305,20 +477,6 @@ def _note_interpolation(along: tuple[tuple[int, int], tuple[int, int], tuple[int
         f"The wanted matrix {wanted} differs from the {encoded} pixels that were encoded over its field of view: the image is "
         "interpolated by the Fourier transform.",
     )
-
-
-def _note_partial_fourier(plan: EncodingPlan, request: ScanRequest, findings: FindingList) -> None:
-    for name, length, covered in (
-        ("columns", plan.columns, plan.expected_columns),
-        ("partitions", plan.partitions, plan.expected_partitions),
-    ):
-        if covered and is_one_sided(covered.start, covered.stop, length):
-            done = "zero" if request.conditioning.partial_fourier == "zero-fill" else "completed where that is possible"
-            findings.info(
-                "partial-fourier",
-                f"The limits cover {name} {covered.start} to {covered.stop - 1} of {length}, more on one side of the centre: "
-                f"what was not measured is {done}.",
-            )
 
 
 def is_one_sided(start: int, stop: int, length: int) -> bool:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.conditioning.encoding import EncodingPlan
 from recond_service.types import FindingList, Geometry
 
 _TOLERANCE = 1e-3
@@ -42,33 +41,6 @@ def geometry_of(header: np.void, spacing: tuple[float, float, float], findings: 
         return None
     read, phase, normal = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return Geometry(_triple(position), _triple(read), _triple(phase), _triple(normal), spacing)
-
-
-def readout_position(volume: Geometry, plan: EncodingPlan, number: int) -> Geometry:
-    """Return the geometry of image `number` of a 3-D scan: rows = phase encode, columns = partition, slices along the readout.
-
-    The three directions change places in a cycle, so that a right-handed system stays one. The centre of the volume lies on image
-    ``images // 2``, as it does on the pixels of the other axes.
-
-    Parameters
-    ----------
-    volume
-        Of the whole scan: rows = readout, columns = phase encode, slices = partition.
-    plan
-        Of a 3-D encoding.
-    number
-        Which readout position.
-    """
-    images = plan.positions.images if plan.positions is not None else 1
-    along, phase, partition = volume.spacing
-    centre = np.array(volume.position) + (number - images // 2) * along * np.array(volume.row_direction)
-    return Geometry(
-        _triple(centre),
-        volume.column_direction,
-        volume.slice_direction,
-        volume.row_direction,
-        (phase, partition, along),
-    )
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -44,7 +44,8 @@ class KspaceGrid:
     Parameters
     ----------
     coils, encoded_rows, columns
-        Size of the grid, readout oversampling included.
+        Size of the grid, readout oversampling included. Its columns are those counters that are collected; which column of the matrix
+        each of them is need not be known before the end.
     """
 
     def __init__(self, coils: int, encoded_rows: int, columns: int) -> None:
@@ -52,6 +53,50 @@ class KspaceGrid:
         self._sums = np.zeros((columns, coils, encoded_rows), np.complex64)
         self._counts = np.zeros((columns, encoded_rows), np.uint16)
         self.lines = np.zeros(columns, np.int64)
+
+    @classmethod
+    def of(cls, sums: NDArray[np.complex64], counts: NDArray[np.uint16], lines: NDArray[np.int64]) -> KspaceGrid:
+        """Return a grid of sums (columns, coils, encoded rows), sample counts (columns, encoded rows) and line counts (columns,)."""
+        grid = cls(sums.shape[1], sums.shape[2], 0)
+        grid._sums, grid._counts, grid.lines = sums, counts, lines
+        return grid
+
+    @property
+    def sums(self) -> NDArray[np.complex64]:
+        """Sums of what was collected, (columns, coils, encoded rows)."""
+        return self._sums
+
+    @property
+    def counts(self) -> NDArray[np.uint16]:
+        """How often each sample was collected, (columns, encoded rows)."""
+        return self._counts
+
+    @property
+    def filled_rows(self) -> tuple[int, int]:
+        """First row that was measured, and the one behind the last; (0, 0) if none was."""
+        filled = np.flatnonzero(self._counts.any(axis=0))
+        return (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
+
+    def column_energy(self) -> NDArray[np.float64]:
+        """Return the energy of the average of each column, float64 (columns,); columns that were measured have more than 0."""
+        parts = self._sums.reshape(len(self._sums), -1).view(np.float32)
+        peak = max(peak_of(self._sums), np.finfo(np.float32).tiny)
+        scaled = np.array([float(np.vdot(line / np.float32(peak), line / np.float32(peak))) for line in parts])
+        measured = self.lines > 0
+        return np.where(measured, scaled / np.maximum(self.lines, 1) ** 2 + np.finfo(np.float64).tiny, 0.0)
+
+    def row_energy(self) -> NDArray[np.float64]:
+        """Return the energy of each sample of the readout over all columns, float64 (encoded rows,); 0 where nothing was measured."""
+        peak = max(peak_of(self._sums), np.finfo(np.float32).tiny)
+        energy = np.zeros(self._sums.shape[2])
+        for line in self._sums:
+            energy += (np.abs(line / np.float32(peak)).astype(np.float64) ** 2).sum(axis=0)
+        return np.where(self._counts.any(axis=0), energy + np.finfo(np.float64).tiny, 0.0)
+
+    def shift_rows(self, shift: int) -> None:
+        """Move all readouts by `shift` rows; their unmeasured ends must be as long."""
+        self._sums = np.roll(self._sums, shift, axis=2)
+        self._counts = np.roll(self._counts, shift, axis=1)
 
     @property
     def nbytes(self) -> int:
@@ -96,23 +141,38 @@ class KspaceGrid:
         average(values, self._counts)
         return values
 
-    def finish(self, rows: int, whitening: Whitening | None, *, conjugate: bool) -> GridResult:
+    def finish(
+        self,
+        rows: int,
+        whitening: Whitening | None,
+        targets: NDArray[np.int64] | None = None,
+        total: int | None = None,
+        *,
+        conjugate: bool,
+    ) -> GridResult:
         """Average, whiten, remove the oversampling of the readout and release the collected lines.
 
         Parameters
         ----------
         rows
             Readout samples without oversampling.
+        targets
+            (columns,): which column of the matrix each is; those outside are left out. None for all in order.
+        total
+            Columns of the matrix; None for as many as the grid has.
         whitening
             Whitening matrix, or None.
         conjugate
             Take the complex conjugate (a scanner whose Fourier transform has the other sign).
         """
-        columns = np.flatnonzero(self.lines)
-        whole = len(columns) == len(self.lines)
-        values = self._sums if whole else self._sums[columns]
-        counts = self._counts if whole else self._counts[columns]
-        coils, total = values.shape[1], len(self.lines)
+        total = len(self.lines) if total is None else total
+        targets = np.arange(len(self.lines)) if targets is None else targets
+        sources = np.flatnonzero((self.lines > 0) & (targets >= 0) & (targets < total))
+        columns = targets[sources]
+        whole = len(sources) == len(self.lines) == total and bool((columns == sources).all())
+        values = self._sums if whole else self._sums[sources]
+        counts = self._counts if whole else self._counts[sources]
+        coils = values.shape[1]
         del self._sums
         average(values, counts)
         peak = peak_of(values)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.conditioning.encoding import is_one_sided
-from recond_service.imaging import image_to_kspace, kspace_to_image
+from recond_service.fourier import image_to_kspace, kspace_to_image
 from recond_service.types import FindingList, Frame
 
 _ITERATIONS = 20

@@ -12,12 +12,15 @@ from recond_service.conditioning.sampling import calibration_extent, mask_from_z
 from recond_service.conditioning.scaling import bring_to_range, normalise, peak_of
 from recond_service.types import FindingList, Frame, InvalidInputError, KspaceScan, ScanRequest, Window
 
+_EMPTY = 1e-6  # of the mean energy of a column, below which one counts as padding
+
 
 def condition_planes(scan: KspaceScan, request: ScanRequest, findings: FindingList) -> Iterator[Frame]:
     """Return the frames of sorted k-space, one after another.
 
     Nothing is whitened (fastMRI's references are not) and nothing is conjugated. The mask comes from the file, or from the zeros of
-    each plane; columns outside the header's padding count as not measured (fastMRI, `VarNetDataTransform`). The image is cropped
+    each plane; columns outside the header's padding count as not measured (fastMRI, `VarNetDataTransform`), unless k-space holds
+    something there. The image is cropped
     to the reference that came along, else to the header's reconstruction matrix, else not at all.
 
     Raises
@@ -53,10 +56,14 @@ def _frames(
             raise _not_finite(kspace, f"{scan.place}[{number}]")
         if peak == 0:
             findings.warn("slice-empty", f"{scan.place}[{number}] is zero everywhere: so is its image.")
-        if wanted is None or scan.mask is None:
-            mask = (mask_from_zeros(kspace) if scan.mask is None else scan.mask) & encoded
+        padded = _padding_holds(kspace, encoded, scan, findings)
+        if wanted is None or scan.mask is None or not padded:
+            mask = mask_from_zeros(kspace) if scan.mask is None else scan.mask
+            mask = mask & encoded if padded else mask
             wanted = mask, calibration_extent(mask)
         mask, extent = wanted
+        if not padded:
+            wanted = None
         _clear(kspace, mask, scan, findings)
         exponent = bring_to_range(kspace, peak)
         exponent += normalise(kspace)
@@ -72,6 +79,24 @@ def _frames(
         if references is not None and scan.reference is not None:
             frame.reference, frame.reference_source = next(references), scan.reference.source
         yield prepare(frame, request, findings, scan.name)
+
+
+def _padding_holds(
+    kspace: NDArray[np.complex64], encoded: NDArray[np.bool_], scan: KspaceScan, findings: FindingList
+) -> bool:
+    """Tell whether the columns that the header calls padding are as good as empty; what was measured is not thrown away."""
+    if encoded.all():
+        return True
+    energy = np.array(
+        [float((np.abs(kspace[:, :, column]).astype(np.float64) ** 2).sum()) for column in range(len(encoded))]
+    )
+    if energy[~encoded].max(initial=0.0) <= _EMPTY * max(energy[encoded].mean(), np.finfo(np.float64).tiny):
+        return True
+    findings.warn(
+        "padding-contradicted",
+        f"{scan.place} holds samples in columns that the header calls zero padding: the samples are believed.",
+    )
+    return False
 
 
 def _clear(kspace: NDArray[np.complex64], mask: NDArray[np.bool_], scan: KspaceScan, findings: FindingList) -> None:

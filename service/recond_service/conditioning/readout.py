@@ -27,7 +27,7 @@ class Placement:
     lost
         Valid samples that fall outside the grid.
     center_assumed
-        `center_sample` could not be, and the middle of the readout was taken.
+        `center_sample` could not be, and another was taken.
     """
 
     source_start: int
@@ -49,7 +49,8 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
     The valid samples are ``[pre, samples - post)``; a reversed readout is flipped, which puts its centre at
     ``samples - 1 - center`` and swaps the discarded ends. An echo that is not in the middle leaves one end of the grid empty. A
     `center_sample` behind the readout (some senders keep it when they remove oversampling), or one of 0 in a readout that would
-    then not fit, is replaced by the middle.
+    then not fit, is replaced by the middle. Where valid samples would fall off a grid that has room for all of them, the centre is
+    moved as far as it takes.
 
     Parameters
     ----------
@@ -77,6 +78,10 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
         first, last = samples - last, samples - first
         center = samples - 1 - center
     offset = rows // 2 - center
+    if 0 < last - first <= rows:
+        fitting = min(max(offset, -first), rows - last)
+        if abs(fitting - offset) > 1:  # a reversed readout of even length always loses one
+            offset, assumed = fitting, True
     start, stop = max(first, -offset), min(last, rows - offset)
     lost = max(0, last - first) - max(0, stop - start)
     return Placement(start, max(start, stop), start + offset, reverse, lost, assumed)
@@ -135,7 +140,8 @@ class Placements:
         if placement.center_assumed:
             self._findings.warn(
                 "center-sample-assumed",
-                f"center_sample is {center} in readouts of {samples} samples, which cannot be: the middle was taken.",
+                f"center_sample is {center} in readouts of {samples} samples, which cannot be on a matrix of {rows}: they were placed "
+                "where they fit.",
             )
         if placement.lost > 1:  # a reversed readout of even length always loses one
             self._findings.warn(

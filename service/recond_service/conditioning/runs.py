@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
 from recond_service.conditioning.scaling import peak_of
-from recond_service.types import AcquisitionBlock, AcquisitionSource, InvalidInputError
-
-Key = tuple[int, int, int, int, int, int]
-"""Counters that tell images apart: encoding, slice, contrast, phase, repetition, set."""
+from recond_service.types import ACQUISITION_HEADER, AcquisitionBlock, InvalidInputError
 
 _LAST = np.uint64(flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT)
-_FIELDS = (
-    "number_of_samples",
-    "active_channels",
-    "discard_pre",
-    "discard_post",
-    "center_sample",
-    "encoding_space_ref",
-    "trajectory_dimensions",
-)
-_COUNTERS = ("slice", "contrast", "phase", "repetition", "set", "average")
+_COUNTERS = ("average", "slice", "contrast", "phase", "repetition", "set")
+
+
+class Counters(NamedTuple):
+    """The counters of a readout that tell images apart."""
+
+    encoding: int
+    slice: int
+    contrast: int
+    phase: int
+    repetition: int
+    set: int
+
+
+class ImageKey(NamedTuple):
+    """Which image a readout belongs to: its counters, and what tells images apart whose counters were never set.
+
+    Parameters
+    ----------
+    counters
+        As the header of the readout has them.
+    place
+        Number of its position and orientation among those that were seen under these counters.
+    echo
+        Number of its echo where contrasts were not counted.
+    """
+
+    counters: Counters
+    place: int = 0
+    echo: int = 0
 
 
 class Kind(IntEnum):
-    """What a readout is for."""
+    """What a readout is for. DOUBTFUL ones carry a flag that is also found on imaging readouts."""
 
     IMAGING = 0
     CALIBRATION = 1
     NOT_IMAGING = 2
     NOISE = 3
+    DOUBTFUL = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +92,17 @@ class Run:
         return header
 
     @property
-    def key(self) -> Key:
-        """Which image the readouts belong to."""
-        counters = self.header["idx"]
-        return (
-            int(self.header["encoding_space_ref"]),
-            int(counters["slice"]),
-            int(counters["contrast"]),
-            int(counters["phase"]),
-            int(counters["repetition"]),
-            int(counters["set"]),
+    def counters(self) -> Counters:
+        """Counters of the image that the readouts belong to."""
+        header = self.header
+        idx = header["idx"]
+        return Counters(
+            int(header["encoding_space_ref"]),
+            int(idx["slice"]),
+            int(idx["contrast"]),
+            int(idx["phase"]),
+            int(idx["repetition"]),
+            int(idx["set"]),
         )
 
     def counter(self, name: str) -> NDArray[np.int64]:
@@ -103,6 +122,27 @@ class Run:
         return flat.reshape(shape)
 
 
+def _bytes_of(*spans: tuple[str, str]) -> NDArray[np.intp]:
+    """Return the positions in a packed header of all bytes from one field up to another, for each pair."""
+    fields = ACQUISITION_HEADER.fields or {}
+    return np.concatenate([np.arange(fields[first][1], fields[behind][1]) for first, behind in spans])
+
+
+# Everything that decides where a readout belongs, except its flags and counters: bytes that must agree within a run.
+_ALIKE = _bytes_of(
+    ("number_of_samples", "available_channels"),
+    ("active_channels", "channel_mask"),
+    ("discard_pre", "patient_table_position"),
+)
+_INDEX = (ACQUISITION_HEADER.fields or {})["idx"]
+_ALIKE = np.concatenate(
+    [
+        _ALIKE,
+        *(_INDEX[1] + (_INDEX[0].fields or {})[name][1] + np.arange(2) for name in _COUNTERS),
+    ]
+)
+
+
 def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
     """Cut a block into runs, in order.
 
@@ -116,52 +156,60 @@ def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
     if not len(block):
         return
     bits = block.headers["flags"]
-    kinds = _kinds(bits)
-    alike = np.stack(
-        [
-            kinds,
-            (bits & np.uint64(flags.REVERSE)) != 0,
-            *(block.headers[name] for name in _FIELDS),
-            *(block.headers["idx"][name] for name in _COUNTERS),
-        ]
-    ).astype(np.int64)
-    cut = (alike[:, 1:] != alike[:, :-1]).any(axis=0) | ((bits[:-1] & _LAST) != 0)
+    kinds = kinds_of(bits)
+    packed = np.ascontiguousarray(block.headers).view(np.uint8).reshape(len(block), -1)[:, _ALIKE]
+    turned = (bits & np.uint64(flags.REVERSE)) != 0
+    cut = (packed[1:] != packed[:-1]).any(axis=1)
+    cut |= (kinds[1:] != kinds[:-1]) | (turned[1:] != turned[:-1]) | ((bits[:-1] & _LAST) != 0)
     starts = [0, *(np.flatnonzero(cut) + 1).tolist(), len(block)]
     for start, stop in pairwise(starts):
         yield Run(Kind(int(kinds[start])), block, start, stop, first + start)
 
 
-def commonest_channels(source: AcquisitionSource) -> int:
-    """Return the number of channels that most imaging readouts have, the larger of two as common; 0 where that is not known."""
-    if source.heads is None:
-        return 0
-    counts: Counter[int] = Counter()
-    for headers in source.heads():
-        imaging = (_kinds(headers["flags"]) == Kind.IMAGING) & (headers["number_of_samples"] > 0)
-        values, times = np.unique(headers["active_channels"][imaging], return_counts=True)
-        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
-    return max(counts, key=lambda channels: (counts[channels], channels), default=0)
+def kinds_of(bits: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the `Kind` of readouts by their flags, int64 (count,)."""
 
-
-def _kinds(bits: NDArray[np.uint64]) -> NDArray[np.int64]:
     def has(flag: int) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = (bits & np.uint64(flag)) != 0
         return found
 
     calibration_only = has(flags.CALIBRATION) & ~has(flags.CALIBRATION_AND_IMAGING)
-    kinds = np.where(calibration_only, Kind.CALIBRATION, Kind.IMAGING)
+    kinds = np.where(has(flags.ALL_DOUBTFUL), Kind.DOUBTFUL, Kind.IMAGING)
+    kinds = np.where(calibration_only, Kind.CALIBRATION, kinds)
     kinds = np.where(has(flags.NOT_IMAGING), Kind.NOT_IMAGING, kinds)
     return np.where(has(flags.NOISE), Kind.NOISE, kinds).astype(np.int64)
 
 
-def check_finite(block: AcquisitionBlock, first: int) -> None:
-    """Refuse a block with a sample that is NaN or infinite; `first` is the number of its first readout in the scan."""
+def all_finite(block: AcquisitionBlock) -> bool:
+    """Tell whether no sample of a block is NaN or infinite."""
     parts = block.samples.view(np.float32)
     # A sum of squares is one pass over the data; where it is finite, so is every sample. Large samples make it overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.dot(parts, parts)) or np.isfinite(peak_of(block.samples)):
-            return
-    position = int(np.argmax(~np.isfinite(block.samples)))
+        return bool(np.isfinite(np.dot(parts, parts)) or np.isfinite(peak_of(block.samples)))
+
+
+def check_finite(block: AcquisitionBlock, first: int, start: int = 0, stop: int | None = None) -> None:
+    """Refuse readouts ``[start, stop)`` of a block if one has a sample that is NaN or infinite.
+
+    Parameters
+    ----------
+    block
+        Readouts.
+    first
+        Number of the first of the block in the scan, for the message.
+    start, stop
+        Which of them.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the readout.
+    """
+    begin, end = int(block.offsets[start]), int(block.offsets[len(block) if stop is None else stop])
+    wrong = ~np.isfinite(block.samples[begin:end])
+    if not wrong.any():
+        return
+    position = begin + int(np.argmax(wrong))
     number = int(np.searchsorted(block.offsets, position, side="right")) - 1
     place = f"{block.place}[{first + number}]"
     raise InvalidInputError(

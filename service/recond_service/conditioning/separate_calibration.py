@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -12,7 +13,7 @@ from recond_service.conditioning.encoding import EncodingPlan, Positions
 from recond_service.conditioning.grid import GridResult, KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
-from recond_service.conditioning.runs import Key
+from recond_service.conditioning.runs import ImageKey
 from recond_service.conditioning.sampling import calibration_extent, centre_block
 from recond_service.conditioning.scaling import multiply_by_power
 from recond_service.conditioning.volume import HybridVolume, VolumeGrid
@@ -22,7 +23,7 @@ _SAME_VIEW = 0.01
 _ENOUGH = 8  # columns from which coil sensitivities are estimated
 
 
-class CalibrationLines:
+class SeparateCalibration:
     """Keeps the lines of separate calibration scans until the frames that need them are complete.
 
     Lines are numbered from their own minimum, along both phase encodes. A frame takes the calibration of its own counters, else
@@ -36,13 +37,13 @@ class CalibrationLines:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lines: dict[Key, list[tuple[int, int, Placement, NDArray[np.complex64]]]] = {}
-        self._plans: dict[Key, EncodingPlan] = {}
+        self._lines: dict[ImageKey, list[tuple[int, int, Placement, NDArray[np.complex64]]]] = {}
+        self._plans: dict[ImageKey, EncodingPlan] = {}
         self._bytes = 0
 
     def add(
         self,
-        key: Key,
+        key: ImageKey,
         readout: NDArray[np.complex64],
         placement: Placement,
         steps: tuple[int, int],
@@ -66,7 +67,13 @@ class CalibrationLines:
         self._plans[key] = plan
 
     def for_frame(
-        self, key: Key, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+        self,
+        key: ImageKey,
+        imaging: EncodingPlan,
+        whitening: Whitening | None,
+        findings: FindingList,
+        *,
+        conjugate: bool,
     ) -> GridResult | None:
         """Return the calibration block of a 2-D frame, its k = 0 at the middle, or None if there is none that fits.
 
@@ -97,7 +104,13 @@ class CalibrationLines:
         return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
 
     def for_volume(
-        self, key: Key, imaging: EncodingPlan, whitening: Whitening | None, findings: FindingList, *, conjugate: bool
+        self,
+        key: ImageKey,
+        imaging: EncodingPlan,
+        whitening: Whitening | None,
+        findings: FindingList,
+        *,
+        conjugate: bool,
     ) -> HybridVolume | None:
         """Return the calibration of a 3-D scan at the readout positions of the images, or None if there is none that fits.
 
@@ -117,11 +130,14 @@ class CalibrationLines:
         return volume if volume.finite else None
 
     def _find(
-        self, key: Key, imaging: EncodingPlan, findings: FindingList
+        self, key: ImageKey, imaging: EncodingPlan, findings: FindingList
     ) -> tuple[EncodingPlan, list[tuple[int, int, Placement, NDArray[np.complex64]]]] | None:
-        same_counters = (other for other in self._lines if other[1:] == key[1:])
-        same_slice = (other for other in self._lines if other[1] == key[1])
-        own = key if key in self._lines else next(same_counters, next(same_slice, None))
+        same_place = (
+            other for other in self._lines if (other.counters[1:], other.place) == (key.counters[1:], key.place)
+        )
+        same_counters = (other for other in self._lines if other.counters[1:] == key.counters[1:])
+        same_slice = (other for other in self._lines if other.counters.slice == key.counters.slice)
+        own = key if key in self._lines else next(itertools.chain(same_place, same_counters, same_slice), None)
         if own is None:
             return None
         plan = self._plans[own]
@@ -149,7 +165,7 @@ class EarlierCalibration:
     def __init__(self, limits: EncodingLimits) -> None:
         counters = (limits.contrast, limits.phase, limits.repetition, limits.set)
         self._wanted = any(counter is None or counter.maximum > counter.minimum for counter in counters)
-        self._blocks: dict[int, tuple[NDArray[np.complex64], int]] = {}
+        self._blocks: dict[tuple[int, int, int], tuple[NDArray[np.complex64], int]] = {}
 
     def exchange(self, frame: Frame) -> bool:
         """Keep the block of a frame that has one, or lend a frame that has none the one that was kept; tell whether it was lent."""
@@ -158,14 +174,17 @@ class EarlierCalibration:
         columns = frame.calibration_extent[1] if frame.calibration is None else frame.calibration.shape[2]
         exponent = math.frexp(frame.scale)[1] - 1
         enough = min(_ENOUGH, *frame.mask.shape)
-        kept = self._blocks.get(frame.index.slice)
+        position = frame.index.slice if frame.crossing is None else frame.crossing.number
+        slab = -1 if frame.crossing is None else frame.index.slice
+        where = (slab, position, frame.index.place)
+        kept = self._blocks.get(where)
         if kept is not None and columns < enough:
             block = kept[0].copy()
             multiply_by_power(block, exponent - kept[1])
             frame.calibration = block
             return True
         if kept is None and columns >= enough and frame.calibration is None and not frame.mask.all():
-            self._blocks[frame.index.slice] = centre_block(frame.kspace, frame.calibration_extent), exponent
+            self._blocks[where] = centre_block(frame.kspace, frame.calibration_extent), exponent
         return False
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recond_models.masks import Kind, mask_for
+from recond_service.conditioning.reference_image import reference_image
 from recond_service.conditioning.sampling import calibration_extent
-from recond_service.imaging import finish_magnitude, kspace_to_image
 from recond_service.types import Frame, InvalidInputError, Undersampling, UndersamplingKind
 
 _KINDS: dict[UndersamplingKind, Kind] = {
@@ -15,15 +14,6 @@ _KINDS: dict[UndersamplingKind, Kind] = {
     UndersamplingKind.EQUISPACED: "equispaced",
     UndersamplingKind.EQUISPACED_FRACTION: "equispaced_fraction",
 }
-
-
-def root_sum_of_squares(kspace: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Return the root-sum-of-squares image (rows, columns) of k-space (coils, rows, columns)."""
-    image = kspace_to_image(kspace)
-    combined: NDArray[np.float32] = np.sqrt(
-        np.einsum("crk,crk->rk", image.real, image.real) + np.einsum("crk,crk->rk", image.imag, image.imag)
-    )
-    return combined
 
 
 def undersample(frame: Frame, undersampling: Undersampling, name: str) -> Frame:
@@ -65,7 +55,7 @@ def undersample(frame: Frame, undersampling: Undersampling, name: str) -> Frame:
         raise InvalidInputError(
             f"The undersampling cannot be: {error}.", reason="UNDERSAMPLING", field="spec.undersampling"
         ) from error
-    reference = finish_magnitude(root_sum_of_squares(frame.kspace), frame.image_shape, frame.window, frame.scale)
+    reference = reference_image(frame)
     frame.mask = frame.mask & lines
     frame.kspace = np.where(frame.mask, frame.kspace, np.complex64(0))
     frame.calibration_extent = calibration_extent(frame.mask)

@@ -12,7 +12,7 @@ from recond_service.conditioning.grid import KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.scaling import multiply_by_power, peak_of, range_exponent
-from recond_service.imaging import image_to_kspace, kspace_to_image
+from recond_service.fourier import image_to_kspace, kspace_to_image
 
 _SLAB = 64  # lines that are held and transformed together: some MB
 
@@ -25,7 +25,7 @@ class VolumeGrid:
     coils, encoded_rows
         Size of a readout, oversampling included.
     shape
-        (columns, partitions); line ``column * partitions + partition``.
+        How many counters of both phase encodes are collected; line ``first * second count + second``.
     """
 
     def __init__(self, coils: int, encoded_rows: int, shape: tuple[int, int]) -> None:
@@ -68,7 +68,64 @@ class VolumeGrid:
         other._slabs.clear()
         return len(wanted)
 
-    def finish(self, rows: int, positions: Positions, whitening: Whitening | None, *, conjugate: bool) -> HybridVolume:
+    @property
+    def filled_rows(self) -> tuple[int, int]:
+        """First sample of the readout that was measured, and the one behind the last; (0, 0) if none was."""
+        bounds = [slab.filled_rows for slab in self._slabs]
+        known = [(start, stop) for start, stop in bounds if stop > start]
+        return (min(start for start, _ in known), max(stop for _, stop in known)) if known else (0, 0)
+
+    def line_energy(self) -> NDArray[np.float64]:
+        """Return the energy of each line, float64 of the grid's shape; 0 where nothing was measured."""
+        energy = np.zeros(len(self.lines))
+        lines = self._lines_by_slot()
+        peak = max((peak_of(slab.sums) for slab in self._slabs), default=0.0) or 1.0
+        for number, slab in enumerate(self._slabs):
+            here = lines[number * _SLAB : (number + 1) * _SLAB]
+            values = slab.sums[: len(here)] / np.float32(peak)
+            energy[here] = (np.abs(values).astype(np.float64) ** 2).sum(axis=(1, 2)) / self.lines[here] ** 2
+        energy += np.where(self.lines > 0, np.finfo(np.float64).tiny, 0.0)
+        return energy.reshape(self._shape)
+
+    def row_energy(self) -> NDArray[np.float64]:
+        """Return the energy of each sample of the readout over all lines, float64 (encoded rows,)."""
+        energy: NDArray[np.float64] = sum((slab.row_energy() for slab in self._slabs), np.zeros(self._size[1]))
+        return energy
+
+    def shift_rows(self, shift: int) -> None:
+        """Move all readouts by `shift` rows; their unmeasured ends must be as long."""
+        for slab in self._slabs:
+            slab.shift_rows(shift)
+
+    def as_plane(self) -> KspaceGrid:
+        """Return the lines of a scan whose second counter stands still as the grid of a plane; they are used up."""
+        first, second = np.nonzero(self.lines.reshape(self._shape))
+        coils, rows = self._size
+        sums = np.zeros((self._shape[0], coils, rows), np.complex64)
+        counts = np.zeros((self._shape[0], rows), np.uint16)
+        slots = self._slot[first * self._shape[1] + second]
+        for column, slot in zip(first.tolist(), slots.tolist(), strict=True):
+            slab = self._slabs[slot // _SLAB]
+            sums[column], counts[column] = slab.sums[slot % _SLAB], slab.counts[slot % _SLAB]
+        self._slabs.clear()
+        return KspaceGrid.of(sums, counts, self.lines.reshape(self._shape).sum(axis=1))
+
+    def _lines_by_slot(self) -> NDArray[np.int64]:
+        order = np.flatnonzero(self._slot >= 0)
+        lines = np.empty(len(order), np.int64)
+        lines[self._slot[order]] = order
+        return lines
+
+    def finish(
+        self,
+        rows: int,
+        positions: Positions,
+        whitening: Whitening | None,
+        targets: NDArray[np.int64] | None = None,
+        shape: tuple[int, int] | None = None,
+        *,
+        conjugate: bool,
+    ) -> HybridVolume:
         """Average, whiten, transform along the readout and cut out the wanted positions; the collected lines are used up.
 
         Slab by slab, so that little more than the lines themselves is held at any time.
@@ -81,6 +138,10 @@ class VolumeGrid:
             Which of them are wanted.
         whitening
             Whitening matrix, or None.
+        targets
+            (lines,): which line of the matrix each is, -1 for those to leave out; None for all in order.
+        shape
+            (columns, partitions) of the matrix; None for that of the grid.
         conjugate
             Take the complex conjugate (a scanner whose Fourier transform has the other sign).
         """
@@ -104,11 +165,10 @@ class VolumeGrid:
             averaged[number] = np.ascontiguousarray(values)
         if whitening is not None:
             exponent -= whitening.exponent
-        order = np.flatnonzero(self._slot >= 0)
-        slots = self._slot[order]
-        lines = np.empty(len(order), np.int64)
-        lines[slots] = order
-        return HybridVolume(averaged, lines, self._shape, exponent, finite)
+        lines = self._lines_by_slot()
+        if targets is not None:
+            lines = targets[lines]
+        return HybridVolume(averaged, lines, self._shape if shape is None else shape, exponent, finite)
 
 
 def _interpolated(values: NDArray[np.complex64], wanted: int) -> NDArray[np.complex64]:
@@ -133,7 +193,7 @@ class HybridVolume:
     slabs
         complex64 (lines of the slab, coils, positions); the last one may hold more lines than there are.
     lines
-        int64 (measured lines,): which line is which row of the slabs, one slab after another.
+        int64 (measured lines,): which line is which row of the slabs, one slab after another; -1 for those to leave out.
     shape
         (columns, partitions).
     exponent
@@ -152,7 +212,7 @@ class HybridVolume:
     def mask(self) -> NDArray[np.bool_]:
         """Bool (columns, partitions), true where measured."""
         measured = np.zeros(self.shape[0] * self.shape[1], np.bool_)
-        measured[self.lines] = True
+        measured[self.lines[self.lines >= 0]] = True
         return measured.reshape(self.shape)
 
     def planes(self, first: int, count: int) -> NDArray[np.complex64]:
@@ -161,5 +221,7 @@ class HybridVolume:
         out = np.zeros((count, coils, self.shape[0] * self.shape[1]), np.complex64)
         for number, slab in enumerate(self.slabs):
             lines = self.lines[number * _SLAB : (number + 1) * _SLAB]
-            out[:, :, lines] = slab[: len(lines), :, first : first + count].transpose(2, 1, 0)
+            inside = lines >= 0
+            values = slab[: len(lines), :, first : first + count]
+            out[:, :, lines[inside]] = (values if inside.all() else values[inside]).transpose(2, 1, 0)
         return out.reshape(count, coils, *self.shape)

@@ -130,9 +130,17 @@ def _padding(header: MrdHeader, columns: int, findings: FindingList) -> tuple[in
     limit = encoding.limits.step_1
     if limit is None or encoding.encoded.matrix[1] < 1:
         return None
-    left = encoding.encoded.matrix[1] // 2 - limit.center
+    encoded = encoding.encoded.matrix[1]
+    left = encoded // 2 - (encoded // 2 if limit.center is None else limit.center)
     right = left + limit.maximum + 1
     if left <= 0 and right >= columns:
+        return None
+    if encoded != columns:
+        findings.warn(
+            "padding-ignored",
+            f"The header's matrix has {encoded} phase encodes, k-space {columns} columns: its padding belongs to another array and "
+            "is ignored.",
+        )
         return None
     if not (left < right and left < columns and right > 0):
         findings.warn(

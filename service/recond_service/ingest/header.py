@@ -5,7 +5,9 @@ Only what `types.header` has room for is taken out; see there for what is left b
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
@@ -29,6 +31,8 @@ from recond_service.types import (
 
 _PLACE = "xml"
 _LARGEST_COUNTER = 65535  # counters of acquisitions are uint16
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DECLARATION = re.compile(r"<\?xml\s[^>]*?\?>")
 _MOST_ENCODINGS = 256
 _MOST_LABELS = 65536
 
@@ -99,7 +103,8 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
     Parameters
     ----------
     xml
-        UTF-8 XML. Everything from the first NUL on is ignored, since senders disagree about terminators.
+        UTF-8 XML. A byte order mark, white space before the declaration and everything from the first NUL on are ignored, since
+        senders disagree about them; bytes that are no UTF-8 are read as Windows-1252.
     limits
         `max_xml_bytes` bounds the size.
     findings
@@ -124,7 +129,7 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
             reason="HEADER_TOO_LARGE",
             field=_PLACE,
         )
-    root = _parse(xml.split(b"\0", 1)[0])
+    root = _parse(_text(xml, findings))
     nodes = root.all("encoding")
     if not 0 < len(nodes) <= _MOST_ENCODINGS:
         raise InvalidInputError(
@@ -133,9 +138,9 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
             field=f"{_PLACE}.encoding",
         )
     header = MrdHeader(
-        encodings=tuple(_encoding(node) for node in nodes),
-        system=_system(root.get("acquisitionSystemInformation")),
-        sequence=_sequence(root.get("sequenceParameters")),
+        encodings=tuple(_encoding(node, findings) for node in nodes),
+        system=_system(root.get("acquisitionSystemInformation"), findings),
+        sequence=_sequence(root.get("sequenceParameters"), findings),
         dependencies=_dependencies(root.get("measurementInformation")),
     )
     if any(encoding.limits.step_1 is None for encoding in header.encodings):
@@ -146,7 +151,22 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
     return header
 
 
-def _parse(xml: bytes) -> _Node:
+def _text(xml: bytes, findings: FindingList) -> str:
+    """Return the text of a header without byte order mark, declaration and what comes before and after the XML."""
+    try:
+        if xml.startswith(_WIDE):
+            text = xml.decode("utf-16")
+        else:
+            text = xml.split(b"\0", 1)[0].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        findings.info("header-not-utf8", "The ISMRMRD header is not UTF-8: its names were read as Windows-1252.")
+        text = xml.split(b"\0", 1)[0].decode("cp1252", "replace")
+    text = text.split("\0", 1)[0].lstrip("\ufeff \t\r\n")
+    # What the declaration says about the encoding is settled, and wrong in the cases above.
+    return _DECLARATION.sub("", text, count=1) if text.startswith("<?xml") else text
+
+
+def _parse(xml: str) -> _Node:
     try:
         element = SafeTree.fromstring(xml, forbid_dtd=True, forbid_entities=True, forbid_external=True)
     except DefusedXmlException as error:
@@ -171,12 +191,12 @@ def _parse(xml: bytes) -> _Node:
     return _Node(element, _PLACE)
 
 
-def _encoding(node: _Node) -> Encoding:
+def _encoding(node: _Node, findings: FindingList) -> Encoding:
     parallel = node.get("parallelImaging")
     return Encoding(
         encoded=_space(node.get("encodedSpace")),
         recon=_space(node.get("reconSpace")),
-        limits=_limits(node.get("encodingLimits")),
+        limits=_limits(node.get("encodingLimits"), findings),
         trajectory=node.text("trajectory").lower(),
         parallel=None if parallel is None else _parallel(parallel),
     )
@@ -194,30 +214,34 @@ def _space(node: _Node | None) -> EncodingSpace:
     return EncodingSpace((x, y, z), (fx, fy, fz))
 
 
-def _limits(node: _Node | None) -> EncodingLimits:
+def _limits(node: _Node | None, findings: FindingList) -> EncodingLimits:
     if node is None:
         return EncodingLimits()
-    return EncodingLimits(
-        # The schema calls these kspace_encoding_step_N; the counters of an acquisition are called kspace_encode_step_N.
-        step_1=_limit(node.get("kspace_encoding_step_1")),
-        step_2=_limit(node.get("kspace_encoding_step_2")),
-        average=_limit(node.get("average")),
-        slice=_limit(node.get("slice")),
-        contrast=_limit(node.get("contrast")),
-        phase=_limit(node.get("phase")),
-        repetition=_limit(node.get("repetition")),
-        set=_limit(node.get("set")),
-        segment=_limit(node.get("segment")),
-    )
+    # The schema calls the phase encodes kspace_encoding_step_N; the counters of an acquisition are called kspace_encode_step_N.
+    names = {name: name for name in ("average", "slice", "contrast", "phase", "repetition", "set", "segment")}
+    names |= {"step_1": "kspace_encoding_step_1", "step_2": "kspace_encoding_step_2"}
+    return EncodingLimits(**{name: _limit(node.get(stored), findings) for name, stored in names.items()})
 
 
-def _limit(node: _Node | None) -> Limit | None:
+def _limit(node: _Node | None, findings: FindingList) -> Limit | None:
+    """Return a range of counters; None for one that cannot be, since the counters themselves tell it."""
     if node is None:
         return None
-    limit = Limit(node.whole("minimum", 0) or 0, node.whole("maximum", 0) or 0, node.whole("center", 0) or 0)
-    if limit.maximum < limit.minimum:
-        raise _wrong(node.path, f"{limit.minimum}..{limit.maximum}", "a range whose maximum is not below its minimum")
-    return limit
+    minimum, maximum = node.whole("minimum", 0) or 0, node.whole("maximum", 0) or 0
+    centre = node.text("center")
+    known = centre.isascii() and centre.isdigit() and len(centre) <= len(str(_LARGEST_COUNTER))
+    if centre and not known:
+        findings.warn(
+            "centre-impossible",
+            f"{node.path}.center of the ISMRMRD header is {centre[:40]!r}, which no counter can be.",
+        )
+    if maximum < minimum:
+        findings.warn(
+            "limits-impossible",
+            f"{node.path} of the ISMRMRD header is {minimum}..{maximum}, which is no range: the counters of the readouts count.",
+        )
+        return None
+    return Limit(minimum, maximum, int(centre) if known else None)
 
 
 def _parallel(node: _Node) -> ParallelImaging:
@@ -227,43 +251,54 @@ def _parallel(node: _Node) -> ParallelImaging:
     return ParallelImaging((along_1, along_2), node.text("calibrationMode").lower()[:40])
 
 
-def _system(node: _Node | None) -> AcquisitionSystem:
+def _system(node: _Node | None, findings: FindingList) -> AcquisitionSystem:
     if node is None:
         return AcquisitionSystem()
     bandwidth = node.number("relativeReceiverNoiseBandwidth")
     if bandwidth is not None and bandwidth <= 0:
         raise _wrong(f"{node.path}.relativeReceiverNoiseBandwidth", f"{bandwidth:g}", "more than 0")
+    numbers = [label.text("coilNumber") for label in node.all("coilLabel")]
     labels = [
-        CoilLabel(label.whole("coilNumber", 0) or 0, label.text("coilName")[:64]) for label in node.all("coilLabel")
+        CoilLabel(int(number) if number.isascii() and number.isdigit() else place, label.text("coilName")[:64])
+        for place, (number, label) in enumerate(zip(numbers, node.all("coilLabel"), strict=True))
     ]
+    strength = _numbers(node.all("systemFieldStrength_T"), findings)
     return AcquisitionSystem(
         vendor=node.text("systemVendor")[:64],
         model=node.text("systemModel")[:64],
-        field_strength=node.number("systemFieldStrength_T"),
+        field_strength=strength[0] if strength else None,
         receiver_channels=node.whole("receiverChannels"),
         relative_noise_bandwidth=bandwidth,
         coil_labels=tuple(sorted(labels[:_MOST_LABELS], key=lambda label: label.number)),
     )
 
 
-def _sequence(node: _Node | None) -> SequenceParameters:
+def _numbers(nodes: list[_Node], findings: FindingList) -> tuple[float, ...]:
+    """Return the finite numbers in some elements that no reconstruction depends on; what else they hold is left out."""
+    values = []
+    for node in nodes:
+        try:
+            value = float(node.own_text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value):
+            values.append(value)
+        else:
+            findings.info(
+                "header-value-ignored",
+                f"{node.path} of the ISMRMRD header is {node.own_text[:40]!r}, not a number: it is left out.",
+            )
+    return tuple(values)
+
+
+def _sequence(node: _Node | None, findings: FindingList) -> SequenceParameters:
     if node is None:
         return SequenceParameters()
-
-    def numbers(name: str) -> tuple[float, ...]:
-        values = []
-        for child in node.all(name):
-            try:
-                values.append(float(child.own_text))
-            except ValueError as error:
-                raise _wrong(child.path, child.own_text[:40], "a number") from error
-        return tuple(values)
-
     return SequenceParameters(
-        repetition_times=numbers("TR"),
-        echo_times=numbers("TE"),
-        inversion_times=numbers("TI"),
-        flip_angles=numbers("flipAngle_deg"),
+        repetition_times=_numbers(node.all("TR"), findings),
+        echo_times=_numbers(node.all("TE"), findings),
+        inversion_times=_numbers(node.all("TI"), findings),
+        flip_angles=_numbers(node.all("flipAngle_deg"), findings),
         sequence_type=node.text("sequence_type")[:64],
     )
 

@@ -8,7 +8,7 @@ is its noise scan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -45,6 +45,9 @@ _FIRST_BLOCK = 16
 _LARGEST_BLOCK = 256
 _HEADS_AT_ONCE = 1024
 _NOISE = np.uint64(1 << 18)
+# Noise, calibration alone, navigators, phase correction, feedback and dummy readouts: a measurement of nothing else has no images.
+_APART = np.uint64(sum(1 << (flag - 1) for flag in (19, 20, 23, 24, 26, 27, 28)))
+_WITH_IMAGES = np.uint64(1 << 20)
 
 
 def measurement_groups(file: h5py.File) -> list[str]:
@@ -153,20 +156,39 @@ def _same_header(dtype: np.dtype[np.void]) -> bool:
 
 
 def _imaging_group(file: h5py.File, names: list[str], limits: Limits) -> str:
+    """Return the last measurement that has imaging readouts; of several that have none, the last with anything but noise."""
     if len(names) == 1:
         return names[0]
-    return next((name for name in reversed(names) if not _only_noise(file, name, limits)), names[-1])
+    latest = list(reversed(names))
+    with_images = (name for name in latest if _any_readout(file, name, limits, _is_imaging))
+    return next(with_images, None) or next(
+        (name for name in latest if _any_readout(file, name, limits, _is_no_noise)), names[-1]
+    )
+
+
+def _is_imaging(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    return np.asarray(((flags & _APART) == 0) | ((flags & _WITH_IMAGES) != 0) & ((flags & _NOISE) == 0))
+
+
+def _is_no_noise(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    return np.asarray((flags & _NOISE) == 0)
+
+
+def _any_readout(
+    file: h5py.File, name: str, limits: Limits, wanted: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
+) -> bool:
+    """Tell whether a measurement has a readout whose flags are `wanted`."""
+    dataset = _data(file, name, limits)
+    for start in range(0, len(dataset), _HEADS_AT_ONCE):
+        with h5py_errors(f"{name}/data"):
+            flags = dataset.fields("head")[start : start + _HEADS_AT_ONCE]["flags"]
+        if wanted(flags).any():
+            return True
+    return False
 
 
 def _only_noise(file: h5py.File, name: str, limits: Limits) -> bool:
-    dataset = _data(file, name, limits)
-    step = 1024
-    for start in range(0, len(dataset), step):
-        with h5py_errors(f"{name}/data"):
-            flags = dataset.fields("head")[start : start + step]["flags"]
-        if not (flags & _NOISE).all():
-            return False
-    return len(dataset) > 0
+    return len(_data(file, name, limits)) > 0 and not _any_readout(file, name, limits, _is_no_noise)
 
 
 def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: FindingList) -> AcquisitionSource:

@@ -82,7 +82,7 @@ def header_of(values: dict[str, Any], findings: FindingList) -> MrdHeader:
     dependencies = measurement["measurementDependency"] if measurement else []
     header = MrdHeader(
         encodings=tuple(
-            _encoding(encoding, f"{_PLACE}.encoding[{number}]") for number, encoding in enumerate(encodings)
+            _encoding(encoding, f"{_PLACE}.encoding[{number}]", findings) for number, encoding in enumerate(encodings)
         ),
         system=_system(values["acquisitionSystemInformation"]),
         sequence=_sequence(values["sequenceParameters"]),
@@ -102,14 +102,14 @@ def _wrong(field: str, value: object, expected: str) -> InvalidInputError:
     )
 
 
-def _encoding(values: dict[str, Any], place: str) -> Encoding:
+def _encoding(values: dict[str, Any], place: str, findings: FindingList) -> Encoding:
     parallel = values["parallelImaging"]
     return Encoding(
         encoded=_space(values["encodedSpace"], f"{place}.encodedSpace"),
         recon=_space(values["reconSpace"], f"{place}.reconSpace"),
         limits=EncodingLimits(
             **{
-                name: _limit(values["encodingLimits"][stored], f"{place}.encodingLimits.{stored}")
+                name: _limit(values["encodingLimits"][stored], f"{place}.encodingLimits.{stored}", findings)
                 for name, stored in _LIMITS.items()
             }
         ),
@@ -132,12 +132,16 @@ def _space(values: dict[str, Any], place: str) -> EncodingSpace:
     return EncodingSpace((x, y, z), (fx, fy, fz))
 
 
-def _limit(values: dict[str, int] | None, place: str) -> Limit | None:
+def _limit(values: dict[str, int] | None, place: str, findings: FindingList) -> Limit | None:
     if values is None:
         return None
     limit = Limit(*(_whole(values[name], f"{place}.{name}") for name in ("minimum", "maximum", "center")))
     if limit.maximum < limit.minimum:
-        raise _wrong(place, f"{limit.minimum}..{limit.maximum}", "a range whose maximum is not below its minimum")
+        findings.warn(
+            "limits-impossible",
+            f"{place} is {limit.minimum}..{limit.maximum}, which is no range: the counters of the readouts count.",
+        )
+        return None
     return limit
 
 
@@ -155,8 +159,6 @@ def _system(values: dict[str, Any] | None) -> AcquisitionSystem:
     bandwidth, strength = values["relativeReceiverNoiseBandwidth"], values["systemFieldStrengthT"]
     if bandwidth is not None and not (math.isfinite(bandwidth) and bandwidth > 0):
         raise _wrong(f"{place}.relativeReceiverNoiseBandwidth", f"{bandwidth:g}", "more than 0")
-    if strength is not None and not math.isfinite(strength):
-        raise _wrong(f"{place}.systemFieldStrengthT", f"{strength:g}", "a finite number")
     channels = values["receiverChannels"]
     labels = [
         CoilLabel(_whole(label["coilNumber"], f"{place}.coilLabel.coilNumber"), label["coilName"][:64])
@@ -165,7 +167,7 @@ def _system(values: dict[str, Any] | None) -> AcquisitionSystem:
     return AcquisitionSystem(
         vendor=(values["systemVendor"] or "")[:64],
         model=(values["systemModel"] or "")[:64],
-        field_strength=strength,
+        field_strength=strength if strength is not None and math.isfinite(strength) else None,
         receiver_channels=None if channels is None else _whole(channels, f"{place}.receiverChannels"),
         relative_noise_bandwidth=bandwidth,
         coil_labels=tuple(sorted(labels, key=lambda label: label.number)),
@@ -176,9 +178,9 @@ def _sequence(values: dict[str, Any] | None) -> SequenceParameters:
     if values is None:
         return SequenceParameters()
     return SequenceParameters(
-        repetition_times=tuple(values["tR"]),
-        echo_times=tuple(values["tE"]),
-        inversion_times=tuple(values["tI"]),
-        flip_angles=tuple(values["flipAngleDeg"]),
+        repetition_times=tuple(filter(math.isfinite, values["tR"])),
+        echo_times=tuple(filter(math.isfinite, values["tE"])),
+        inversion_times=tuple(filter(math.isfinite, values["tI"])),
+        flip_angles=tuple(filter(math.isfinite, values["flipAngleDeg"])),
         sequence_type=(values["sequenceType"] or "")[:64],
     )

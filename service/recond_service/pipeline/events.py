@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recond_models.model import ModelInfo
 from recond_service.processes import SharedBlock
-from recond_service.types import Figures, Finding, FrameIndex, Geometry, OutputFormat
+from recond_service.types import Figures, Finding, ImagePlace, OutputFormat, StackSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,8 @@ class ImageReady:
 
     Parameters
     ----------
-    number
-        Counts the images of a scan from 0 in the order of their frames.
-    index
-        Its counters.
-    geometry
-        Position and orientation, None where the input has none.
+    place
+        Number, counters, geometry and stack.
     shape
         (rows, columns).
     is_complex
@@ -54,9 +50,7 @@ class ImageReady:
         The image in the units of the measured data, C order. Valid until the sink returns.
     """
 
-    number: int
-    index: FrameIndex
-    geometry: Geometry | None
+    place: ImagePlace
     shape: tuple[int, int]
     is_complex: bool
     pixels: SharedBlock
@@ -72,10 +66,13 @@ class FileReady:
         Its format.
     content
         The file. Valid until the sink returns.
+    stack
+        Name of the stack that the file holds alone; empty where one file of this format holds all.
     """
 
     format: OutputFormat
     content: SharedBlock
+    stack: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +89,8 @@ class Finished:
         (images, rows, columns).
     order
         Numbers of the images in the order of the output volume.
+    stacks
+        What the output consists of.
     figures
         Quality figures.
     reference
@@ -106,6 +105,7 @@ class Finished:
     images: int
     shape: tuple[int, ...]
     order: tuple[int, ...]
+    stacks: tuple[StackSummary, ...]
     figures: Figures
     reference: str
     findings: tuple[Finding, ...]

@@ -26,6 +26,7 @@ from recond_service.scan.messages import (
     FramesComplete,
     FromScan,
     Image,
+    ImageAssembled,
     ScanSummary,
 )
 from recond_service.scheduling import Demand, Ticket
@@ -132,6 +133,7 @@ class ScanPipeline:
                 images,
                 summary.shape,
                 summary.order,
+                summary.stacks,
                 summary.figures,
                 summary.reference,
                 tuple(self.findings),
@@ -208,11 +210,7 @@ class _Conversation:
             None if deadline is None else deadline - pipeline.services.upload_costs.writing_seconds,
         )
         self.since_last_image = Elapsed()
-
-    @property
-    def images(self) -> int:
-        """How many images are done."""
-        return len(self._residuals)
+        self.images = 0  # that the client got; of a 3-D scan there are other numbers of frames and of images
 
     async def follow(self) -> ScanSummary:
         """Do what the sandbox says until it has ended well.
@@ -233,9 +231,11 @@ class _Conversation:
                     case FramesComplete(count):
                         self._expected = count
                         await self._finish_if_complete()
-                    case FileWritten(format_, size):
+                    case ImageAssembled():
+                        await self._hand_out_assembled(received.message, received)
+                    case FileWritten(format_, size, stack):
                         with SharedBlock(received.fds.pop(0), size) as content:
-                            await self._sink(FileReady(format_, content))
+                            await self._sink(FileReady(format_, content, stack))
                     case ScanSummary(fit_for_another):
                         self._sandbox.done_well = fit_for_another
                         return received.message
@@ -248,7 +248,8 @@ class _Conversation:
                 received.close_fds()
 
     async def _take_frame(self, prepared: FramePrepared, received: Received[FromScan]) -> None:
-        _require_finite(prepared.geometry)
+        if prepared.place is not None:
+            _require_finite(prepared.place.geometry)
         pipeline, layout = self._pipeline, prepared.layout
         _require_within(layout, pipeline.request.scan.limits.max_frame_bytes)
         model = self._choice.for_frame(prepared.sampling)
@@ -278,25 +279,26 @@ class _Conversation:
         await self._finish_if_complete()
 
     async def _hand_out(self, prepared: FramePrepared, computed: ComputedFrame) -> None:
-        """Give an image to the client, then to the sandbox, which scores and writes it."""
+        """Give an image to the client, unless it is a part of others, and to the sandbox, which scores and writes it."""
         layout = prepared.layout
         with computed.image as image:
-            await self._sink(
-                ImageReady(
-                    prepared.number,
-                    prepared.index,
-                    prepared.geometry,
-                    layout.image_shape,
-                    layout.complex_image,
-                    image,
-                )
-            )
+            if prepared.place is not None:
+                self.images += 1
+                await self._sink(ImageReady(prepared.place, layout.image_shape, layout.complex_image, image))
             await self._sandbox.send(Image(prepared.number), [image.fd])
+
+    async def _hand_out_assembled(self, message: ImageAssembled, received: Received[FromScan]) -> None:
+        """Give an image to the client that the sandbox has put together."""
+        _require_finite(message.place.geometry)
+        size = message.rows * message.columns * (8 if message.is_complex else 4)
+        with received.take_block(size) as image:
+            self.images += 1
+            await self._sink(ImageReady(message.place, (message.rows, message.columns), message.is_complex, image))
 
     async def _finish_if_complete(self) -> None:
         model = self._choice.model
-        if model is not None and self._expected == self.images:
-            residuals = tuple(self._residuals[number] for number in range(self.images))
+        if model is not None and self._expected == len(self._residuals):
+            residuals = tuple(self._residuals[number] for number in range(self._expected))
             self._pipeline.context.trace.encoding()
             await self._sandbox.send(Finish(residuals, model.name, model.version))
 

@@ -1,4 +1,4 @@
-"""Results: from reconstructed frames to finished images, quality figures and output files."""
+"""Results: quality figures and output files of the images of a request."""
 
 from recond_service.results.writer import ResultWriter, ScanSummary
 

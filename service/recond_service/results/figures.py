@@ -47,7 +47,7 @@ def compute_figures(
         noise = metrics.noise_level(volume)
     except metrics.ImageTooSmallError:
         findings.info("image-too-small", "The images are too small for an estimate of their noise.")
-    return Figures(_finite(ssim), _finite(psnr), _finite(nmse), _root_mean_square(residuals), _finite(noise))
+    return Figures(_finite(ssim), _finite(psnr), _finite(nmse), root_mean_square(residuals), _finite(noise))
 
 
 def _finite(value: float | None) -> float | None:
@@ -55,6 +55,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _root_mean_square(residuals: Sequence[float | None]) -> float | None:
+def root_mean_square(residuals: Sequence[float | None]) -> float | None:
+    """Return the root mean square of the residuals that are known and finite; None if none is."""
     known = [residual for residual in residuals if residual is not None and math.isfinite(residual)]
     return math.sqrt(sum(residual**2 for residual in known) / len(known)) if known else None

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.ingest import read_reference
-from recond_service.results.fastmri import write_fastmri
-from recond_service.results.figures import compute_figures
-from recond_service.results.mrd import write_mrd
-from recond_service.results.nifti import write_nifti
-from recond_service.results.png import write_png
-from recond_service.results.volume import Volumes, sort_images
+from recond_service.results.figures import compute_figures, root_mean_square
+from recond_service.results.writers import write_fastmri, write_mrd, write_nifti, write_png
+from recond_service.series import Assembly, Series, StackNumbers, make_series
 from recond_service.types import (
     DefectError,
     Figures,
     FindingList,
     FinishedImage,
     Frame,
+    ImagePlace,
     InvalidInputError,
     LimitExceededError,
     OutputFormat,
     ScanRequest,
+    StackSummary,
 )
 
 
@@ -40,15 +39,18 @@ class ScanSummary:
     reference_source
         Where the reference came from, as in `Frame`; empty without one.
     order
-        Numbers of the images in the order of the output volume.
+        Numbers of the images in the order of the output: stack after stack.
     shape
-        (images, rows, columns).
+        (images, rows, columns); rows and columns are 0 where stacks have several sizes.
+    stacks
+        What the output consists of.
     """
 
     figures: Figures
     reference_source: str
     order: tuple[int, ...]
     shape: tuple[int, int, int]
+    stacks: tuple[StackSummary, ...]
 
 
 class ResultWriter:
@@ -73,15 +75,42 @@ class ResultWriter:
         self._findings = findings
         self._images: dict[int, FinishedImage] = {}
         self._references: dict[int, NDArray[np.float32]] = {}
+        self._assembly = Assembly()
+        self._reference_assembly = Assembly()
+        self._stacks = StackNumbers()
         self._source = ""
         self._whitened = False
+        self._repetition_time: float | None = None
         self._bytes = 0
-        self._volumes: Volumes | None = None
+        self._series: Series | None = None
         self._model = ("", "")
         self._sent = _load_reference(request)
 
-    def add(self, number: int, frame: Frame, image: NDArray[np.float32] | NDArray[np.complex64]) -> FinishedImage:
-        """Finish an image: crop or interpolate it, and undo the scaling of its frame.
+    def announce(self, number: int, frame: Frame) -> ImagePlace | None:
+        """Give the images of a frame their numbers; frames are announced in their order, before any of them is added.
+
+        Parameters
+        ----------
+        number
+            Number of the frame.
+        frame
+            Its k-space is not looked at.
+
+        Returns
+        -------
+        ImagePlace or None
+            Where the image of the frame belongs; None for a plane of a 3-D scan, whose images are put together by `add`.
+        """
+        if frame.reference is not None:
+            self._reference_assembly.announce(number, frame)
+        image = self._assembly.announce(number, frame)
+        if image is None:
+            return None
+        stack = self._stacks.of(frame.index, frame.geometry, frame.image_shape, frame)
+        return ImagePlace(image, frame.index, frame.geometry, stack)
+
+    def add(self, number: int, frame: Frame, image: NDArray[np.float32] | NDArray[np.complex64]) -> list[FinishedImage]:
+        """Take the finished image of a frame.
 
         Parameters
         ----------
@@ -90,12 +119,13 @@ class ResultWriter:
         frame
             Where the image came from; its k-space is not looked at.
         image
-            Magnitudes (rows, columns) as the model made them.
+            (rows, columns) in the units of the measured data: magnitudes, or complex.
 
         Returns
         -------
-        FinishedImage
-            In the units of the measured data.
+        list of FinishedImage
+            The images that are complete now: one for a 2-D frame; for the last frame of a 3-D scan the slices of the scan, for its
+            other frames none.
 
         Raises
         ------
@@ -104,52 +134,73 @@ class ResultWriter:
         LimitExceededError
             If the images of the request take more memory than it may.
         """
-        pixels: NDArray[np.float32] = np.abs(image)
-        if self._sent is not None and self._sent.shape[1:] != pixels.shape:
-            raise _wrong_reference(self._sent.shape[1:], pixels.shape, "(rows, columns)")
-        self._bytes += pixels.nbytes * (1 if frame.reference is None else 2)
+        self._bytes += (
+            image.nbytes * (2 if np.iscomplexobj(image) else 1) + (frame.reference is not None) * image.size * 4
+        )
         if self._bytes > self._request.limits.max_scan_bytes:
             raise LimitExceededError(
                 f"The images take more than {self._request.limits.max_scan_bytes} bytes, which is what this service takes.",
                 reason="IMAGES_TOO_LARGE",
                 field=f"image {number}",
             )
-        finished = FinishedImage(number, frame.index, pixels, frame.geometry)
-        self._images[number] = finished
         self._whitened |= frame.whitened
+        self._repetition_time = frame.repetition_time
         if frame.reference is not None:
-            self._references[number] = frame.reference
             self._source = frame.reference_source
+            for reference in self._reference_assembly.add(number, frame, frame.reference):
+                self._references[reference.number] = reference.pixels
+        finished = [
+            replace(complete, stack=self._stacks.of(complete.index, complete.geometry, complete.pixels.shape, frame))
+            for complete in self._assembly.add(number, frame, image)
+        ]
+        for complete in finished:
+            if self._sent is not None and self._sent.shape[1:] != complete.pixels.shape and not self._request.stack:
+                raise _wrong_reference(self._sent.shape[1:], complete.pixels.shape, "(rows, columns)")
+            self._images[complete.number] = complete
         return finished
 
     def finish(self, residuals: Sequence[float | None], model: str, version: str) -> ScanSummary:
-        """Sort and score the images.
+        """Put the images in their place and score them.
 
         Parameters
         ----------
         residuals
-            ``||A x - y|| / ||y||`` of each image, None where the model does not fit the samples.
+            ``||A x - y|| / ||y||`` of each frame, None where the model does not fit the samples.
         model, version
             What made the images.
 
         Raises
         ------
         InvalidInputError
-            If the reference does not fit the images.
+            If the reference does not fit the images, or there is no stack of the name that was asked for.
         """
         if not self._images:
             raise DefectError("finish was called before an image was added.")
         self._model = (model, version)
-        self._volumes = sort_images(list(self._images.values()))
-        volume = self._volumes.stack()
-        reference, source = self._reference(self._volumes)
-        if reference is not None and source == "reference file" and self._whitened:
-            volume = self._in_units_of(reference, volume)
-        figures = compute_figures(volume, reference, residuals, self._findings)
-        order = tuple(image.number for image in self._volumes.images)
-        return ScanSummary(figures, source if reference is not None else "", order, self._volumes.shape)
+        self._series = self._chosen(
+            make_series(list(self._images.values()), self._stacks, self._repetition_time, self._findings)
+        )
+        figures, source = self._figures(self._series, residuals)
+        images = self._series.images
+        shape = self._series.shape or (len(images), 0, 0)
+        stacks = tuple(
+            StackSummary(stack.name, tuple(image.number for image in stack.images), stack.shape)
+            for stack in self._series.stacks
+        )
+        return ScanSummary(figures, source, tuple(image.number for image in images), shape, stacks)
 
-    def write(self, format: OutputFormat, file: BinaryIO) -> None:  # noqa: A002 - the word of the wire contract
+    def files(self, format: OutputFormat) -> tuple[str, ...]:  # noqa: A002 - the word of the wire contract
+        """Return the names of the stacks that get a file of their own in this format; one empty name where one file holds all.
+
+        A NIfTI file has one affine and so one stack, fastMRI files and contact sheets have images of one size; MRD files hold anything.
+        """
+        series = self._finished_series()
+        together = len(series.stacks) == 1 or format is OutputFormat.MRD
+        if together or (series.shape is not None and format is not OutputFormat.NIFTI):
+            return ("",)
+        return tuple(stack.name for stack in series.stacks)
+
+    def write(self, format: OutputFormat, file: BinaryIO, stack: str = "") -> None:  # noqa: A002 - the word of the wire contract
         """Write an output file, after `finish`.
 
         Parameters
@@ -158,27 +209,63 @@ class ResultWriter:
             Which.
         file
             Seekable, open for reading and writing, empty.
+        stack
+            One of `files`.
         """
-        if self._volumes is None:
-            raise DefectError("write was called before finish.")
+        series = self._finished_series()
+        chosen = (series.named(stack) if stack else series) or series
         match format:
             case OutputFormat.FASTMRI_HDF5:
-                write_fastmri(self._volumes, file)
+                write_fastmri(chosen, file)
             case OutputFormat.MRD:
-                write_mrd(self._volumes, *self._model, file)
+                write_mrd(chosen, *self._model, file)
             case OutputFormat.NIFTI:
-                write_nifti(self._volumes, self._findings, file)
+                write_nifti(chosen.stacks[0], self._findings, file)
             case OutputFormat.PNG:
-                write_png(self._volumes, file)
+                write_png(chosen, file)
 
-    def _reference(self, volumes: Volumes) -> tuple[NDArray[np.float32] | None, str]:
-        """Return the reference in the order of the volume: the one that was sent along, else those of the frames."""
+    def _finished_series(self) -> Series:
+        if self._series is None:
+            raise DefectError("write was called before finish.")
+        return self._series
+
+    def _chosen(self, series: Series) -> Series:
+        """Return the stack that was asked for, or all."""
+        if not self._request.stack:
+            return series
+        chosen = series.named(self._request.stack)
+        if chosen is None:
+            names = ", ".join(stack.name for stack in series.stacks)
+            raise InvalidInputError(
+                f"The scan has no stack {self._request.stack[:40]!r}; it has {names}: name one of these, or none for all.",
+                reason="NO_SUCH_STACK",
+                field="spec.stack",
+            )
+        return chosen
+
+    def _figures(self, series: Series, residuals: Sequence[float | None]) -> tuple[Figures, str]:
+        """Return the figures of the images, and where their reference came from."""
+        if series.shape is None:
+            self._findings.info(
+                "several-sizes",
+                "The stacks have several sizes: they get no figures of images; choose one stack for these.",
+            )
+            return Figures(data_consistency_residual=root_mean_square(residuals)), ""
+        volume = np.concatenate([stack.pixels() for stack in series.stacks])
+        reference, source = self._reference(series)
+        if reference is not None and source == "reference file" and self._whitened:
+            volume = self._in_units_of(reference, volume)
+        return compute_figures(volume, reference, residuals, self._findings), source if reference is not None else ""
+
+    def _reference(self, series: Series) -> tuple[NDArray[np.float32] | None, str]:
+        """Return the reference in the order of the output: the one that was sent along, else those of the frames."""
+        images = series.images
         if self._sent is None:
             if len(self._references) != len(self._images):
                 return None, ""
-            return np.stack([self._references[image.number] for image in volumes.images]), self._source
-        if self._sent.shape != volumes.shape:
-            raise _wrong_reference(self._sent.shape, volumes.shape, "(images, rows, columns)")
+            return np.stack([self._references[image.number] for image in images]), self._source
+        if self._sent.shape != series.shape:
+            raise _wrong_reference(self._sent.shape, series.shape or (), "(images, rows, columns)")
         return self._sent, "reference file"
 
     def _in_units_of(self, reference: NDArray[np.float32], volume: NDArray[np.float32]) -> NDArray[np.float32]:

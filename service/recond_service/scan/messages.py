@@ -1,15 +1,15 @@
 """What the pipeline and the sandbox of a scan say to each other.
 
 To the sandbox: `OpenScan`, with one descriptor a part; of an acquisition stream then `StreamHeader`, `Acquisitions` and
-`EndOfStream`; `Credit`; an `Image` for every frame; `Finish`. From it: `FramePrepared`, `AcquisitionsConsumed`,
-`FramesComplete`, `FileWritten`, `ScanSummary`, or an error.
+`EndOfStream`; `Credit`; an `Image` for every frame; `Finish`. From it: `FramePrepared`, `ImageAssembled`,
+`AcquisitionsConsumed`, `FramesComplete`, `FileWritten`, `ScanSummary`, or an error.
 """
 
 from __future__ import annotations
 
 from recond_models.sampling import Sampling
 from recond_service.processes import FrameLayout, Message
-from recond_service.types import Figures, Finding, FrameIndex, Geometry, OutputFormat, ScanRequest
+from recond_service.types import Figures, Finding, ImagePlace, OutputFormat, ScanRequest, StackSummary
 
 
 class OpenScan(Message, frozen=True):
@@ -108,18 +108,34 @@ class FramePrepared(Message, frozen=True):
         How it was sampled.
     expected
         How many frames there will be, 0 where only the last readout tells.
-    index
-        Its counters.
-    geometry
-        Position and orientation of its image, None where the input has none.
+    place
+        Where its image belongs; None for a plane of a 3-D scan, whose images come as `ImageAssembled`.
     """
 
     number: int
     layout: FrameLayout
     sampling: Sampling
     expected: int
-    index: FrameIndex
-    geometry: Geometry | None
+    place: ImagePlace | None
+
+
+class ImageAssembled(Message, frozen=True):
+    """A slice of a 3-D scan, in a shared block that comes along; sent before the `Finish` that follows its last plane is answered.
+
+    Parameters
+    ----------
+    place
+        Where it belongs.
+    rows, columns
+        Of the image.
+    is_complex
+        Pixels are complex64; else float32.
+    """
+
+    place: ImagePlace
+    rows: int
+    columns: int
+    is_complex: bool
 
 
 class AcquisitionsConsumed(Message, frozen=True):
@@ -133,10 +149,11 @@ class FramesComplete(Message, frozen=True):
 
 
 class FileWritten(Message, frozen=True):
-    """An output file, `size` bytes in a descriptor that comes along."""
+    """An output file, `size` bytes in a descriptor that comes along; it holds the stack of that name alone, or all if empty."""
 
     format: OutputFormat
     size: int
+    stack: str
 
 
 class ScanSummary(Message, frozen=True):
@@ -154,6 +171,8 @@ class ScanSummary(Message, frozen=True):
         Numbers of the images in the order of the output volume.
     shape
         (images, rows, columns).
+    stacks
+        What the output consists of.
     findings
         What was noticed.
     seconds
@@ -165,8 +184,9 @@ class ScanSummary(Message, frozen=True):
     reference: str
     order: tuple[int, ...]
     shape: tuple[int, ...]
+    stacks: tuple[StackSummary, ...]
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
 
 
-FromScan = FramePrepared | AcquisitionsConsumed | FramesComplete | FileWritten | ScanSummary
+FromScan = FramePrepared | ImageAssembled | AcquisitionsConsumed | FramesComplete | FileWritten | ScanSummary

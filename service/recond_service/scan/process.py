@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
-from recond_service.processes import BlockingChannel, FrameLayout, Received
+from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
 from recond_service.results import ResultWriter
 from recond_service.sandbox.confine import limit_resources
 from recond_service.scan.messages import (
@@ -28,6 +28,7 @@ from recond_service.scan.messages import (
     FramePrepared,
     FramesComplete,
     Image,
+    ImageAssembled,
     OpenScan,
     ScanSummary,
     StreamHeader,
@@ -36,7 +37,9 @@ from recond_service.scan.messages import (
 from recond_service.scan.stopwatch import Stopwatch
 from recond_service.types import (
     FindingList,
+    FinishedImage,
     Frame,
+    ImagePlace,
     InvalidInputError,
     KspaceScan,
     LimitExceededError,
@@ -211,10 +214,9 @@ class Scan:
         _require_size(layout, self._request)
         calibration = (layout.calibration_rows, layout.calibration_columns)
         sampling = Sampling.of(frame.mask, calibration, layout.coils, whitened=frame.whitened)
+        place = self._results.announce(number, frame)
         with layout.store(frame) as block:
-            self._channel.send(
-                FramePrepared(number, layout, sampling, self._expected_frames, frame.index, frame.geometry), [block.fd]
-            )
+            self._channel.send(FramePrepared(number, layout, sampling, self._expected_frames, place), [block.fd])
         self._frames_made += 1
         self._credit -= 1
         self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None), layout)
@@ -228,8 +230,17 @@ class Scan:
             pixels: NDArray[np.float32] | NDArray[np.complex64] = (
                 np.frombuffer(content, np.complex64) if layout.complex_image else np.frombuffer(content, np.float32)
             )
-            self._results.add(number, frame, pixels.reshape(layout.image_shape))
+            assembled = self._results.add(number, frame, pixels.reshape(layout.image_shape))
+            for image in assembled if frame.crossing is not None else ():
+                self._send_assembled(image)
         self._credit += 1
+
+    def _send_assembled(self, image: FinishedImage) -> None:
+        pixels = image.pixels if image.complex_pixels is None else image.complex_pixels
+        rows, columns = pixels.shape
+        place = ImagePlace(image.number, image.index, image.geometry, image.stack)
+        with SharedBlock.holding("recond-image", np.ascontiguousarray(pixels).data.cast("B")) as block:
+            self._channel.send(ImageAssembled(place, rows, columns, image.complex_pixels is not None), [block.fd])
 
     def _finish(self, message: Finish) -> None:
         with self._stopwatch.stage("encode"):
@@ -246,6 +257,7 @@ class Scan:
                 summary.reference_source,
                 summary.order,
                 summary.shape,
+                summary.stacks,
                 tuple(self._findings),
                 self._stopwatch.seconds,
             )
@@ -253,11 +265,12 @@ class Scan:
         self._finished = True
 
     def _write(self, output: OutputFormat) -> None:
-        fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with os.fdopen(fd, "w+b") as file:
-            self._results.write(output, file)
-            file.flush()
-            self._channel.send(FileWritten(output, os.fstat(fd).st_size), [fd])
+        for stack in self._results.files(output):
+            fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            with os.fdopen(fd, "w+b") as file:
+                self._results.write(output, file, stack)
+                file.flush()
+                self._channel.send(FileWritten(output, os.fstat(fd).st_size, stack), [fd])
 
 
 def _require_size(layout: FrameLayout, request: ScanRequest) -> None:

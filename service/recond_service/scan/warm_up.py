@@ -35,5 +35,6 @@ def warm_up() -> None:
         request, findings = ScanRequest(parts=(part,)), FindingList()
         results = ResultWriter(request, findings)
         for number, frame in enumerate(condition(read_scan(request, findings), request, findings)):
+            results.announce(number, frame)
             results.add(number, frame, np.ones(frame.mask.shape, np.float32))
         results.finish([None], "rss", "1")

@@ -13,7 +13,7 @@ from recond_service.types.errors import (
     UnsupportedDataError,
 )
 from recond_service.types.findings import Finding, FindingList, Severity
-from recond_service.types.frame import Frame, FrameIndex, Geometry, Window
+from recond_service.types.frame import Crossing, Frame, FrameIndex, Geometry, Window
 from recond_service.types.header import (
     AcquisitionSystem,
     CoilLabel,
@@ -38,7 +38,7 @@ from recond_service.types.request import (
     Undersampling,
     UndersamplingKind,
 )
-from recond_service.types.result import Figures, FinishedImage
+from recond_service.types.result import Figures, FinishedImage, ImagePlace, StackSummary
 from recond_service.types.scan import (
     ACQUISITION_HEADER,
     AcquisitionBlock,
@@ -55,6 +55,7 @@ __all__ = [
     "AcquisitionSystem",
     "CoilLabel",
     "ConditioningOptions",
+    "Crossing",
     "DeadlineExceededError",
     "DefectError",
     "Encoding",
@@ -68,6 +69,7 @@ __all__ = [
     "Frame",
     "FrameIndex",
     "Geometry",
+    "ImagePlace",
     "InvalidInputError",
     "KspaceScan",
     "Limit",
@@ -89,6 +91,7 @@ __all__ = [
     "ScanRequest",
     "SequenceParameters",
     "Severity",
+    "StackSummary",
     "UnavailableError",
     "Undersampling",
     "UndersamplingKind",

@@ -12,9 +12,11 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
-    """Counters of a frame, as in the ISMRMRD encoding counters, and the encoding that they belong to.
+    """Counters of an image, as in the ISMRMRD encoding counters, and the encoding that they belong to.
 
-    The readout positions of a 3-D scan count as slices, from the first along the readout direction; slabs follow one another.
+    `slice` of a frame is the slice counter, of a 3-D scan that of the slab. The images of a 3-D scan count its partitions as slices,
+    the slabs following one another. `place` tells images apart that share all counters but lie elsewhere: 0 for the first place that
+    was seen under these counters, and so on.
     """
 
     slice: int = 0
@@ -23,16 +25,16 @@ class FrameIndex:
     repetition: int = 0
     set: int = 0
     encoding: int = 0
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Position and orientation of an image, patient coordinates LPS in mm.
+    """Position and orientation of an image, or of a 3-D volume, patient coordinates LPS in mm.
 
-    Rows are the readout and columns the phase encode of a 2-D scan; of a 3-D scan, rows are the phase encode, columns the partition
-    and slices lie along the readout. `position` is where pixel ``(rows // 2, columns // 2)`` of the finished image has its centre:
-    a centred DFT puts the centre of the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross
-    product of the other two.
+    Rows are the readout and columns the phase encode; slices of a 3-D scan lie along the partition. `position` is where pixel
+    ``(rows // 2, columns // 2)`` of the finished image, of slice ``slices // 2`` of a volume, has its centre: a centred DFT puts the
+    centre of the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross product of the other two.
 
     Parameters
     ----------
@@ -65,6 +67,18 @@ class Window:
     columns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Which part of a 3-D scan a frame is: the plane that crosses the readout at pixel `number` of `count`.
+
+    Its rows are the phase encode and its columns the partition. The images of the scan, which are slices along the partition, are put
+    together when all its frames are reconstructed.
+    """
+
+    number: int
+    count: int
+
+
 @dataclass(slots=True)
 class Frame:
     """A conditioned 2-D k-space and what is needed to reconstruct and to finish its image.
@@ -91,14 +105,18 @@ class Frame:
     window
         What to cut out of the reconstruction before it is brought to `image_shape`; None for the pixels about the centre, as many
         as `image_shape` has, or all where that has more.
+    crossing
+        Which readout position of a 3-D scan this is, None for a 2-D frame.
     geometry
-        Position and orientation of the finished image, None where the input has none.
+        Position and orientation of the finished image, or of the whole volume of a 3-D scan; None where the input has none.
     reference
         float32 image of `image_shape` in the units of the measured data (not multiplied by `scale`) to score against, or None.
     reference_source
         Where `reference` came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
     whitened
         Coils are noise-whitened: noise has variance 1 in real and imaginary parts before multiplication by `scale`.
+    repetition_time
+        TR in ms, None where the header does not say or names several.
     """
 
     index: FrameIndex
@@ -109,7 +127,9 @@ class Frame:
     image_shape: tuple[int, int]
     window: Window | None = None
     calibration: NDArray[np.complex64] | None = None
+    crossing: Crossing | None = None
     geometry: Geometry | None = None
     reference: NDArray[np.float32] | None = None
     reference_source: str = ""
     whitened: bool = False
+    repetition_time: float | None = None

@@ -27,11 +27,11 @@ class EncodingSpace:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Range of an encoding counter, both ends included, and the counter of the centre of k-space."""
+    """Range of an encoding counter, both ends included, and the counter of the centre of k-space: None where the header has none."""
 
     minimum: int = 0
     maximum: int = 0
-    center: int = 0
+    center: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,8 @@ class ScanRequest:
         What the scan may claim.
     conditioning
         How k-space is prepared.
+    stack
+        Name of the stack that is wanted alone in output files, figures and the order of the images; empty for all.
     complex_images
         Images are wanted with their phase, in the answer and in the files.
     """
@@ -183,4 +185,5 @@ class ScanRequest:
     undersampling: Undersampling | None = None
     limits: Limits = Limits()
     conditioning: ConditioningOptions = ConditioningOptions()
+    stack: str = ""
     complex_images: bool = False

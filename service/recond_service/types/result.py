@@ -19,17 +19,34 @@ class FinishedImage:
     number
         Counts the images of a request from 0 in the order of their frames.
     index
-        Counters.
+        Counters; of a 3-D scan, `slice` counts the partitions, slab after slab.
     pixels
         float32 (rows, columns), magnitudes in the units of the measured data, C order.
+    complex_pixels
+        complex64 (rows, columns), the same with its phase; None where that was not asked for.
     geometry
         Position and orientation, None where the input has none.
+    stack
+        Number of the stack that the image belongs to, as far as that is known before all images are there: by orientation, slab,
+        encoding and size.
     """
 
     number: int
     index: FrameIndex
     pixels: NDArray[np.float32]
     geometry: Geometry | None = None
+    stack: int = 0
+    complex_pixels: NDArray[np.complex64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlace:
+    """Where an image belongs; see `FinishedImage`."""
+
+    number: int
+    index: FrameIndex
+    geometry: Geometry | None
+    stack: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +68,22 @@ class Figures:
     nmse: float | None = None
     data_consistency_residual: float | None = None
     noise_level: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StackSummary:
+    """A stack of the output.
+
+    Parameters
+    ----------
+    name
+        As in the names of its files.
+    images
+        Numbers of its images in their order.
+    shape
+        (images, rows, columns).
+    """
+
+    name: str
+    images: tuple[int, ...]
+    shape: tuple[int, int, int]

@@ -17,13 +17,12 @@ from raw_builders import (
     file_request,
     header_xml,
     pixel_positions,
-    rss_of,
     write_mrd,
 )
 
 from recond_service.conditioning import condition
 from recond_service.conditioning.readout import place_readout
-from recond_service.imaging import finish_magnitude
+from recond_service.conditioning.reference_image import reference_image
 from recond_service.ingest import read_scan
 from recond_service.types import FindingList, Frame, InvalidInputError
 
@@ -38,7 +37,7 @@ def frames_of(tmp_path: Path, encoding: Encoding, readouts: list, **header: str)
 
 
 def finished(frame: Frame) -> np.ndarray:
-    return finish_magnitude(rss_of(frame.kspace).astype(np.float32), frame.image_shape, frame.window, frame.scale)
+    return reference_image(frame)
 
 
 def expected(encoding: Encoding) -> np.ndarray:
@@ -168,17 +167,15 @@ def test_lines_within_the_limits_but_outside_the_matrix_are_dropped_and_counted(
     assert {finding.code: finding.count for finding in findings}["lines-outside-matrix"] == 2
 
 
-def test_a_line_outside_the_limits_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_line_outside_limits_and_matrix_is_left_out_and_named(tmp_path: Path) -> None:
     encoding = Encoding()
     readouts = cartesian(encoding.kspace(PHANTOM), encoding)
     readouts[17] = replace(readouts[17], step=48)
-    with pytest.raises(InvalidInputError) as caught:
-        frames_of(tmp_path, encoding, readouts)
-    assert caught.value.field == "dataset/data[17].idx.kspace_encode_step_1"
-    assert caught.value.reason == "LINE_OUTSIDE_LIMITS"
-    assert "48" in caught.value.message
-    assert "0 to 47" in caught.value.message
-    assert "correct" in caught.value.message
+    frames, findings = frames_of(tmp_path, encoding, readouts)
+    assert np.flatnonzero(~frames[0].mask[0]).tolist() == [17]
+    (lost,) = [finding for finding in findings if finding.code == "lines-outside-matrix"]
+    assert lost.count == 1
+    assert "dataset/data[17]" in lost.message
 
 
 def test_a_readout_of_nothing_but_discarded_samples_is_an_error(tmp_path: Path) -> None:

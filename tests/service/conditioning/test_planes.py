@@ -13,9 +13,9 @@ from raw_builders import Encoding, Phantom, file_request, header_xml, pixel_posi
 
 from recond_models.masks import mask_for
 from recond_service.conditioning import condition
+from recond_service.conditioning.reference_image import reference_image
 from recond_service.conditioning.sampling import calibration_extent, centred_run, mask_from_zeros
 from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
-from recond_service.imaging import finish_magnitude
 from recond_service.ingest import read_scan
 from recond_service.types import FindingList, Frame, InvalidInputError, Undersampling, UndersamplingKind
 
@@ -109,7 +109,7 @@ def test_the_header_tells_crop_and_padding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.flatnonzero(frames[0].mask[0]), np.arange(4, 44))
     assert not frames[0].kspace[..., :4].any()
     assert "samples-outside-mask" in findings
-    image = finish_magnitude(rss_of(frames[0].kspace).astype(np.float32), (32, 40), frames[0].window, frames[0].scale)
+    image = reference_image(frames[0])
     x, y = pixel_positions(32, 400 / 64), pixel_positions(40, 200 / 48)
     np.testing.assert_allclose(image, Phantom().rss(x, y), atol=1e-3)
 
@@ -223,7 +223,7 @@ def test_any_scale_gives_values_near_one_and_comes_back(tmp_path: Path, factor: 
     frames, _ = frames_of(write(tmp_path / "a.h5", (FULL.astype(complex) * factor).astype(np.complex64)[None]))
     image = rss_of(frames[0].kspace).astype(np.float32)
     assert 0.2 <= np.sqrt((image**2).mean()) <= 0.5
-    finished = finish_magnitude(image, frames[0].image_shape, frames[0].window, frames[0].scale)
+    finished = reference_image(frames[0])
     np.testing.assert_allclose(finished / factor, rss_of(FULL), atol=1e-3 if factor < 1e-38 else 1e-5)
 
 

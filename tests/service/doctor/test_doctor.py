@@ -58,7 +58,7 @@ def test_a_refused_file_is_described_as_far_as_it_goes(tmp_path: Path) -> None:
     path = write_mrd(tmp_path / "x.h5", header_xml(Encoding((64, 64), trajectory="spiral")), cartesian(FULL, ENCODING))
     report = examine(file_request(path))
     assert report.refused is not None
-    assert report.refused["reason"] == "NOT_CARTESIAN"
+    assert report.refused.reason == "NOT_CARTESIAN"
     assert report.header is not None
     assert report.header.trajectory == "spiral"
     assert report.frames is None
@@ -142,8 +142,9 @@ def test_a_three_dimensional_scan_is_described(tmp_path: Path) -> None:
     assert report.refused is None
     assert report.frames is not None
     assert report.frames.three_dimensional
-    assert (report.frames.images, report.frames.rows, report.frames.columns) == (32, 64, 8)
-    assert report.frames.image_shape == (64, 8)
+    assert (report.frames.images, report.frames.rows, report.frames.columns) == (8, 64, 8)
+    assert report.frames.image_shape == (32, 64)
+    assert report.frames.stacks == ("axial",)
     console = Console(record=True, width=200)
     render(report, console)
     text = console.export_text()

@@ -101,7 +101,7 @@ EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><ismrmrdHeader
         ('<!DOCTYPE a SYSTEM "http://localhost/a.dtd"><ismrmrdHeader/>', "HEADER_ENTITIES"),
         ("", "HEADER_NOT_XML"),
         ("<ismrmrdHeader>", "HEADER_NOT_XML"),
-        ('<?xml version="1.0" encoding="klingon"?><ismrmrdHeader/>', "HEADER_NOT_XML"),
+        ('<?xml version="1.0" encoding="klingon"?><ismrmrdHeader/>', "HEADER_ENCODINGS"),
         ("<html/>", "HEADER_NOT_ISMRMRD"),
         ("<ismrmrdHeader/>", "HEADER_ENCODINGS"),
     ],
@@ -127,7 +127,6 @@ def test_headers_that_are_refused(xml: str, reason: str) -> None:
             "<maximum>1e9</maximum>",
             "xml.encoding.encodingLimits.kspace_encoding_step_1.maximum",
         ),
-        ("<minimum>0</minimum>", "<minimum>50</minimum>", "xml.encoding.encodingLimits.kspace_encoding_step_1"),
     ],
 )
 def test_values_that_cannot_be_are_named(old: str, new: str, field: str) -> None:
@@ -137,6 +136,23 @@ def test_values_that_cannot_be_are_named(old: str, new: str, field: str) -> None
         read(xml.replace(old, new, 1))
     assert caught.value.field == field
     assert caught.value.reason == "HEADER_VALUE"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["", "\0", "\0\0\0rest"])
+def test_texts_of_any_encoding_and_end(encoding: str, end: str) -> None:
+    text = header_xml(Encoding(), system="<systemVendor>Kühn</systemVendor>")
+    mark = b"\xff\xfe" if encoding == "utf-16-le" else b""
+    header = read_header(mark + (text + end).encode(encoding), Limits(), FindingList())
+    assert header.system.vendor == "Kühn"
+    assert header.encodings[0].encoded.matrix == (64, 48, 1)
+
+
+def test_a_range_that_cannot_be_is_no_range() -> None:
+    findings = FindingList()
+    xml = header_xml(Encoding()).replace("<minimum>0</minimum>", "<minimum>50</minimum>", 1)
+    assert read_header(xml.encode(), Limits(), findings).encodings[0].limits.step_1 is None
+    assert "limits-impossible" in findings
 
 
 def test_large_headers_are_refused_unread() -> None:

@@ -246,7 +246,7 @@ def test_unwritten_readouts_are_empty_readouts(tmp_path: Path) -> None:
         group = file.create_group("dataset")
         group.create_dataset("xml", data=[header_xml(ENCODING)], dtype=h5py.string_dtype())
         group.create_dataset("data", (10,), RECORD, chunks=(1,))
-    refused(path, "ACQUISITION_EMPTY", "dataset/data[0]")
+    refused(path, "NO_ACQUISITIONS", "acquisitions")
 
 
 @pytest.mark.parametrize("field", ["number_of_samples", "active_channels"])

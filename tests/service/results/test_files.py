@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from raw_builders import codes
+from raw_builders import added, codes
 
 from recond_service.results import ResultWriter
 from recond_service.types import FindingList, Frame, FrameIndex, Geometry, OutputFormat, ScanRequest
@@ -65,7 +65,7 @@ def finished(
             image_shape=(ROWS, COLUMNS),
             geometry=geometries[number],
         )
-        results.add(count, frame, images[place])
+        added(results, count, frame, images[place])
     results.finish([None] * len(plan), "cg-sense", "1")
     return results, findings, images
 
@@ -80,7 +80,10 @@ def test_fastmri_files(tmp_path: Path) -> None:
     results, _, images = finished(oblique(0, 3), order=[2, 0, 1])
     path = write(results, OutputFormat.FASTMRI_HDF5, tmp_path / "out.h5")
     with h5py.File(path) as file:
-        assert list(file) == ["reconstruction"]
+        assert set(file) == {"reconstruction", "index"}
+        assert file["index"].attrs["stacks"].tolist() == [b"sagittal"]
+        assert file["index"]["slice"].tolist() == [0, 1, 2]
+        assert not file["index"]["stack"].any()
         assert not file.attrs
         assert file["reconstruction"].dtype == np.float32
         np.testing.assert_array_equal(file["reconstruction"][:], images)
@@ -206,7 +209,7 @@ def test_volumes_of_different_slices_are_stacked_and_said() -> None:
         frame = Frame(
             index, np.zeros((0, 0, 0), np.complex64), np.zeros((0, 0), np.bool_), (0, 0), 1.0, (ROWS, COLUMNS)
         )
-        results.add(number, frame, np.ones((ROWS, COLUMNS), np.float32))
+        added(results, number, frame, np.ones((ROWS, COLUMNS), np.float32))
     results.finish([None] * 3, "rss", "1")
     buffer = io.BytesIO()
     results.write(OutputFormat.NIFTI, buffer)
@@ -235,7 +238,7 @@ def test_a_png_of_zeros_is_black() -> None:
     frame = Frame(
         FrameIndex(), np.zeros((0, 0, 0), np.complex64), np.zeros((0, 0), np.bool_), (0, 0), 1.0, (ROWS, COLUMNS)
     )
-    results.add(0, frame, np.zeros((ROWS, COLUMNS), np.float32))
+    added(results, 0, frame, np.zeros((ROWS, COLUMNS), np.float32))
     results.finish([None], "rss", "1")
     buffer = io.BytesIO()
     results.write(OutputFormat.PNG, buffer)

@@ -13,9 +13,10 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
-from raw_builders import Encoding, Phantom, Readout, acquisition_block, cartesian, header_xml, rss_of
+from raw_builders import Encoding, Phantom, Readout, acquisition_block, added, cartesian, header_xml
 
 from recond_service.conditioning import AcquisitionConditioner
+from recond_service.conditioning.reference_image import reference_image
 from recond_service.ingest import read_header
 from recond_service.results import ResultWriter
 from recond_service.types import FindingList, Limits, OutputFormat, ScanRequest
@@ -37,7 +38,7 @@ def nifti_of(xml: str, readouts: list[Readout]) -> nibabel.Nifti1Image:
     results = ResultWriter(ScanRequest(), findings)
     frames = [*conditioner.push(acquisition_block(readouts)), *conditioner.finish()]
     for number, frame in enumerate(frames):
-        results.add(number, frame, rss_of(frame.kspace).astype(np.float32))
+        added(results, number, frame, reference_image(frame))
     results.finish([None] * len(frames), "rss", "1")
     file = io.BytesIO()
     results.write(OutputFormat.NIFTI, file)
@@ -125,8 +126,8 @@ def test_oblique_volumes(sizes: tuple[tuple[int, int, int], tuple[int, int, int]
         one = cartesian(plane * factor, encoding, position=tuple(CENTRE), directions=(read, phase, normal))
         readouts += [replace(r, flags=0, counters={"kspace_encode_step_2": partition}) for r in one]
     image = nifti_of(xml, readouts)
-    assert image.shape == (wanted[1], wanted[2], wanted[0])
-    np.testing.assert_allclose(np.linalg.norm(image.affine[:3, :3], axis=0), [pixel[1], pixel[2], pixel[0]], atol=1e-3)
+    assert image.shape == wanted
+    np.testing.assert_allclose(np.linalg.norm(image.affine[:3, :3], axis=0), pixel, atol=1e-3)
     lps = CENTRE + np.column_stack([read, phase, normal]) @ BLOB
     np.testing.assert_allclose(centre_of_mass(image), lps, atol=0.05)
     assert np.linalg.det(image.affine[:3, :3]) * (-1 if left_handed else 1) > 0

@@ -1,4 +1,4 @@
-"""Finishing, order, references and figures."""
+"""Order, references and figures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from raw_builders import codes, file_part
+from raw_builders import added, file_part
 
 from recond_models import metrics
-from recond_service.imaging import cut, finish_magnitude, image_to_kspace, kspace_to_image, resample
+from recond_service.fourier import image_to_kspace, kspace_to_image
 from recond_service.results import ResultWriter
 from recond_service.types import (
     DefectError,
@@ -26,7 +24,6 @@ from recond_service.types import (
     PartFormat,
     PartRole,
     ScanRequest,
-    Window,
 )
 
 RNG = np.random.default_rng(0)
@@ -57,46 +54,6 @@ def writer(request: ScanRequest | None = None) -> tuple[ResultWriter, FindingLis
     return ResultWriter(request or ScanRequest(), findings), findings
 
 
-@pytest.mark.parametrize("exponent", [-120, -20, 0, 7, 140])
-def test_the_scale_is_undone_exactly(exponent: int) -> None:
-    results, _ = writer()
-    image = volume(1)[0]
-    finished = results.add(0, frame(scale=2.0**exponent), image)
-    np.testing.assert_array_equal(finished.pixels, np.ldexp(image, -exponent))
-    assert finished.pixels.dtype == np.float32
-    assert finished.pixels.flags.c_contiguous
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
-def test_the_crop_keeps_the_centre_pixel(rows: int, columns: int, wanted_rows: int, wanted_columns: int) -> None:
-    image = np.zeros((rows, columns), np.float32)
-    image[rows // 2, columns // 2] = 1
-    part = cut(image, (wanted_rows, wanted_columns), None)
-    assert part.shape == (min(rows, wanted_rows), min(columns, wanted_columns))
-    assert part[part.shape[0] // 2, part.shape[1] // 2] == 1
-
-
-def test_a_window_is_cut_out() -> None:
-    image = np.arange(30, dtype=np.float32).reshape(5, 6)
-    np.testing.assert_array_equal(finish_magnitude(image, (2, 3), Window(1, 2, 2, 3), 1.0), image[1:3, 2:5])
-
-
-@pytest.mark.parametrize("shape", [(32, 24), (40, 36), (33, 25), (16, 30)])
-def test_interpolation_keeps_band_limited_images(shape: tuple[int, int]) -> None:
-    x, y = (np.arange(n) - n // 2 for n in (16, 15))
-    image = (2 + np.cos(2 * np.pi * x / 16)[:, None] * np.sin(2 * np.pi * 2 * y / 15)).astype(np.float32)
-    x, y = (np.arange(n) - n // 2 for n in shape)
-    wanted = 2 + np.cos(2 * np.pi * x / shape[0])[:, None] * np.sin(2 * np.pi * 2 * y / shape[1])
-    np.testing.assert_allclose(resample(image, shape), wanted, atol=1e-5)
-
-
-def test_interpolation_never_goes_below_zero() -> None:
-    image = np.zeros((8, 8), np.float32)
-    image[4, 4] = 1
-    assert resample(image, (16, 16)).min() == 0
-
-
 @pytest.mark.parametrize("shape", [(4, 5), (7, 8)])
 def test_fourier_transforms_are_centred_orthonormal_inverses(shape: tuple[int, int]) -> None:
     values = RNG.standard_normal(shape) + 1j * RNG.standard_normal(shape)
@@ -112,7 +69,9 @@ def test_slices_are_sorted_by_position_within_volumes() -> None:
     images = volume(6)
     order = [(0, 1, 20.0), (1, 1, 0.0), (2, 1, 10.0), (0, 0, 20.0), (1, 0, 0.0), (2, 0, 10.0)]
     for number, (index, repetition, z) in enumerate(order):
-        results.add(number, frame(index=FrameIndex(slice=index, repetition=repetition), geometry=at(z)), images[number])
+        added(
+            results, number, frame(index=FrameIndex(slice=index, repetition=repetition), geometry=at(z)), images[number]
+        )
     summary = results.finish([None] * 6, "rss", "1")
     assert summary.order == (4, 5, 3, 1, 2, 0)
     assert summary.shape == (6, 16, 12)
@@ -121,14 +80,17 @@ def test_slices_are_sorted_by_position_within_volumes() -> None:
 def test_slices_without_geometry_are_sorted_by_number() -> None:
     results, _ = writer()
     for number, index in enumerate((2, 0, 1)):
-        results.add(number, frame(index=FrameIndex(slice=index)), volume(1)[0])
+        added(results, number, frame(index=FrameIndex(slice=index)), volume(1)[0])
     assert results.finish([None] * 3, "rss", "1").order == (1, 2, 0)
 
 
 def test_images_may_come_in_any_order() -> None:
     results, _ = writer()
+    frames = [frame(index=FrameIndex(slice=number)) for number in range(3)]
+    for number, each in enumerate(frames):
+        results.announce(number, each)
     for number in (2, 0, 1):
-        results.add(number, frame(index=FrameIndex(slice=number)), volume(1)[0])
+        results.add(number, frames[number], volume(1)[0])
     assert results.finish([None] * 3, "rss", "1").order == (0, 1, 2)
 
 
@@ -136,25 +98,25 @@ def test_references_of_frames_are_scored_in_the_order_of_the_volume() -> None:
     results, _ = writer()
     images, references = volume(2), volume(2)
     for number, z in enumerate((5.0, 0.0)):
-        results.add(
+        added(
+            results,
             number,
             frame(
                 index=FrameIndex(slice=number),
                 geometry=at(z),
                 reference=references[number],
                 reference_source="file",
-                scale=2.0,
             ),
             images[number],
         )
     summary = results.finish([0.3, 0.4], "cg-sense", "1")
     figures = summary.figures
     assert summary.reference_source == "file"
-    assert figures.ssim == metrics.ssim(references[::-1], images[::-1] / 2)
+    assert figures.ssim == metrics.ssim(references[::-1], images[::-1])
     assert figures.psnr == metrics.psnr(references, images / 2)
     assert figures.nmse == metrics.nmse(references, images / 2)
     assert figures.data_consistency_residual == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
-    assert figures.noise_level == metrics.noise_level(images[::-1] / 2)
+    assert figures.noise_level == metrics.noise_level(images[::-1])
 
 
 def reference_request(path: Path, images: np.ndarray, **fields: object) -> ScanRequest:
@@ -167,7 +129,7 @@ def test_a_reference_that_was_sent_is_in_the_order_of_the_volume_and_outlives_it
     results, _ = writer(reference_request(tmp_path / "r", references))
     (tmp_path / "r").unlink()
     for number, z in enumerate((5.0, 0.0)):
-        results.add(number, frame(geometry=at(z), index=FrameIndex(slice=number)), images[number])
+        added(results, number, frame(geometry=at(z), index=FrameIndex(slice=number)), images[number])
     summary = results.finish([None, None], "rss", "1")
     assert summary.reference_source == "reference file"
     assert summary.figures.nmse == metrics.nmse(references, images[::-1])
@@ -177,7 +139,7 @@ def test_whitened_images_are_brought_to_the_units_of_a_reference_that_was_sent(t
     images = volume(2)
     results, findings = writer(reference_request(tmp_path / "r", images * 1e-5))
     for number in range(2):
-        results.add(number, frame(index=FrameIndex(slice=number), whitened=True), images[number])
+        added(results, number, frame(index=FrameIndex(slice=number), whitened=True), images[number])
     figures = results.finish([None, None], "rss", "1").figures
     assert figures.nmse == pytest.approx(0, abs=1e-12)
     assert "images-scaled-to-reference" in findings
@@ -189,7 +151,7 @@ def test_a_reference_of_another_shape_is_refused(tmp_path: Path, shape: tuple[in
 
     def run() -> None:
         for number in range(2):
-            results.add(number, frame(index=FrameIndex(slice=number)), volume(1)[0])
+            added(results, number, frame(index=FrameIndex(slice=number)), volume(1)[0])
         results.finish([None, None], "rss", "1")
 
     with pytest.raises(InvalidInputError) as caught:
@@ -207,7 +169,7 @@ def test_a_reference_that_is_not_finite_is_refused(tmp_path: Path) -> None:
 
 def test_a_reference_of_zeros_gives_no_figures() -> None:
     results, findings = writer()
-    results.add(0, frame(reference=np.zeros((16, 12), np.float32), reference_source="file"), volume(1)[0])
+    added(results, 0, frame(reference=np.zeros((16, 12), np.float32), reference_source="file"), volume(1)[0])
     figures = results.finish([None], "rss", "1").figures
     assert (figures.ssim, figures.psnr, figures.nmse) == (None, None, None)
     assert figures.noise_level is not None
@@ -216,8 +178,11 @@ def test_a_reference_of_zeros_gives_no_figures() -> None:
 
 def test_small_images_give_no_figures() -> None:
     results, findings = writer()
-    results.add(
-        0, frame((6, 6), reference=np.ones((6, 6), np.float32), reference_source="file"), np.ones((6, 6), np.float32)
+    added(
+        results,
+        0,
+        frame((6, 6), reference=np.ones((6, 6), np.float32), reference_source="file"),
+        np.ones((6, 6), np.float32),
     )
     figures = results.finish([None], "rss", "1").figures
     assert (figures.ssim, figures.noise_level) == (None, None)
@@ -227,7 +192,7 @@ def test_small_images_give_no_figures() -> None:
 def test_a_perfect_image_has_no_psnr() -> None:
     results, _ = writer()
     image = volume(1)[0]
-    results.add(0, frame(reference=image, reference_source="file"), image)
+    added(results, 0, frame(reference=image, reference_source="file"), image)
     figures = results.finish([None], "rss", "1").figures
     assert figures.ssim == pytest.approx(1)
     assert figures.psnr is None
@@ -235,28 +200,18 @@ def test_a_perfect_image_has_no_psnr() -> None:
 
 def test_images_of_zeros_are_scored_without_warnings() -> None:
     results, _ = writer()
-    results.add(0, frame(), np.zeros((16, 12), np.float32))
+    added(results, 0, frame(), np.zeros((16, 12), np.float32))
     figures = results.finish([None], "rss", "1").figures
     assert figures.noise_level == 0
     assert figures.data_consistency_residual is None
 
 
-def test_images_that_are_not_finite_are_said() -> None:
-    results, findings = writer()
-    image = np.ones((16, 12), np.float32)
-    image[2, 3:5] = np.nan, np.inf
-    pixels = results.add(0, frame(), image).pixels
-    assert pixels[2, 3] == 0
-    assert np.isfinite(pixels).all()
-    assert codes(findings) == {"image-not-finite"}
-
-
 def test_images_are_bounded() -> None:
     results, _ = writer(ScanRequest(limits=Limits(max_scan_bytes=2 * 16 * 12 * 4)))
     for number in range(2):
-        results.add(number, frame(), volume(1)[0])
+        added(results, number, frame(), volume(1)[0])
     with pytest.raises(LimitExceededError):
-        results.add(2, frame(), volume(1)[0])
+        added(results, 2, frame(), volume(1)[0])
 
 
 def test_the_order_of_calls_matters(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from recond_service.types import (
     ConditioningOptions,
     FrameIndex,
     Geometry,
+    ImagePlace,
     Limits,
     OutputFormat,
     Part,
@@ -48,7 +49,7 @@ def prepared() -> FramePrepared:
     unit = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     geometry = Geometry((1.0, 2.0, 3.0), *unit, (1.0, 1.0, 5.0))
     sampling = Sampling(4, 32, 24, 2.0, "uniform", 2, (8, 6))
-    return FramePrepared(3, layout, sampling, 5, FrameIndex(slice=2), geometry)
+    return FramePrepared(3, layout, sampling, 5, ImagePlace(3, FrameIndex(slice=2), geometry, 0))
 
 
 def test_a_frame_arrives_as_it_was_sent() -> None:
@@ -67,7 +68,7 @@ def test_a_frame_arrives_as_it_was_sent() -> None:
         (("layout", "window", "first_row"), 20),
         (("sampling", "pattern"), "zigzag"),
         (("sampling", "calibration"), [1]),
-        (("geometry", "position"), [1.0, 2.0]),
+        (("place", "geometry", "position"), [1.0, 2.0]),
         (("number",), "three"),
     ],
 )

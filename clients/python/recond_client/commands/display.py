@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -99,6 +100,7 @@ def result_object(result: Result, outputs: Sequence[Path]) -> dict[str, object]:
         "request_id": result.request_id,
         "slices": result.shape[0] if result.shape else 0,
         "shape": list(result.shape),
+        "stacks": [{"name": stack.name, "shape": list(stack.shape)} for stack in result.stacks],
         "reference": result.reference,
         "figures": result.figures.applicable(),
         "seconds": asdict(result.seconds),
@@ -108,8 +110,13 @@ def result_object(result: Result, outputs: Sequence[Path]) -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON object on standard output; what its encoding does not have is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    click.echo(text)
 
 
 def print_result(result: Result, outputs: Sequence[Path]) -> None:
@@ -117,6 +124,9 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
     console = Console()
     shape = " x ".join(str(length) for length in result.shape)
     console.print(f"[bold]{result.model} {result.version}[/bold]: {shape}", highlight=False)
+    if len(result.stacks) > 1:
+        listed = ", ".join(f"{stack.name} ({' x '.join(map(str, stack.shape))})" for stack in result.stacks)
+        console.print(Text(f"stacks: {listed}"), soft_wrap=True)
     if result.reason:
         console.print(Text(result.reason, style="dim"))
     figures = Table("figure", Column("value", justify="right"), box=box.SIMPLE_HEAD)

@@ -63,6 +63,7 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     multiple=True,
     type=click.Path(path_type=Path),
     help="File to write, by its ending: .h5 (fastMRI layout), .mrd, .nii.gz or .png. May be given several times. "
+    "Several stacks make several .nii.gz: OUT_axial.nii.gz. "
     "Default: the name of INPUT with _recon.h5, in the current folder.",
 )
 @click.option("--model", default="auto", show_default=True, help="Model to run; auto lets the service choose.")
@@ -95,6 +96,7 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     default=0.0,
     help="Compress the coils to as few as keep this part of the signal energy, for example 0.99.",
 )
+@click.option("--stack", metavar="NAME", default="", help="Write this stack alone, for example axial. Default: all.")
 @click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
 @click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
@@ -113,6 +115,7 @@ def reconstruct(
     partial_fourier: PartialFourier,
     virtual_coils: int,
     coil_energy: float,
+    stack: str,
     reference: Path | None,
     heads: str,
     priority: Priority,
@@ -145,16 +148,18 @@ def reconstruct(
             partial_fourier=partial_fourier,
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
+            stack=stack,
             timeout=timeout,
             on_progress=show,
         )
+    written: list[Path] = []
     for target in targets:
         try:
-            result.save(target)
+            written += result.save_all(target)
         except OSError as error:
             click.echo(f"recond: {target} cannot be written: {error.strerror}", err=True)
             raise click.exceptions.Exit(EXIT_FAILED) from error
     if as_json:
-        print_json(result_object(result, targets))
+        print_json(result_object(result, written))
     else:
-        print_result(result, targets)
+        print_result(result, written)

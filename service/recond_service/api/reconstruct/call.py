@@ -120,12 +120,12 @@ def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
     step = max(PIECE_BYTES // row_bytes, 1)
     for first in range(0, rows, step):
         yield pb.Image(
-            index=wire.index_message(event.number, event.index),
+            index=wire.index_message(event.place),
             rows=rows,
             columns=columns,
             first_row=first,
             pixels=event.pixels.read(first * row_bytes, min(step, rows - first) * row_bytes),
-            geometry=None if event.geometry is None else wire.geometry_message(event.geometry),
+            geometry=None if event.place.geometry is None else wire.geometry_message(event.place.geometry),
             pixel_type=pb.PIXEL_TYPE_COMPLEX64 if event.is_complex else pb.PIXEL_TYPE_FLOAT32,
         )
 
@@ -137,5 +137,6 @@ def _file_messages(event: FileReady) -> Iterator[pb.FileChunk]:
             format=pb.OutputFormat.Name(event.format),
             offset=offset,
             size_bytes=size,
+            stack=event.stack,
             data=event.content.read(offset, min(PIECE_BYTES, size - offset)),
         )

@@ -14,8 +14,8 @@ from recond_service.types import (
     ConditioningOptions,
     Figures,
     Finding,
-    FrameIndex,
     Geometry,
+    ImagePlace,
     InvalidInputError,
     LimitExceededError,
     Limits,
@@ -111,6 +111,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
         undersampling=_read_undersampling(spec.undersampling) if spec.HasField("undersampling") else None,
         limits=limits,
         conditioning=_read_conditioning(spec.conditioning),
+        stack=spec.stack,
         complex_images=spec.complex_images,
     )
     request = ReconstructionRequest(
@@ -253,6 +254,7 @@ def summary_message(finished: Finished) -> pb.Summary:
         findings=[finding_message(finding) for finding in finished.findings],
         reference=finished.reference,
         order=finished.order,
+        stacks=[pb.Stack(name=stack.name, images=stack.images, shape=stack.shape) for stack in finished.stacks],
     )
 
 
@@ -267,15 +269,16 @@ def geometry_message(geometry: Geometry) -> pb.Geometry:
     )
 
 
-def index_message(number: int, index: FrameIndex) -> pb.ImageIndex:
-    """Return the message of an image's place in the scan."""
+def index_message(place: ImagePlace) -> pb.ImageIndex:
+    """Return the message of an image's place in the scan and in a stack."""
     return pb.ImageIndex(
-        image=number,
-        slice=index.slice,
-        contrast=index.contrast,
-        phase=index.phase,
-        repetition=index.repetition,
-        set=index.set,
+        image=place.number,
+        slice=place.index.slice,
+        contrast=place.index.contrast,
+        phase=place.index.phase,
+        repetition=place.index.repetition,
+        set=place.index.set,
+        stack=place.stack,
     )
 
 

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import h5py
 import numpy as np
 
-from recond_service.results.volume import Volumes
+from recond_service.series import Series, Stack
 from recond_service.types import FinishedImage, Geometry
 
 IMAGE_HEADER = np.dtype(
@@ -44,48 +44,52 @@ IMAGE_HEADER = np.dtype(
 )
 """The packed MRD image header, 198 bytes."""
 
-_FLOAT, _MAGNITUDE, _SERIES = 5, 1, 0
+_FLOAT, _MAGNITUDE = 5, 1
 _NOWHERE = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
 
 
-def write_mrd(volumes: Volumes, model: str, version: str, file: BinaryIO) -> None:
-    """Write MRD images: group `dataset/image_0` with `header`, `data` (images, 1, 1, columns, rows) and `attributes`.
+def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
+    """Write MRD images, a series for each stack: groups `dataset/image_0`, `dataset/image_1`, ... with `header`, `data` (images, 1, 1,
+    columns, rows) and `attributes`.
 
     Images without geometry get unit directions at the origin and say so in their attribute `GeometryMissing`.
 
     Parameters
     ----------
-    volumes
-        Sorted images.
+    series
+        All images.
     model, version
         What made them, for the attribute `ImageComments`.
     file
         Seekable, open for reading and writing.
     """
-    count, rows, columns = volumes.shape
     with h5py.File(file, "w") as handle:
-        group = handle.create_group("dataset").create_group(f"image_{_SERIES}")
-        data = group.create_dataset(
-            "data",
-            (count, 1, 1, columns, rows),
-            "<f4",
-            chunks=(1, 1, 1, columns, rows),
-            maxshape=(None, 1, 1, columns, rows),
-            track_times=False,
-        )
-        headers = np.zeros(count, IMAGE_HEADER)
-        attributes = []
-        for number, image in enumerate(volumes.images):
-            data[number, 0, 0] = image.pixels.T
-            attributes.append(_attributes(image, model, version))
-            headers[number] = _header(image, number, len(attributes[-1]))
-        group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
-        group.create_dataset(
-            "attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False
-        )
+        dataset = handle.create_group("dataset")
+        for number, stack in enumerate(series.stacks):
+            _write_stack(dataset.create_group(f"image_{number}"), stack, number, f"{model} {version}".strip())
 
 
-def _header(image: FinishedImage, number: int, attribute_length: int) -> np.void:
+def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str) -> None:
+    count, rows, columns = stack.shape
+    data = group.create_dataset(
+        "data",
+        (count, 1, 1, columns, rows),
+        "<f4",
+        chunks=(1, 1, 1, columns, rows),
+        maxshape=(None, 1, 1, columns, rows),
+        track_times=False,
+    )
+    headers = np.zeros(count, IMAGE_HEADER)
+    attributes = []
+    for place, image in enumerate(stack.images):
+        data[place, 0, 0] = image.pixels.T
+        attributes.append(_attributes(image, stack.name, model))
+        headers[place] = _header(image, place, number, len(attributes[-1]))
+    group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
+    group.create_dataset("attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False)
+
+
+def _header(image: FinishedImage, number: int, series: int, attribute_length: int) -> np.void:
     rows, columns = image.pixels.shape
     geometry = image.geometry or _NOWHERE
     header = np.zeros(1, IMAGE_HEADER)
@@ -102,17 +106,18 @@ def _header(image: FinishedImage, number: int, attribute_length: int) -> np.void
         header[name] = getattr(image.index, name)
     header["image_type"] = _MAGNITUDE
     header["image_index"] = (number + 1) % 65536
-    header["image_series_index"] = _SERIES
+    header["image_series_index"] = series
     header["attribute_string_len"] = attribute_length
     packed: np.void = header[0]
     return packed
 
 
-def _attributes(image: FinishedImage, model: str, version: str) -> str:
+def _attributes(image: FinishedImage, stack: str, model: str) -> str:
     values: dict[str, list[str]] = {
         "DataRole": ["Image"],
-        "ImageProcessingHistory": ["recond", f"{model} {version}".strip()],
-        "ImageComments": [f"Reconstructed by recond with {model} {version}".strip()],
+        "ImageProcessingHistory": ["recond", model],
+        "ImageComments": [f"Reconstructed by recond with {model}"],
+        "SeriesDescription": [stack],
     }
     if image.geometry is None:
         values["GeometryMissing"] = ["1"]

@@ -1,0 +1,41 @@
+"""The container that the fastMRI tools read: dataset `reconstruction`, float32 (images, rows, columns)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from recond_service.series import Series
+
+_COUNTERS = ("encoding", "slice", "contrast", "phase", "repetition", "set")
+_INDEX = np.dtype([(name, "<i4") for name in (*_COUNTERS, "stack")])
+
+
+def write_fastmri(series: Series, file: BinaryIO) -> None:
+    """Write a fastMRI reconstruction file.
+
+    Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and stack of
+    each image; its attribute `stacks` has the names of the stacks. No times go in, so that equal images give equal bytes.
+
+    Parameters
+    ----------
+    series
+        Images of one size.
+    file
+        Seekable, open for reading and writing.
+    """
+    images = series.images
+    index = np.zeros(len(images), _INDEX)
+    place = 0
+    with h5py.File(file, "w") as handle:
+        shape = (len(images), *images[0].pixels.shape)
+        dataset = handle.create_dataset("reconstruction", shape=shape, dtype="<f4", track_times=False)
+        for number, stack in enumerate(series.stacks):
+            for image in stack.images:
+                dataset[place] = image.pixels
+                index[place] = (*(getattr(image.index, name) for name in _COUNTERS), number)
+                place += 1
+        stored = handle.create_dataset("index", data=index, track_times=False)
+        stored.attrs["stacks"] = np.array([stack.name.encode() for stack in series.stacks])
