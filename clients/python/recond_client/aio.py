@@ -205,6 +205,7 @@ class Client:
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
         stack: str = "",
+        complex_images: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call, which the service sees
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -225,6 +226,7 @@ class Client:
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
             stack=stack,
+            complex_images=complex_images,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(_in_loop(on_progress), upload.size)
@@ -258,6 +260,7 @@ class Client:
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
         stack: str = "",
+        complex_images: bool = False,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -280,6 +283,7 @@ class Client:
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
             stack=stack,
+            complex_images=complex_images,
         )
         handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
         call = self._connection.reconstruct(

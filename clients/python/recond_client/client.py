@@ -97,6 +97,7 @@ class Client:
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
         stack: str = "",
+        complex_images: bool = False,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -139,6 +140,9 @@ class Client:
             both, the fewer coils of the two.
         stack
             Name of the stack that the result, its files and figures are to be about; empty for all.
+        complex_images
+            True for images with their phase, in `Result.complex_images` and in the output files. Models that make magnitudes,
+            such as ``rss``, refuse.
         timeout
             Seconds for everything, None for no end.
         on_progress
@@ -166,6 +170,7 @@ class Client:
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
             stack=stack,
+            complex_images=complex_images,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(on_progress, upload.size)
@@ -198,6 +203,7 @@ class Client:
         virtual_coils: int = 0,
         coil_energy: float = 0.0,
         stack: str = "",
+        complex_images: bool = False,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -236,6 +242,7 @@ class Client:
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
             stack=stack,
+            complex_images=complex_images,
         )
         return self._connection.reconstruct(
             stream_request(options, expected_bytes),

@@ -61,7 +61,7 @@ class ResponseAssembler:
         self._stage = _Stage.OPENED
         self._partial: dict[int, _PartialImage] = {}
         self._images: dict[int, Image] = {}
-        self._files: dict[tuple[int, str], _PartialFile] = {}
+        self._files: dict[tuple[int, str, str], _PartialFile] = {}
         self._plan = pb.Plan()
         self._result: Result | None = None
         self.request_id = ""
@@ -157,10 +157,11 @@ class ResponseAssembler:
             raise self._violation(f"image {number} came twice")
         partial = self._partial.setdefault(number, _PartialImage(message))
         first = partial.first
-        row_bytes = 4 * message.columns
+        is_complex = message.pixel_type == pb.PIXEL_TYPE_COMPLEX64
+        row_bytes = (8 if is_complex else 4) * message.columns
         rows, rest = divmod(len(message.pixels), row_bytes) if row_bytes else (0, 0)
         if (
-            (message.rows, message.columns) != (first.rows, first.columns)
+            (message.rows, message.columns, message.pixel_type) != (first.rows, first.columns, first.pixel_type)
             or message.first_row != partial.rows
             or not rows
             or rest
@@ -175,16 +176,23 @@ class ResponseAssembler:
         if partial.rows < message.rows:
             return None
         del self._partial[number]
-        pixels = np.frombuffer(b"".join(partial.pieces), dtype="<f4").reshape(first.rows, first.columns)
-        image = Image(_index_of(first.index), pixels, self._geometry_of(first))
+        received = np.frombuffer(b"".join(partial.pieces), dtype="<c8" if is_complex else "<f4")
+        received = received.reshape(first.rows, first.columns)
+        image = Image(
+            _index_of(first.index),
+            np.abs(received) if is_complex else received,
+            self._geometry_of(first),
+            received if is_complex else None,
+        )
         self._images[number] = image
         return image
 
     def _take_file(self, chunk: pb.FileChunk) -> None:
-        file = self._files.setdefault((chunk.format, chunk.stack), _PartialFile(chunk.size_bytes))
+        file = self._files.setdefault((chunk.format, chunk.stack, chunk.part), _PartialFile(chunk.size_bytes))
         if (
             chunk.format not in ENDING_OF_FORMAT
             or not _NAME.fullmatch(chunk.stack)
+            or not _NAME.fullmatch(chunk.part)
             or chunk.size_bytes != file.size
             or chunk.offset != len(file.data)
             or len(file.data) + len(chunk.data) > file.size
@@ -214,6 +222,7 @@ class ResponseAssembler:
             raise self._violation(f"images do not have the shape {shape} that the summary gives")
         return Result(
             images=_pixels(images) if one_size else _pixels([]),
+            complex_images=_complex_pixels(images) if one_size else None,
             index=tuple(image.index for image in images),
             geometry=tuple(image.geometry for image in images),
             figures=_figures_of(summary.figures),
@@ -236,12 +245,13 @@ class ResponseAssembler:
                     tuple(image.index for image in stack),
                     tuple(image.geometry for image in stack),
                     tuple(message.shape),
+                    _complex_pixels(stack),
                 )
                 for message, stack in zip(summary.stacks, stacks, strict=False)
             ),
             files={
-                (f"_{stack}" if stack else "") + ENDING_OF_FORMAT[number]: bytes(file.data)
-                for (number, stack), file in self._files.items()
+                _file_name(stack, part) + ENDING_OF_FORMAT[number]: bytes(file.data)
+                for (number, stack, part), file in self._files.items()
             },
         )
 
@@ -287,6 +297,17 @@ class ResponseAssembler:
 
 def _index_of(index: pb.ImageIndex) -> ImageIndex:
     return ImageIndex(index.image, index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
+
+
+def _file_name(stack: str, part: str) -> str:
+    """Return what stands between the stem of a file and its ending."""
+    return (f"_{stack}" if stack else "") + (f"_part-{part}" if part else "")
+
+
+def _complex_pixels(images: list[Image]) -> NDArray[np.complex64] | None:
+    """Return the complex pixels of images of one size, complex64 (images, rows, columns); None where there are none."""
+    found = [image.complex_pixels for image in images if image.complex_pixels is not None]
+    return np.stack(found) if found and len(found) == len(images) else None
 
 
 def _pixels(images: list[Image]) -> NDArray[np.float32]:

@@ -77,11 +77,14 @@ class Image:
         float32 (rows, columns), magnitudes in the units of the measured data; rows = readout.
     geometry
         None where the input has none.
+    complex_pixels
+        complex64 (rows, columns), the same with its phase; None where that was not asked for.
     """
 
     index: ImageIndex
     pixels: NDArray[np.float32]
     geometry: Geometry | None = None
+    complex_pixels: NDArray[np.complex64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,8 @@ class Stack:
         Of each image.
     shape
         (images, rows, columns), also where the images were not asked for.
+    complex_images
+        complex64 like `images`, with their phase; None where that was not asked for.
     """
 
     name: str
@@ -263,6 +268,7 @@ class Stack:
     index: tuple[ImageIndex, ...]
     geometry: tuple[Geometry | None, ...]
     shape: tuple[int, ...]
+    complex_images: NDArray[np.complex64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +303,11 @@ class Result:
         The images by orientation, slab and size.
     heads
         Results of the heads by name.
+    complex_images
+        complex64 like `images`, with their phase; None where that was not asked for.
     files
-        Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks.
+        Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
+        ``"_part-phase.nii.gz"`` for the phase of complex images.
     """
 
     images: NDArray[np.float32]
@@ -317,9 +326,12 @@ class Result:
     stacks: tuple[Stack, ...] = ()
     heads: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    complex_images: NDArray[np.complex64] | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.
+
+        The phase of complex images goes beside it, see `save_all`.
 
         Parameters
         ----------
@@ -338,19 +350,20 @@ class Result:
             If it cannot be written.
         """
         files = self._files_for(Path(path))
-        if len(files) > 1:
+        if files[0][0].name != Path(path).name:
             names = ", ".join(stack.name for stack in self.stacks)
             msg = (
-                f"{Path(path).name!r} would have to hold several stacks ({names}), which have a file each: write them with save_all, or "
-                "ask for one with stack=..."
+                f"{Path(path).name!r} would have to hold several stacks ({names}), which have a file each: write them with "
+                "save_all, or ask for one with stack=..."
             )
             raise InputError(msg, reason="SEVERAL_STACKS", field="path")
-        target, data = files[0]
-        write_atomically(target, data)
-        return target
+        return self.save_all(path)[0]
 
     def save_all(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write the output file that goes with the ending of `path`, or one for each stack: ``head_axial.nii.gz`` for ``head.nii.gz``.
+        """Write the output file that goes with the ending of `path`, or all of them.
+
+        Each of several stacks has its own, ``head_axial.nii.gz`` for ``head.nii.gz``, and so has the phase of complex images in
+        NIfTI, ``head_part-phase.nii.gz``.
 
         Parameters
         ----------
@@ -376,16 +389,12 @@ class Result:
 
     def _files_for(self, target: Path) -> list[tuple[Path, bytes]]:
         """Return what to write where for a path that ends in one of the outputs of the call."""
-        for ending, data in self.files.items():
-            if ending.startswith(".") and target.name.endswith(ending):
-                return [(target, data)]
         found = []
         for name, data in self.files.items():
-            stack, dot, rest = name.partition(".")
+            place, dot, rest = name.partition(".")
             ending = dot + rest
-            if stack and target.name.endswith(ending):
-                stem = target.name.removesuffix(ending)
-                found.append((target.with_name(f"{stem}{name}"), data))
+            if target.name.endswith(ending):
+                found.append((target.with_name(f"{target.name.removesuffix(ending)}{place}{ending}"), data))
         if found:
             return found
         endings = dict.fromkeys(name[name.index(".") :] for name in self.files)

@@ -63,6 +63,8 @@ class Options:
         Part of the signal energy that the virtual coils have to keep, up to 1; 0 for no such aim.
     stack
         Name of the stack that is wanted alone; empty for all.
+    complex_images
+        Images are wanted with their phase.
     """
 
     model: str = "auto"
@@ -76,6 +78,7 @@ class Options:
     virtual_coils: int = 0
     coil_energy: float = 0.0
     stack: str = ""
+    complex_images: bool = False
 
     def to_wire(self) -> pb.ReconstructSpec:
         """Return the spec, without its source.
@@ -98,6 +101,7 @@ class Options:
             priority=PRIORITIES[self.priority],
             omit_images=not self.images,
             stack=self.stack,
+            complex_images=self.complex_images,
             conditioning=conditioning if conditioning != _DEFAULT_CONDITIONING else None,
         )
 

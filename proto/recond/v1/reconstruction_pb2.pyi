@@ -296,18 +296,20 @@ class Image(_message.Message):
     def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
-    __slots__ = ("format", "offset", "size_bytes", "data", "stack")
+    __slots__ = ("format", "offset", "size_bytes", "data", "stack", "part")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     format: OutputFormat
     offset: int
     size_bytes: int
     data: bytes
     stack: str
-    def __init__(self, format: _Optional[_Union[OutputFormat, str]] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., stack: _Optional[str] = ...) -> None: ...
+    part: str
+    def __init__(self, format: _Optional[_Union[OutputFormat, str]] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., data: _Optional[bytes] = ..., stack: _Optional[str] = ..., part: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("code", "severity", "message", "count")

@@ -73,8 +73,7 @@ def interpolate(images: NDArray[np.complex64], shape: tuple[int, int]) -> NDArra
         target.append(slice(_centred_start(goal, common), _centred_start(goal, common) + common))
     wanted[..., target[0], target[1]] = kspace[..., source[0], source[1]]
     gain = np.float32(np.sqrt(shape[0] * shape[1] / (images.shape[-2] * images.shape[-1])))
-    finer: NDArray[np.complex64] = kspace_to_image(wanted) * gain
-    return finer
+    return np.asarray(kspace_to_image(wanted) * gain, np.complex64)
 
 
 def _centred_start(length: int, wanted: int) -> int:

@@ -68,11 +68,14 @@ class FileReady:
         The file. Valid until the sink returns.
     stack
         Name of the stack that the file holds alone; empty where one file of this format holds all.
+    part
+        ``"phase"`` where it holds the phase of complex images alone, else empty.
     """
 
     format: OutputFormat
     content: SharedBlock
     stack: str
+    part: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,9 +233,9 @@ class _Conversation:
                         await self._finish_if_complete()
                     case ImageAssembled():
                         await self._hand_out_assembled(received.message, received)
-                    case FileWritten(format_, size, stack):
+                    case FileWritten(format_, size, stack, part):
                         with SharedBlock(received.fds.pop(0), size) as content:
-                            await self._sink(FileReady(format_, content, stack))
+                            await self._sink(FileReady(format_, content, stack, part))
                     case ScanSummary(fit_for_another):
                         self._sandbox.done_well = fit_for_another
                         return received.message

@@ -27,6 +27,25 @@ from recond_service.types import (
     StackSummary,
 )
 
+PHASE = "phase"
+"""Part of complex images that has a NIfTI file of its own, after BIDS."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """Which of several files of a format.
+
+    Parameters
+    ----------
+    stack
+        Name of the stack that it holds alone; empty where one file holds all.
+    part
+        `PHASE`, or empty.
+    """
+
+    stack: str
+    part: str
+
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
@@ -189,38 +208,44 @@ class ResultWriter:
         )
         return ScanSummary(figures, source, tuple(image.number for image in images), shape, stacks)
 
-    def files(self, format: OutputFormat) -> tuple[str, ...]:  # noqa: A002 - the word of the wire contract
-        """Return the names of the stacks that get a file of their own in this format; one empty name where one file holds all.
+    def files(self, format: OutputFormat) -> tuple[OutputFile, ...]:  # noqa: A002 - the word of the wire contract
+        """Return the files of a format.
 
-        A NIfTI file has one affine and so one stack, fastMRI files and contact sheets have images of one size; MRD files hold anything.
+        A NIfTI file has one affine and so one stack; the phase of complex images is a file beside that of the magnitudes. fastMRI
+        files and contact sheets have images of one size; MRD files hold anything.
         """
         series = self._finished_series()
         together = len(series.stacks) == 1 or format is OutputFormat.MRD
         if together or (series.shape is not None and format is not OutputFormat.NIFTI):
-            return ("",)
-        return tuple(stack.name for stack in series.stacks)
+            stacks: tuple[str, ...] = ("",)
+        else:
+            stacks = tuple(stack.name for stack in series.stacks)
+        has_phase = all(image.complex_pixels is not None for image in series.images)
+        parts = ("", PHASE) if format is OutputFormat.NIFTI and has_phase else ("",)
+        return tuple(OutputFile(stack, part) for stack in stacks for part in parts)
 
-    def write(self, format: OutputFormat, file: BinaryIO, stack: str = "") -> None:  # noqa: A002 - the word of the wire contract
+    def write(self, format: OutputFormat, file: BinaryIO, which: OutputFile | None = None) -> None:  # noqa: A002
         """Write an output file, after `finish`.
 
         Parameters
         ----------
         format
-            Which.
+            Its format.
         file
             Seekable, open for reading and writing, empty.
-        stack
-            One of `files`.
+        which
+            One of `files`; None for the only one.
         """
         series = self._finished_series()
-        chosen = (series.named(stack) if stack else series) or series
+        which = which or OutputFile("", "")
+        chosen = (series.named(which.stack) if which.stack else series) or series
         match format:
             case OutputFormat.FASTMRI_HDF5:
                 write_fastmri(chosen, file)
             case OutputFormat.MRD:
                 write_mrd(chosen, *self._model, file)
             case OutputFormat.NIFTI:
-                write_nifti(chosen.stacks[0], self._findings, file)
+                write_nifti(chosen.stacks[0], self._findings, file, phase=which.part == PHASE)
             case OutputFormat.PNG:
                 write_png(chosen, file)
 

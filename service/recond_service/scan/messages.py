@@ -149,11 +149,12 @@ class FramesComplete(Message, frozen=True):
 
 
 class FileWritten(Message, frozen=True):
-    """An output file, `size` bytes in a descriptor that comes along; it holds the stack of that name alone, or all if empty."""
+    """An output file, `size` bytes in a descriptor that comes along; `stack` and `part` as in `OutputFile` of the results."""
 
     format: OutputFormat
     size: int
     stack: str
+    part: str
 
 
 class ScanSummary(Message, frozen=True):

@@ -265,12 +265,12 @@ class Scan:
         self._finished = True
 
     def _write(self, output: OutputFormat) -> None:
-        for stack in self._results.files(output):
+        for which in self._results.files(output):
             fd = os.memfd_create("recond-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             with os.fdopen(fd, "w+b") as file:
-                self._results.write(output, file, stack)
+                self._results.write(output, file, which)
                 file.flush()
-                self._channel.send(FileWritten(output, os.fstat(fd).st_size, stack), [fd])
+                self._channel.send(FileWritten(output, os.fstat(fd).st_size, which.stack, which.part), [fd])
 
 
 def _require_size(layout: FrameLayout, request: ScanRequest) -> None:

@@ -85,7 +85,8 @@ class Assembly:
         if frame.crossing is None:
             return [_finished(self._numbers.pop(number), frame.index, pixels, frame.geometry)]
         volume = self._volumes[frame.index]
-        volume.pixels = volume.pixels.astype(pixels.dtype, copy=False)
+        if np.iscomplexobj(pixels) and not np.iscomplexobj(volume.pixels):
+            volume.pixels = volume.pixels.astype(np.complex64)
         volume.pixels[:, frame.crossing.number] = pixels.T
         volume.missing.discard(frame.crossing.number)
         return [] if volume.missing else self._slices(self._volumes.pop(frame.index), frame)

@@ -113,8 +113,8 @@ def test_references_of_frames_are_scored_in_the_order_of_the_volume() -> None:
     figures = summary.figures
     assert summary.reference_source == "file"
     assert figures.ssim == metrics.ssim(references[::-1], images[::-1])
-    assert figures.psnr == metrics.psnr(references, images / 2)
-    assert figures.nmse == metrics.nmse(references, images / 2)
+    assert figures.psnr == metrics.psnr(references, images)
+    assert figures.nmse == metrics.nmse(references, images)
     assert figures.data_consistency_residual == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
     assert figures.noise_level == metrics.noise_level(images[::-1])
 

@@ -97,6 +97,12 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     help="Compress the coils to as few as keep this part of the signal energy, for example 0.99.",
 )
 @click.option("--stack", metavar="NAME", default="", help="Write this stack alone, for example axial. Default: all.")
+@click.option(
+    "--complex",
+    "complex_images",
+    is_flag=True,
+    help="Keep the phase: .h5 gets reconstruction_complex, .mrd complex series, .nii.gz a file OUT_part-phase.nii.gz beside it.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
 @click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
@@ -116,6 +122,7 @@ def reconstruct(
     virtual_coils: int,
     coil_energy: float,
     stack: str,
+    complex_images: bool,
     reference: Path | None,
     heads: str,
     priority: Priority,
@@ -149,6 +156,7 @@ def reconstruct(
             virtual_coils=virtual_coils,
             coil_energy=coil_energy,
             stack=stack,
+            complex_images=complex_images,
             timeout=timeout,
             on_progress=show,
         )

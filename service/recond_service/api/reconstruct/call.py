@@ -138,5 +138,6 @@ def _file_messages(event: FileReady) -> Iterator[pb.FileChunk]:
             offset=offset,
             size_bytes=size,
             stack=event.stack,
+            part=event.part,
             data=event.content.read(offset, min(PIECE_BYTES, size - offset)),
         )

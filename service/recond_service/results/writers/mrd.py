@@ -44,13 +44,17 @@ IMAGE_HEADER = np.dtype(
 )
 """The packed MRD image header, 198 bytes."""
 
-_FLOAT, _MAGNITUDE = 5, 1
+_FLOAT, _COMPLEX_FLOAT = 5, 7  # data types
+_MAGNITUDE, _COMPLEX = 1, 5  # image types
+_COMPLEX_PIXEL = np.dtype([("real", "<f4"), ("imag", "<f4")])
 _NOWHERE = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
 
 
 def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
     """Write MRD images, a series for each stack: groups `dataset/image_0`, `dataset/image_1`, ... with `header`, `data` (images, 1, 1,
     columns, rows) and `attributes`.
+
+    Images with their phase follow as series of their own, complex.
 
     Images without geometry get unit directions at the origin and say so in their attribute `GeometryMissing`.
 
@@ -67,14 +71,18 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
         dataset = handle.create_group("dataset")
         for number, stack in enumerate(series.stacks):
             _write_stack(dataset.create_group(f"image_{number}"), stack, number, f"{model} {version}".strip())
+        for number, stack in enumerate(series.stacks, len(series.stacks)):
+            if all(image.complex_pixels is not None for image in stack.images):
+                group = dataset.create_group(f"image_{number}")
+                _write_stack(group, stack, number, f"{model} {version}".strip(), is_complex=True)
 
 
-def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str) -> None:
+def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str, *, is_complex: bool = False) -> None:
     count, rows, columns = stack.shape
     data = group.create_dataset(
         "data",
         (count, 1, 1, columns, rows),
-        "<f4",
+        _COMPLEX_PIXEL if is_complex else "<f4",
         chunks=(1, 1, 1, columns, rows),
         maxshape=(None, 1, 1, columns, rows),
         track_times=False,
@@ -82,19 +90,23 @@ def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str) -> No
     headers = np.zeros(count, IMAGE_HEADER)
     attributes = []
     for place, image in enumerate(stack.images):
-        data[place, 0, 0] = image.pixels.T
+        pixels = image.complex_pixels if is_complex and image.complex_pixels is not None else image.pixels
+        whole = np.ascontiguousarray(pixels.T)
+        data[place, 0, 0] = whole.view(_COMPLEX_PIXEL) if is_complex else whole
         attributes.append(_attributes(image, stack.name, model))
-        headers[place] = _header(image, place, number, len(attributes[-1]))
+        headers[place] = _header(image, place, number, len(attributes[-1]), is_complex=is_complex)
     group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
     group.create_dataset("attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False)
 
 
-def _header(image: FinishedImage, number: int, series: int, attribute_length: int) -> np.void:
+def _header(
+    image: FinishedImage, number: int, series: int, attribute_length: int, *, is_complex: bool = False
+) -> np.void:
     rows, columns = image.pixels.shape
     geometry = image.geometry or _NOWHERE
     header = np.zeros(1, IMAGE_HEADER)
     header["version"] = 1
-    header["data_type"] = _FLOAT
+    header["data_type"] = _COMPLEX_FLOAT if is_complex else _FLOAT
     header["matrix_size"] = rows, columns, 1
     header["field_of_view"] = rows * geometry.spacing[0], columns * geometry.spacing[1], geometry.spacing[2]
     header["channels"] = 1
@@ -104,7 +116,7 @@ def _header(image: FinishedImage, number: int, series: int, attribute_length: in
     header["slice_dir"] = geometry.slice_direction
     for name in ("slice", "contrast", "phase", "repetition", "set"):
         header[name] = getattr(image.index, name)
-    header["image_type"] = _MAGNITUDE
+    header["image_type"] = _COMPLEX if is_complex else _MAGNITUDE
     header["image_index"] = (number + 1) % 65536
     header["image_series_index"] = series
     header["attribute_string_len"] = attribute_length

@@ -15,7 +15,7 @@ _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
 
 
-def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO) -> None:
+def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: bool = False) -> None:
     """Write a NIfTI file of one stack. No date goes in, so that equal images give equal bytes.
 
     The step of the fourth axis is TR where that is repetitions, and 0 where it is not known. Where volumes differ in their slices, all
@@ -29,6 +29,8 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO) -> None:
         Gets what is odd about the geometry.
     file
         Open for writing.
+    phase
+        Write the phase of complex images, radians from -pi to pi, in place of magnitudes.
     """
     _, rows, columns = stack.shape
     slices = stack.slices or len(stack.images)
@@ -39,7 +41,8 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO) -> None:
     affine = affine_of(stack.images[:slices], findings)
     data = np.empty((rows, columns, slices, stack.volumes), np.float32, order="F")
     for number, image in enumerate(stack.images):
-        data[:, :, number % slices, number // slices] = image.pixels
+        pixels = np.angle(image.complex_pixels) if phase and image.complex_pixels is not None else image.pixels
+        data[:, :, number % slices, number // slices] = pixels
     nifti: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         data if stack.volumes > 1 else data[..., 0], affine
     )
