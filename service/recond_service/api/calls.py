@@ -151,6 +151,9 @@ def _error_of(task: asyncio.Task[Any], deadline: float | None) -> RecondError | 
         problem = _first_error(problem)
     if problem is None or isinstance(problem, RecondError):
         return problem
+    if isinstance(problem, (grpc.aio.InternalError, grpc.aio.UsageError)):
+        # What gRPC raises where a call is read or written to that its client has ended, before it cancels the work.
+        return UnavailableError("the client ended the call", reason="CLIENT_GONE")
     if isinstance(problem, OSError) and problem.errno in _NO_DESCRIPTORS:
         return OverloadedError(
             "this service has as many files open as it may; come back later, and have its limit of open files raised",
