@@ -197,7 +197,7 @@ def test_networks_beside_fastmri(benchmark, tmp_path: Path, kind: str):
 
 
 def test_first_request_beside_fastmri(benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Three slices of the official network in a process that has just loaded it: nothing compiled before, then by a process before."""
+    """Three slices of the official network in a process that has just loaded it, with an empty cache and with a full one."""
     make(tmp_path, "varnet")
     monkeypatch.setitem(ENVIRONMENT, "RECOND_CACHE_DIR", str(tmp_path / "cache"))
     theirs, theirs_used, _, expected = timed(HOME / "bin" / "python", FASTMRI, tmp_path, "varnet", "-", FIRST_REQUEST)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
+from recond_models import per_frame
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import frames
 from recond_models.classical.scale import normalise
 from recond_models.model import ModelInfo, UnsuitableModelError
 from recond_models.networks import cuda_engine
@@ -95,7 +95,7 @@ class UnetReconstructor:
             return self._enhance(batch)
         for size, images in sizes.items():
             self.networks.prepare(size, [images])
-        return frames.each_frame(lambda _, frame: self._enhance(frame), batch, at_once=False)
+        return per_frame.reconstruct_each(lambda _, frame: self._enhance(frame), batch, at_once=False)
 
     def _check(self, size: tuple[int, int]) -> None:
         if min(size) < self._smallest:

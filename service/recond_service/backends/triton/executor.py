@@ -17,9 +17,10 @@ from torch import Tensor
 
 from recond_kernels import interruption
 from recond_models import loading
-from recond_models.batch import PackedBatch, Reconstruction, Reconstructor, centre_block
+from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
 from recond_models.finishing import magnitudes
 from recond_models.model import UnsuitableModelError
+from recond_models.sampling import centre_block
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest
