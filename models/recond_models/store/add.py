@@ -158,7 +158,8 @@ def _add_folder(request: AddRequest, name: str) -> Added:
     if request.sha256 and request.sha256.strip().lower() != manifest.weights_sha256:
         raise HashMismatchError(
             f"the weights in {request.path} have the SHA-256 {manifest.weights_sha256}, expected "
-            f"{request.sha256.strip().lower()}: it is not the model that was meant; get it again, or leave --sha256 out if you trust this one"
+            f"{request.sha256.strip().lower()}: it is not the model that was meant; get it again, or leave --sha256 out if you "
+            "trust this one"
         )
     load(StoredModel(manifest, request.path, "added"), "cpu")
     tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
