@@ -48,7 +48,8 @@ OURS = """
 import torch
 torch.set_num_threads(int(sys.argv[4]))
 from recond_models import loading
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
+from recond_models.sampling import centre_block
 from recond_models.finishing import magnitudes
 model = loading.load(sys.argv[5])
 def run(frames):
@@ -138,7 +139,8 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("model", ["l1-wavelet", "tv"])
 def test_eight_measured_heads_beside_bart_and_sigpy(benchmark, tmp_path: Path, model: str):
     from recond_models import loading
-    from recond_models.batch import PackedBatch, centre_block
+    from recond_models.batch import PackedBatch
+    from recond_models.sampling import centre_block
 
     bart_seconds, bart_used, bart_images, maps = timed_bart(tmp_path, model)
     sigpy_seconds, sigpy_used, sigpy_images = timed_python(SIGPY, tmp_path, model)

@@ -15,10 +15,11 @@ from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 
 @pytest.fixture(scope="session", autouse=True)
 def added_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty folder of models in place of the one of whoever runs the tests, also for services that they start."""
+    """An empty folder of models and an empty cache in place of those of whoever runs the tests, also for services."""
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "RECOND_MODELS_DIR", str(folder))
+        patch.setitem(os.environ, "RECOND_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield folder
 
 

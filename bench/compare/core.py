@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from recond_models import loading
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
+from recond_models.sampling import centre_block
 
 
 class Core:

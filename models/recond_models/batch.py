@@ -172,7 +172,7 @@ class Reconstruction:
 
 
 class Reconstructor(Protocol):
-    """A model that is loaded."""
+    """A model with its weights in memory, ready to run."""
 
     info: ModelInfo
 
@@ -185,36 +185,6 @@ class Reconstructor(Protocol):
             The model cannot reconstruct such frames.
         """
         ...
-
-
-def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:
-    """Cut the calibration block out of k-space.
-
-    Parameters
-    ----------
-    kspace
-        complex64 (coils, rows, columns), origin at ``n // 2``.
-    extent
-        (rows, columns) of the block.
-
-    Returns
-    -------
-    ndarray
-        complex64 (coils, *extent), origin at ``n // 2`` of the block; a view.
-
-    Raises
-    ------
-    ValueError
-        The block is empty or larger than k-space.
-    """
-    starts = [size // 2 - wanted // 2 for size, wanted in zip(kspace.shape[1:], extent, strict=True)]
-    if (
-        min(extent) < 1
-        or min(starts) < 0
-        or any(s + w > n for s, w, n in zip(starts, extent, kspace.shape[1:], strict=True))
-    ):
-        raise ValueError(f"no centred block of {extent} in k-space of {kspace.shape[1:]}")
-    return kspace[:, starts[0] : starts[0] + extent[0], starts[1] : starts[1] + extent[1]]
 
 
 def _require(tensor: Tensor, name: str, dtype: torch.dtype, axes: int) -> None:

@@ -136,7 +136,7 @@ class Contract:
 
 
 def _range(value: object) -> Range | None:
-    """Return a range from JSON."""
+    """Return (least, most) for a JSON list of two numbers, None for null; raise TypeError for anything else."""
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2:
@@ -153,5 +153,5 @@ def _of_type(value: Any, kind: type) -> Any:  # noqa: ANN401 - returned unchange
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    """Return names as prose."""
+    """Return names as a sentence has them: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -26,7 +26,7 @@ Volume = NDArray[np.float64]
 
 
 class MetricError(ValueError):
-    """The images cannot be compared."""
+    """The images cannot be compared: their shapes differ, or nothing is in them that a figure could refer to."""
 
 
 class ShapeMismatchError(MetricError):

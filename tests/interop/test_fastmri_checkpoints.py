@@ -20,7 +20,7 @@ from recond_models import registry
 from recond_models.finishing import magnitudes
 from recond_models.simulate import write_fastmri
 from recond_models.simulate.scan import ScanSettings, simulate
-from recond_models.store.add import Wish, add_model
+from recond_models.store.add import AddRequest, add_model
 from recond_models.store.place import remove_model
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_images_of_added_checkpoints(
         [PYTHON, "-c", PROGRAM, kind, tmp_path / "data", checkpoint, out], check=True, capture_output=True, cwd=tmp_path
     )
     expected = np.load(out)
-    add_model(Wish(checkpoint, name="theirs"))
+    add_model(AddRequest(checkpoint, name="theirs"))
     try:
         with recond_client.Client(service.address) as client:
             result = client.reconstruct(scan, model="theirs")

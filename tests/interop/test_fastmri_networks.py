@@ -135,7 +135,7 @@ def test_images_equal_those_of_fastmri(case, compiled, answers):
     batch = case.batch()
     if compiled:
         images = magnitudes(model.reconstruct(batch))
-        model.buckets.wait()
+        model.networks.wait()
     images = magnitudes(model.reconstruct(batch))
     if case.crop is not None:
         top, left = ((whole - shown) // 2 for whole, shown in zip(case.size, case.crop, strict=True))

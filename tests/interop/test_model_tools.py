@@ -13,8 +13,9 @@ import torch
 from recond_kernels import espirit
 from recond_kernels.fourier import fft2c
 from recond_models import loading, metrics
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
+from recond_models.sampling import centre_block
 from recond_models.simulate import write_ismrmrd
 from recond_models.simulate.scan import ScanSettings, simulate
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from recond_models import loading, metrics
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.classical import compression
 from recond_models.finishing import magnitudes
+from recond_models.sampling import centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 
 

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from recond_models import loading
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.classical import field_of_view
 from recond_models.finishing import magnitudes
+from recond_models.sampling import centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 
 ROWS, COLUMNS, CROP = 96, 48, (48, 48)

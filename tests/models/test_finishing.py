@@ -7,9 +7,10 @@ import torch
 from recond_kernels.fourier import fft2c, ifft2c
 from recond_kernels.layout import CoilLayout
 from recond_models import loading, registry, selection
-from recond_models.batch import CoilImages, PackedBatch, Reconstruction, centre_block
+from recond_models.batch import CoilImages, PackedBatch, Reconstruction
 from recond_models.finishing import Finishing, finish, interpolate, magnitudes
 from recond_models.model import ModelInfo, NoPhaseError, UnsuitableModelError
+from recond_models.sampling import centre_block
 
 SHAPE = (64, 48)
 FINE = (96, 72)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models import loading, metrics
-from recond_models.batch import PackedBatch, centre_block
-from recond_models.classical import frames
+from recond_models import loading, metrics, per_frame
+from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.model import UnsuitableModelError
+from recond_models.sampling import centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 
 NAMES = ["rss", "cg-sense", "l1-wavelet", "tv"]
@@ -149,27 +149,27 @@ def test_all_frames_at_once_as_on_a_gpu(name, monkeypatch):
     )
     model = loading.load(name)
     apart = model.reconstruct(batch)
-    monkeypatch.setattr(frames, "split", lambda batch: [batch])
+    monkeypatch.setattr(per_frame, "split", lambda batch: [batch])
     together = model.reconstruct(batch)
     for one, other in zip(magnitudes(apart), magnitudes(together), strict=True):
         assert torch.linalg.vector_norm(one - other) <= 1e-5 * torch.linalg.vector_norm(one)
     torch.testing.assert_close(apart.residuals, together.residuals, rtol=1e-5, atol=0)
 
 
-def test_frames_side_by_side_keep_order_errors_and_threads():
-    batches = frames.split(batch_of(rows=48, columns=48, slices=3)[0])
+def test_frames_per_frame_keep_order_errors_and_threads():
+    batches = per_frame.split(batch_of(rows=48, columns=48, slices=3)[0])
     before = torch.get_num_threads()
-    assert frames.each(lambda part: part.kspace.abs().sum().item(), batches) == [
+    assert per_frame.map_parallel(lambda part: part.kspace.abs().sum().item(), batches) == [
         part.kspace.abs().sum().item() for part in batches
     ]
-    assert all(frames.each(lambda _: torch.is_inference_mode_enabled(), batches))
+    assert all(per_frame.map_parallel(lambda _: torch.is_inference_mode_enabled(), batches))
     assert torch.get_num_threads() == before
 
     def fail(part):
         raise ArithmeticError(len(part))
 
     with pytest.raises(ArithmeticError, match="1"):
-        frames.each(fail, batches)
+        per_frame.map_parallel(fail, batches)
 
 
 @pytest.mark.parametrize("name", NAMES)

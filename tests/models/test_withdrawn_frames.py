@@ -7,8 +7,7 @@ import torch
 from network_builders import INFO, frame_of, packed, unet, varnet
 
 from recond_kernels.interruption import Interrupted, watching
-from recond_models import loading
-from recond_models.classical import frames
+from recond_models import loading, per_frame
 from recond_models.contract import Contract
 from recond_models.finishing import magnitudes
 from recond_models.networks import cascades
@@ -85,7 +84,7 @@ def test_a_variational_network_stops_before_the_next_cascade(monkeypatch, seen):
 @pytest.mark.parametrize("seen", [1, 3])
 def test_an_unrolled_network_stops_before_the_next_round(monkeypatch, seen, batch):
     model = unrolled()
-    one = frames.split(batch)[0]
+    one = per_frame.split(batch)[0]
     rounds = itertools.count(1)
     made = [0]
     model._network.regulariser.register_forward_hook(lambda *_: made.append(next(rounds)))

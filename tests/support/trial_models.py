@@ -41,13 +41,13 @@ class Trial:
     def reconstruct(self, batch):
         import torch
 
+        from recond_models import per_frame
         from recond_models.batch import Reconstruction
-        from recond_models.classical import frames
 
         if tuple(batch.kspace.shape[1:]) == MEASURED:
             return Reconstruction(torch.ones(len(batch), *MEASURED))
         if self.info.name == "endless":
-            return frames.each_frame(self._endless, batch, at_once=False)
+            return per_frame.reconstruct_each(self._endless, batch, at_once=False)
         getattr(self, "_" + self.info.name.replace("-", "_"))(len(batch))
         images = torch.ones(len(batch), *batch.kspace.shape[1:])
         return Reconstruction(images * (torch.nan if self.info.name == "not-finite" else 1))

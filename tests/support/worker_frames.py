@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from recond_models import loading
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.model import ModelInfo
+from recond_models.sampling import centre_block
 from recond_service.backends import Batch, ComputedFrame, FrameInput
 from recond_service.processes import FrameLayout
 from recond_service.types import Frame, FrameIndex

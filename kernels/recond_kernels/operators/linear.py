@@ -16,11 +16,11 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def __call__(self, values: Tensor, /) -> Tensor:
-        """Apply the operator."""
+        """Return ``A x``."""
 
     @abstractmethod
     def adjoint(self, values: Tensor, /) -> Tensor:
-        """Apply the adjoint: ``<A x, y> = <x, A.adjoint(y)>`` for all x and y."""
+        """Return ``A.adjoint(y)``, for which ``<A x, y> = <x, A.adjoint(y)>`` whatever x is."""
 
     @property
     def H(self) -> LinearOperator:  # noqa: N802 - the name that mathematics gives it
@@ -89,7 +89,7 @@ class Composition(LinearOperator):
         self._outer, self._inner = outer, inner
 
     def __call__(self, values: Tensor, /) -> Tensor:
-        """Apply both."""
+        """Apply the inner operator, then the outer one."""
         return self._outer(self._inner(values))
 
     def adjoint(self, values: Tensor, /) -> Tensor:
@@ -104,7 +104,7 @@ class Composition(LinearOperator):
 
 
 class _Sandwich(SelfAdjointOperator):
-    """``inner.H @ (gram @ inner)``, self-adjoint because the middle is."""
+    """``inner.H @ gram @ inner``, self-adjoint because the Gram operator in the middle is."""
 
     def __init__(self, inner: LinearOperator, between: LinearOperator) -> None:
         self._inner, self._between = inner, between

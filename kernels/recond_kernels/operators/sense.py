@@ -157,7 +157,7 @@ class _Block:
     def of(
         cls, frames: slice, sensitivities: Tensor, masks: Tensor, layout: CoilLayout, axes: tuple[int, ...]
     ) -> _Block:
-        """Prepare the frames."""
+        """Prepare frames for `gram`: centre their sensitivities and spread their masks to the coils."""
         rows, columns = sensitivities.shape[1:]
         wave = ramp(rows, columns, sensitivities.dtype, sensitivities.device)
         kept = masks[:, :1] if axes == _PHASE_ENCODE else masks

@@ -1,1 +1,1 @@
-"""Reconstructions without trained weights. `recond_models.registry.load` makes them by name."""
+"""Reconstructions without trained weights. `recond_models.loading.load` makes them by name."""

@@ -13,8 +13,9 @@ from recond_kernels.consistency import sample
 from recond_kernels.layout import CoilLayout
 from recond_kernels.operators.sense import SenseEncoding
 from recond_kernels.residuals import relative_residuals
+from recond_models import per_frame
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import field_of_view, frames, noise
+from recond_models.classical import field_of_view, noise
 from recond_models.classical.compression import VIRTUAL_COILS, compress
 from recond_models.classical.inverse_problem import InverseProblem
 from recond_models.classical.scale import normalise
@@ -155,8 +156,8 @@ def reconstruct(
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
     if together:
-        return frames.each(work, [batch])[0]
-    return frames.each_frame(lambda _, part: work(part), batch, at_once=True)
+        return per_frame.map_parallel(work, [batch])[0]
+    return per_frame.reconstruct_each(lambda _, part: work(part), batch, at_once=True)
 
 
 def fractions_of(masks: Tensor) -> Tensor:

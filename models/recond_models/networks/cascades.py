@@ -67,8 +67,8 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
     interruption.checkpoint()
     combined = encoding.combine()
     learned = apply(engines[0], combined)
-    engines[0].release()
     if len(engines) == 1:
+        engines[0].release()
         return encoding.magnitude(learned, learned.new_zeros(learned.shape))
     power = encoding.power()
     total, weakened = learned, learned
@@ -80,11 +80,11 @@ def run(encoding: Encoding, engines: Sequence[Engine], weights: Sequence[float])
         if difference is not None:
             image += encoding.normal(difference)
         learned = apply(engine, image)
-        engine.release()
         step = weight * weakened
         difference = step if difference is None else difference + step
         weakened = weakened - step + learned
         total = total + learned
+    engines[-1].release()  # the networks of all cascades share the memory of their feature maps
     assert difference is not None  # noqa: S101  (there are two engines or more)
     return encoding.magnitude(total, difference)
 

@@ -25,7 +25,19 @@ class Engine(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the memory of the feature maps back until the next image: another network of the model needs it first."""
+        """Give the memory of the feature maps back until the next image: something else needs it first."""
+        ...
+
+
+class Program(Protocol):
+    """A U-Net of certain widths, compiled for images of one size, without weights."""
+
+    def bind(self, unet: Unet, /) -> Engine:
+        """Return an engine for a network of these widths."""
+        ...
+
+    def export(self) -> bytes:
+        """Return the program as bytes that the compiler takes in place of the network."""
         ...
 
 

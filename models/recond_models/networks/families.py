@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recond_models.batch import Reconstructor
 from recond_models.model import ModelInfo
-from recond_models.networks import inference
+from recond_models.networks import recognition
 from recond_models.networks.unet import Unet
 from recond_models.networks.unet_reconstructor import UnetReconstructor
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
@@ -88,9 +88,9 @@ def _nothing(_state: Mapping[str, Tensor]) -> None:
 
 
 FAMILIES: dict[str, Family] = {
-    "unet": Family(_build_unet, inference.unet_of, UnetReconstructor),
+    "unet": Family(_build_unet, recognition.unet_of, UnetReconstructor),
     "unrolled": Family(_build_unrolled, _nothing, UnrolledReconstructor),
-    "varnet": Family(_build_varnet, inference.varnet_of, VarNetReconstructor),
+    "varnet": Family(_build_varnet, recognition.varnet_of, VarNetReconstructor),
 }
 """By the name that stands in the field ``family`` of an architecture."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recond_kernels import coils
 from recond_kernels.layout import CoilLayout
-from recond_models.classical import frames
+from recond_models import per_frame
 
 _BLOCK_BYTES = 1 << 19
 """Coil images of so many bytes are worked on at a time by a core of a CPU: they stay in its cache."""
@@ -45,7 +45,7 @@ class RowBlocks:
         def work(block: slice) -> None:
             image[block] = torch.linalg.vecdot(self.sensitivities[block], self.zero_filled[block], dim=1)
 
-        frames.each(work, self._blocks())
+        per_frame.map_parallel(work, self._blocks())
         return image[None]
 
     def power(self) -> Tensor:
@@ -55,7 +55,7 @@ class RowBlocks:
         def work(block: slice) -> None:
             total[block] = torch.view_as_real(self.sensitivities[block]).square().sum(dim=(1, -1))
 
-        frames.each(work, self._blocks())
+        per_frame.map_parallel(work, self._blocks())
         return total[None]
 
     def normal(self, images: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class RowBlocks:
             sampled = self._sampled(images[0, block], block)
             result[0, block] = torch.linalg.vecdot(self.sensitivities[block], sampled, dim=1)
 
-        frames.each(work, self._blocks())
+        per_frame.map_parallel(work, self._blocks())
         return result
 
     def magnitude(self, removed: Tensor, sampled: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class RowBlocks:
             coil_images -= removed[0, block, None] * self.sensitivities[block]
             result[0, block] = torch.view_as_real(coil_images).square().sum(dim=(1, -1)).sqrt()
 
-        frames.each(work, self._blocks())
+        per_frame.map_parallel(work, self._blocks())
         return result
 
     def _sampled(self, image: Tensor, block: slice) -> Tensor:

@@ -15,7 +15,7 @@ _TRAINED_FRACTION = 0.08
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationLines:
+class CentreLines:
     """The middle lines from which a network estimates sensitivities.
 
     Parameters
@@ -31,7 +31,7 @@ class CalibrationLines:
     notes: tuple[Note, ...] = ()
 
     @classmethod
-    def about(cls, centre_of: int, count: int, notes: tuple[Note, ...] = ()) -> CalibrationLines:
+    def about(cls, centre_of: int, count: int, notes: tuple[Note, ...] = ()) -> CentreLines:
         """Return `count` lines about the centre of `centre_of`, placed as in fastMRI: for odd counts as for even ones."""
         start = (centre_of - count + 1) // 2
         return cls(start, start + count, notes)
@@ -85,7 +85,7 @@ def fastmri_count(lines: Tensor) -> int:
     return max(2 * min(counted), 1)
 
 
-def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CalibrationLines:
+def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CentreLines:
     """Choose the calibration lines of a frame: those of fastMRI, except where no line is missing on a side of the centre.
 
     There fastMRI would calibrate with a single line. Here as many are taken as were usual in training, or as there are.
@@ -107,7 +107,7 @@ def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CalibrationLines:
             f"no line is missing on a side of the centre of k-space; sensitivities are estimated from the {count} middle lines, "
             f"and the network was trained on undersampled data"
         )
-        return CalibrationLines.about(columns, count, (Note("fully-sampled", message),))
+        return CentreLines.about(columns, count, (Note("fully-sampled", message),))
     notes: tuple[Note, ...] = ()
     if count < MINIMUM_CALIBRATION:
         found = f"only {count}" if available else "no"
@@ -116,7 +116,7 @@ def calibration_lines(lines: Tensor, *, as_fastmri: bool) -> CalibrationLines:
             f"measure at least {MINIMUM_CALIBRATION} lines around the centre"
         )
         notes = (Note("few-calibration-lines", message),)
-    return CalibrationLines.about(columns, count, notes)
+    return CentreLines.about(columns, count, notes)
 
 
 def _runs(lines: Tensor) -> tuple[int, int]:

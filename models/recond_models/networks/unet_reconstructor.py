@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
 from recond_kernels.coils import root_sum_of_squares
 from recond_kernels.consistency import sample
 from recond_kernels.fourier import ramp
+from recond_models import per_frame
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import frames
 from recond_models.classical.scale import normalise
 from recond_models.model import ModelInfo, UnsuitableModelError
 from recond_models.networks import cuda_engine
-from recond_models.networks.buckets import Buckets
+from recond_models.networks.compiled import CompiledNetworks
 from recond_models.networks.engines import Engine, parse_precision
-from recond_models.networks.openvino_engine import compiler
 from recond_models.networks.unet import Unet
 from recond_models.note import Note
 
@@ -41,7 +42,7 @@ class UnetReconstructor:
     precision
         ``"float32"`` or ``"bfloat16"``: of the network.
     compiled
-        Compile the network for the sizes that come in.
+        Compile the network for sizes that are worth it.
 
     Raises
     ------
@@ -71,9 +72,9 @@ class UnetReconstructor:
         self._device = torch.device(device)
         self._smallest = 2 << len(network.down_sample_layers)
         wanted = parse_precision(precision)
-        self.buckets: Buckets | None = None
+        self.networks: CompiledNetworks | None = None
         if self._device.type == "cpu":
-            self.buckets = Buckets([network], wanted, compiler() if compiled else None)
+            self.networks = CompiledNetworks.by_openvino([network], wanted, compiled=compiled)
         else:
             self._plain: Engine = cuda_engine.engines([network], self._device, wanted)[0]
 
@@ -86,11 +87,15 @@ class UnetReconstructor:
         UnsuitableModelError
             What will be shown is smaller than the network can take.
         """
-        for crop in batch.crops or (None,):
-            self._check(crop or (int(batch.kspace.shape[1]), int(batch.kspace.shape[2])))
-        if self._device.type != "cpu":
+        whole = (int(batch.kspace.shape[1]), int(batch.kspace.shape[2]))
+        sizes = Counter(crop or whole for crop in batch.crops or (None,) * len(batch))
+        for size in sizes:
+            self._check(size)
+        if self.networks is None:
             return self._enhance(batch)
-        return frames.each_frame(lambda _, frame: self._enhance(frame), batch, at_once=False)
+        for size, images in sizes.items():
+            self.networks.prepare(size, [images])
+        return per_frame.reconstruct_each(lambda _, frame: self._enhance(frame), batch, at_once=False)
 
     def _check(self, size: tuple[int, int]) -> None:
         if min(size) < self._smallest:
@@ -122,9 +127,9 @@ class UnetReconstructor:
 
     def _run(self, image: Tensor) -> Tensor:
         """Return the output of the network for float32 (1, 1, rows, columns)."""
-        if self.buckets is None:
+        if self.networks is None:
             return self._plain(image)
-        return self.buckets.engines((int(image.shape[2]), int(image.shape[3])))[0](image)
+        return self.networks.latest(0, (int(image.shape[2]), int(image.shape[3])))(image)
 
 
 def _flat() -> Note:

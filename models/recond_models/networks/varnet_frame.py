@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recond_kernels import interruption
 from recond_kernels.fourier import ramp
-from recond_models.classical import frames
+from recond_models import per_frame
 from recond_models.networks import cascades
 from recond_models.networks.engines import Engine
 from recond_models.networks.hybrid import RowBlocks, blocks
@@ -62,7 +62,7 @@ class HybridFrame:
         def work(block: slice) -> None:
             images[block] = torch.fft.ifft(images[block], norm="ortho")
 
-        frames.each(work, blocks(*images.shape))
+        per_frame.map_parallel(work, blocks(*images.shape))
         return images
 
     def coil_image(self, coil: int, start: int, stop: int) -> Tensor:
@@ -104,7 +104,7 @@ def sensitivities(calibration: HybridFrame, start: int, stop: int, engine: Engin
         total = torch.view_as_real(maps[block]).square().sum(dim=(1, -1)).sqrt()
         maps[block] *= (wave[block] / torch.where(total > 0, total, 1))[:, None]
 
-    frames.each(work, blocks(*maps.shape))
+    per_frame.map_parallel(work, blocks(*maps.shape))
     return maps
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recond_models import per_frame
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import frames
 from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, UnsuitableModelError
 from recond_models.networks import cuda_engine, varnet_batch, varnet_frame
-from recond_models.networks.buckets import Buckets
+from recond_models.networks.compiled import CompiledNetworks
 from recond_models.networks.engines import Engine, parse_precision
-from recond_models.networks.lines import CalibrationLines, calibration_lines, measured_lines
+from recond_models.networks.lines import CentreLines, calibration_lines, measured_lines
 from recond_models.networks.norm_unet import MULTIPLE
-from recond_models.networks.openvino_engine import compiler
 from recond_models.networks.varnet import Cascade, VarNet
 from recond_models.networks.varnet_frame import HybridFrame
 from recond_models.note import Note
@@ -38,7 +37,7 @@ class VarNetReconstructor:
     as_fastmri
         Calibrate fully sampled frames with a single line, as fastMRI does, not with the usual number.
     compiled
-        Compile the U-Nets for the sizes that come in.
+        Compile the U-Nets for sizes that are worth it.
 
     Raises
     ------
@@ -68,10 +67,10 @@ class VarNetReconstructor:
         self._weights = [float(step.dc_weight.detach()) for step in steps]
         self._smallest = max(2 << (len(unet.down_sample_layers)) for unet in unets)
         wanted = parse_precision(precision)
-        self.buckets: Buckets | None = None
+        self.networks: CompiledNetworks | None = None
         self._plain: list[Engine] = []
         if self._device.type == "cpu":
-            self.buckets = Buckets(unets, wanted, compiler() if compiled else None)
+            self.networks = CompiledNetworks.by_openvino(unets, wanted, compiled=compiled)
         else:
             self._plain = cuda_engine.engines(unets, self._device, wanted)
 
@@ -93,16 +92,16 @@ class VarNetReconstructor:
             )
         lines = measured_lines(batch.masks.cpu(), self.info.name)
         choices = [calibration_lines(frame, as_fastmri=self._as_fastmri) for frame in lines]
-        if self.buckets is None:
+        if self.networks is None:
             return self._together(batch, lines, choices)
-        engines = list(self.buckets.engines(size))
-        return frames.each_frame(
+        cascades = len(self._weights)
+        self.networks.prepare(size, [batch.layout.total, *[len(batch)] * cascades])
+        engines = [self.networks.engine(number, size) for number in range(1 + cascades)]
+        return per_frame.reconstruct_each(
             lambda number, frame: self._one(frame, lines[number], choices[number], engines), batch, at_once=False
         )
 
-    def _one(
-        self, frame: PackedBatch, lines: Tensor, choice: CalibrationLines, engines: list[Engine]
-    ) -> Reconstruction:
+    def _one(self, frame: PackedBatch, lines: Tensor, choice: CentreLines, engines: list[Engine]) -> Reconstruction:
         """Reconstruct a single frame, on a CPU."""
         kspace = frame.kspace
         columns = lines.nonzero()[:, 0]
@@ -121,7 +120,7 @@ class VarNetReconstructor:
         scales = torch.tensor([2.0**hybrid.exponent], dtype=torch.float64)
         return _noted(images, (*notes, *choice.notes), scales=scales)
 
-    def _together(self, batch: PackedBatch, lines: Tensor, choices: list[CalibrationLines]) -> Reconstruction:
+    def _together(self, batch: PackedBatch, lines: Tensor, choices: list[CentreLines]) -> Reconstruction:
         """Reconstruct all frames at once, on a GPU."""
         layout = batch.layout
         kspace = batch.kspace.to(self._device, non_blocking=True)
@@ -157,7 +156,7 @@ def _noted(images: Tensor, *notes: tuple[Note, ...], scales: Tensor | None = Non
     return Reconstruction(images, notes=notes if any(notes) else (), scales=scales)
 
 
-def _apart(block: Tensor | None, kspace: Tensor, choice: CalibrationLines) -> tuple[Tensor, CalibrationLines] | None:
+def _apart(block: Tensor | None, kspace: Tensor, choice: CentreLines) -> tuple[Tensor, CentreLines] | None:
     """Return calibration lines that were measured beside the k-space, if it holds too few itself.
 
     Parameters
@@ -185,7 +184,7 @@ def _apart(block: Tensor | None, kspace: Tensor, choice: CalibrationLines) -> tu
     outer.copy_(inner)
     start = whole.shape[2] // 2 - extents[1] // 2
     message = f"sensitivities are estimated from {extents[1]} calibration lines that were measured beside the image"
-    return whole, CalibrationLines(start, start + extents[1], (Note("separate-calibration", message),))
+    return whole, CentreLines(start, start + extents[1], (Note("separate-calibration", message),))
 
 
 def _about_coils(silent: Tensor) -> tuple[Note, ...]:

@@ -32,7 +32,7 @@ _ENDINGS: Final = re.compile(r"([-_.]?(state[-_]dict|weights|checkpoint))+$")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AddRequest:
     """What is to be added, and what is known about it.
 
     Parameters
@@ -96,12 +96,12 @@ class Added:
         }
 
 
-def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> Added:  # noqa: ARG005 - documents the call
+def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: None) -> Added:  # noqa: ARG005 - documents the call
     """Read, recognise, try out and store a model.
 
     Parameters
     ----------
-    wish
+    request
         What is to be added.
     report
         Called with what begins: a few words.
@@ -116,56 +116,57 @@ def add_model(wish: Wish, report: Callable[[str], None] = lambda step: None) -> 
     StoreError
         One of its subclasses says why the model is refused; nothing was changed then.
     """
-    name = wish.name or name_for(wish.path)
+    name = request.name or name_for(request.path)
     check_name(name)
-    check_version(wish.version or _VERSION)
-    check_free(name, replace=wish.replace)
-    report(f"reading {wish.path.name}")
-    if (wish.path / MANIFEST_FILE).is_file():
-        return _add_folder(wish, name)
-    file = read_weights(wish.path, wish.sha256)
+    check_version(request.version or _VERSION)
+    check_free(name, replace=request.replace)
+    report(f"reading {request.path.name}")
+    if (request.path / MANIFEST_FILE).is_file():
+        return _add_folder(request, name)
+    file = read_weights(request.path, request.sha256)
     recognised = recognise(file.tensors)
     report(f"trying out the {recognised.architecture['family']}")
     family = str(recognised.architecture["family"])
-    anatomy = f", trained on {wish.contract.anatomy}" if wish.contract.anatomy else ""
+    anatomy = f", trained on {request.contract.anatomy}" if request.contract.anatomy else ""
     described = Description(
         name=name,
-        version=wish.version or _VERSION,
-        description=f"{_METHODS.get(family, family)}{anatomy}, added from {wish.path.name}.",
+        version=request.version or _VERSION,
+        description=f"{_METHODS.get(family, family)}{anatomy}, added from {request.path.name}.",
         reference=_REFERENCES.get(family, ""),
-        licence=wish.licence,
-        source=f"{wish.path.name}, SHA-256 {file.sha256}",
-        card=_card(name, wish, file, recognised),
+        licence=request.licence,
+        source=f"{request.path.name}, SHA-256 {file.sha256}",
+        card=_card(name, request, file, recognised),
     )
     packaged = write_model(
         folders.models_folder(),
         described,
         recognised.architecture,
         recognised.tensors,
-        wish.contract,
-        replace=wish.replace,
+        request.contract,
+        replace=request.replace,
     )
     return Added(packaged, recognised)
 
 
-def _add_folder(wish: Wish, name: str) -> Added:
+def _add_folder(request: AddRequest, name: str) -> Added:
     """Store the model in a folder, after it has been verified as on every load."""
-    if wish.contract != Contract() or wish.licence:
+    if request.contract != Contract() or request.licence:
         raise StoreError(
-            f"the model in {wish.path} brings its own contract and licence: leave those options out, or add its weights file"
+            f"the model in {request.path} brings its own contract and licence: leave those options out, or add its weights file"
         )
-    manifest = Manifest.read(wish.path.resolve())
-    if wish.sha256 and wish.sha256.strip().lower() != manifest.weights_sha256:
+    manifest = Manifest.read(request.path.resolve())
+    if request.sha256 and request.sha256.strip().lower() != manifest.weights_sha256:
         raise HashMismatchError(
-            f"the weights in {wish.path} have the SHA-256 {manifest.weights_sha256}, expected {wish.sha256.strip().lower()}: it is "
-            "not the model that was meant; get it again, or leave --sha256 out if you trust this one"
+            f"the weights in {request.path} have the SHA-256 {manifest.weights_sha256}, expected "
+            f"{request.sha256.strip().lower()}: it is not the model that was meant; get it again, or leave --sha256 out if you "
+            "trust this one"
         )
-    load(StoredModel(manifest, wish.path, "added"), "cpu")
-    tensors = read_weights(wish.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
-    card = wish.path / CARD_FILE
+    load(StoredModel(manifest, request.path, "added"), "cpu")
+    tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
+    card = request.path / CARD_FILE
     described = Description(
         name=name,
-        version=wish.version or manifest.version,
+        version=request.version or manifest.version,
         description=manifest.description,
         reference=manifest.reference,
         licence=manifest.licence,
@@ -179,7 +180,7 @@ def _add_folder(wish: Wish, name: str) -> Added:
         tensors,
         manifest.contract,
         precision=manifest.precision,
-        replace=wish.replace,
+        replace=request.replace,
     )
     return Added(packaged, Recognised(manifest.architecture, tensors, "", ()))
 
@@ -215,15 +216,15 @@ def check_free(name: str, *, replace: bool) -> None:
         )
 
 
-def _card(name: str, wish: Wish, file: WeightFile, recognised: Recognised) -> str:
+def _card(name: str, request: AddRequest, file: WeightFile, recognised: Recognised) -> str:
     """Return the text of the model card."""
-    contract = wish.contract
+    contract = request.contract
     lines = [
         f"# {name}",
         "",
         f"- Network: {named(recognised.architecture)}",
-        f"- File: `{wish.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`",
-        f"- Licence of the weights: {wish.licence or 'not stated'}",
+        f"- File: `{request.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`",
+        f"- Licence of the weights: {request.licence or 'not stated'}",
         f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
         f"- Acceleration: {'{:g} to {:g}'.format(*contract.acceleration) if contract.acceleration else 'not stated'}",
         "",

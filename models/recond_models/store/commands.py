@@ -27,7 +27,7 @@ class _Range(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
     name = "LEAST:MOST"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Range:
-        """Return (least, most)."""
+        """Return (least, most) for ``LEAST:MOST``, the same number twice for one."""
         if isinstance(value, tuple):
             return value
         try:
@@ -82,20 +82,20 @@ def add(
     What the options say about the training becomes the model's contract: data outside it are reconstructed with a warning.
     """
     try:
-        from recond_models.store.add import Wish, add_model  # noqa: PLC0415 - loads torch
+        from recond_models.store.add import AddRequest, add_model  # noqa: PLC0415 - loads torch
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"'recond models add' needs the module {error.name!r}, which is not installed: pip install 'recond[server]'"
         ) from error
     contract = Contract(patterns, acceleration, coils, anatomy=anatomy, contrast=contrast)
-    wish = Wish(file, name, version, sha256, force, contract, licence)
+    request = AddRequest(file, name, version, sha256, force, contract, licence)
     console = Console(stderr=True)
     try:
         if console.is_terminal and not as_json:
             with console.status("") as status:
-                added = add_model(wish, lambda step: status.update(f"{step} ..."))
+                added = add_model(request, lambda step: status.update(f"{step} ..."))
         else:
-            added = add_model(wish)
+            added = add_model(request)
     except StoreError as error:
         _refuse(error)
     if as_json:

@@ -11,9 +11,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from recond_models.batch import PackedBatch, Reconstructor, centre_block
+from recond_models.batch import PackedBatch, Reconstructor
 from recond_models.contract import Contract, Range
 from recond_models.finishing import magnitudes
+from recond_models.sampling import centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_models.store.errors import DamagedModelError, GoldenMismatchError
 from recond_models.store.manifest import Precision

@@ -5,12 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_models import registry
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.model import UnsuitableModelError
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
+from recond_models.sampling import centre_block
 from recond_models.simulate.scan import ScanSettings, simulate
 
 SMALL = UnrolledArchitecture(rounds=2, channels=(8, 16, 16), bottleneck_blocks=1, iterations=3, calibration=16, coils=8)
@@ -83,12 +84,12 @@ def test_an_image_does_not_depend_on_its_batch(mix, shape):
 
 def test_frames_solved_in_one_go_are_the_same(monkeypatch):
     """As on a GPU, where the frames of a batch are not taken apart."""
-    from recond_models.classical import frames as side_by_side
+    from recond_models import per_frame
 
     model = UnrolledReconstructor(INFO, network(), "cpu", "float32")
     batch = pack(frame(3, seed=1), frame(5, seed=2), frame(9, seed=3))
     apart = magnitudes(model.reconstruct(batch))
-    monkeypatch.setattr(side_by_side, "split", lambda whole: [whole])
+    monkeypatch.setattr(per_frame, "split", lambda whole: [whole])
     together = magnitudes(model.reconstruct(batch))
     assert (together - apart).abs().max() <= 1e-5 * apart.abs().max()
 

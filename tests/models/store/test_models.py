@@ -19,7 +19,7 @@ from recond_models.model import UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_models.store import add as adding
 from recond_models.store import golden
-from recond_models.store.add import Wish, add_model, name_for
+from recond_models.store.add import AddRequest, add_model, name_for
 from recond_models.store.catalogue import stored_models
 from recond_models.store.errors import (
     DamagedModelError,
@@ -53,7 +53,7 @@ def ship(place, name="unrolled-brain", contract=CONTRACT):
 def test_add_writes_a_whole_model(tmp_path, models):
     path = state_file(tmp_path, name="knee_leaderboard_state_dict.pt")
     steps = []
-    added = add_model(Wish(path, version="3", contract=Contract(anatomy="knee"), licence="MIT"), steps.append)
+    added = add_model(AddRequest(path, version="3", contract=Contract(anatomy="knee"), licence="MIT"), steps.append)
     folder = models / "knee-leaderboard"
     assert added.packaged.folder == folder
     assert listed(folder) == ["card.md", "golden.safetensors", "manifest.json", "weights.safetensors"]
@@ -74,7 +74,7 @@ def test_add_writes_a_whole_model(tmp_path, models):
 
 @pytest.mark.parametrize("architecture", [VARNET, UNET], ids=["varnet", "unet"])
 def test_added_models_run(tmp_path, architecture):
-    add_model(Wish(state_file(tmp_path, weights_of(architecture)), name="mine"))
+    add_model(AddRequest(state_file(tmp_path, weights_of(architecture)), name="mine"))
     info = registry.find("mine")
     assert (info.kind, info.origin, info.family) == ("network", "added", architecture["family"])
     model = loading.load("mine")
@@ -88,7 +88,7 @@ def test_added_models_run(tmp_path, architecture):
 
 def test_networks_with_many_poolings_get_a_larger_trial(tmp_path, models):
     deep = {**UNET, "channels": 1, "pools": 6}
-    add_model(Wish(state_file(tmp_path, weights_of(deep)), name="deep"))
+    add_model(AddRequest(state_file(tmp_path, weights_of(deep)), name="deep"))
     rows, columns = load_file(models / "deep" / "golden.safetensors")["images"].shape[1:]
     assert (rows, columns) in {(160, 128), (320, 256)}
     loading.load("deep")
@@ -104,16 +104,16 @@ def test_the_golden_pair_is_the_same_whenever_it_is_made():
 def test_lists_change_with_the_folders(tmp_path, models):
     classical = [info.name for info in registry.available()]
     assert classical == ["rss", "cg-sense", "l1-wavelet", "tv"]
-    add_model(Wish(state_file(tmp_path), name="b"))
-    add_model(Wish(state_file(tmp_path), name="a"))
+    add_model(AddRequest(state_file(tmp_path), name="b"))
+    add_model(AddRequest(state_file(tmp_path), name="a"))
     ship(tmp_path / "shipped", "c")
     assert [info.name for info in registry.available()] == [*classical, "c", "a", "b"]
     assert stored_models() is stored_models()
     first = registry.find("a")
     assert registry.find("a") is first
     with pytest.raises(NameTakenError, match=r"a model a already: .*--as.*--force"):
-        add_model(Wish(state_file(tmp_path), name="a"))
-    add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="a", replace=True))
+        add_model(AddRequest(state_file(tmp_path), name="a"))
+    add_model(AddRequest(state_file(tmp_path, weights_of(seed=1)), name="a", replace=True))
     assert registry.find("a").weights_sha256 != first.weights_sha256
     remove_model(models, "a")
     assert [info.name for info in registry.available()] == [*classical, "c", "b"]
@@ -122,7 +122,7 @@ def test_lists_change_with_the_folders(tmp_path, models):
 
 def test_a_broken_manifest_is_left_out_with_a_warning(tmp_path, models, caplog):
     for name in ("sound", "broken", "empty", "moved"):
-        add_model(Wish(state_file(tmp_path), name=name))
+        add_model(AddRequest(state_file(tmp_path), name=name))
     (models / "broken" / "manifest.json").write_text("{")
     (models / "empty" / "manifest.json").unlink()
     (models / "moved").rename(models / "elsewhere")
@@ -138,7 +138,7 @@ def test_names_of_recond_are_not_for_sale(tmp_path, caplog):
     for name in ("ours", "rss", "auto"):
         for replace in (False, True):
             with pytest.raises(NameTakenError, match="comes with recond"):
-                add_model(Wish(state_file(tmp_path), name=name, replace=replace))
+                add_model(AddRequest(state_file(tmp_path), name=name, replace=replace))
     ship(tmp_path / "models", "ours")  # as if copied there by hand
     ship(tmp_path / "models", "rss")
     assert [info.origin for info in registry.available() if info.name in {"ours", "rss"}] == ["built-in", "shipped"]
@@ -155,7 +155,7 @@ def test_names_of_recond_are_not_for_sale(tmp_path, caplog):
 )
 def test_refusals_leave_nothing_behind(tmp_path, models, changes, error):
     with pytest.raises(error):
-        add_model(dataclasses.replace(Wish(state_file(tmp_path), name="mine"), **changes))
+        add_model(dataclasses.replace(AddRequest(state_file(tmp_path), name="mine"), **changes))
     assert not models.exists()
     assert not (tmp_path / "escape").exists()
 
@@ -165,29 +165,29 @@ def test_weights_that_are_no_numbers(tmp_path, models, value):
     state = weights_of()
     state["sens_net.norm_unet.unet.conv.layers.0.weight"].view(-1)[3] = value
     with pytest.raises(WeightsNotFiniteError, match="1 of 288 weights of sens_net"):
-        add_model(Wish(state_file(tmp_path, state), name="mine"))
+        add_model(AddRequest(state_file(tmp_path, state), name="mine"))
     assert not models.exists()
 
 
 def test_weights_that_overflow_are_found_by_the_trial(tmp_path, models):
     state = {name: tensor * 1e30 for name, tensor in weights_of(UNET).items()}
     with pytest.raises(GoldenMismatchError, match=r"mine makes no image|mine cannot reconstruct"):
-        add_model(Wish(state_file(tmp_path, state), name="mine"))
+        add_model(AddRequest(state_file(tmp_path, state), name="mine"))
     assert not models.exists()
 
 
 def test_a_failed_replacement_keeps_the_old_model(tmp_path, models):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     before = registry.find("mine")
     with pytest.raises(StoreError):
-        add_model(Wish(state_file(tmp_path, {"a": torch.ones(3)}), name="mine", replace=True))
+        add_model(AddRequest(state_file(tmp_path, {"a": torch.ones(3)}), name="mine", replace=True))
     assert registry.find("mine") is before
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "golden.safetensors"])
 @pytest.mark.parametrize("damage", ["changed", "exchanged", "missing"])
 def test_what_changed_since_it_was_added_is_refused(tmp_path, models, file, damage):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     path = models / "mine" / file
     if damage == "changed":
         data = bytearray(path.read_bytes())
@@ -202,7 +202,7 @@ def test_what_changed_since_it_was_added_is_refused(tmp_path, models, file, dama
 
 
 def test_other_images_than_recorded_are_refused(tmp_path, models):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     path = models / "mine" / "golden.safetensors"
     pair = load_file(path)
     pair["images"][0, 40, 32] *= 1.01 + 2e-3 / float(pair["images"][0, 40, 32] / pair["images"].max())
@@ -215,7 +215,7 @@ def test_other_images_than_recorded_are_refused(tmp_path, models):
 
 
 def test_an_architecture_that_the_weights_do_not_have_is_refused(tmp_path, models):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     manifest = Manifest.read(models / "mine")
     for architecture in ({**VARNET, "cascades": 3}, {**VARNET, "cascades": -1}, {"family": "spiral"}):
         changed = dataclasses.replace(manifest, architecture=architecture)
@@ -230,7 +230,7 @@ def test_several_writers_at_once(tmp_path, models):
 
     def work():
         try:
-            add_model(Wish(path, name="mine"))
+            add_model(AddRequest(path, name="mine"))
         except NameTakenError:
             refused.append(1)
 
@@ -261,21 +261,21 @@ def test_names_after_files(tmp_path, file, name):
 
 def test_the_folder_of_a_model_is_added_as_it_is(tmp_path, models):
     packaged = ship(tmp_path / "elsewhere", "trained")
-    added = add_model(Wish(packaged.folder, sha256=packaged.manifest.weights_sha256))
+    added = add_model(AddRequest(packaged.folder, sha256=packaged.manifest.weights_sha256))
     assert (
         dataclasses.replace(added.packaged.manifest, golden_sha256=packaged.manifest.golden_sha256) == packaged.manifest
     )
     assert (models / "trained" / "card.md").read_text() == "# Card\n"
     assert registry.find("trained").contract == CONTRACT
-    add_model(Wish(packaged.folder, name="copy", version="7"))
+    add_model(AddRequest(packaged.folder, name="copy", version="7"))
     assert (registry.find("copy").version, registry.find("copy").licence) == ("7", "Apache-2.0")
     with pytest.raises(HashMismatchError):
-        add_model(Wish(packaged.folder, name="third", sha256="0" * 64))
+        add_model(AddRequest(packaged.folder, name="third", sha256="0" * 64))
     with pytest.raises(StoreError, match="leave those options out"):
-        add_model(Wish(packaged.folder, name="third", licence="MIT"))
+        add_model(AddRequest(packaged.folder, name="third", licence="MIT"))
     (packaged.folder / "weights.safetensors").write_bytes(b"something else")
     with pytest.raises(DamagedModelError):
-        add_model(Wish(packaged.folder, name="third"))
+        add_model(AddRequest(packaged.folder, name="third"))
     assert "third" not in listed(models)
 
 
@@ -337,7 +337,7 @@ def test_a_named_model_outside_its_contract_is_allowed_where_it_can_compute(tmp_
 
 
 def test_notes_of_the_network_reach_the_caller(tmp_path):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     batch = golden.make_input(Contract())
     kspace = batch.kspace.clone()
     kspace[:4] = 0

@@ -17,7 +17,7 @@ from recond_models.batch import PackedBatch
 from recond_models.contract import Contract
 from recond_models.finishing import magnitudes
 from recond_models.simulate.scan import ScanSettings, simulate
-from recond_models.store.add import Wish, add_model
+from recond_models.store.add import AddRequest, add_model
 from recond_models.store.package import Description, write_model
 from recond_models.store.place import remove_model
 
@@ -44,7 +44,7 @@ def add(added_models, tmp_path):
 
     def run(name: str, architecture=VARNET, contract: Contract | None = None, seed: int = 0, **options) -> str:
         path = state_file(tmp_path, weights_of(architecture, seed))
-        added = add_model(Wish(path, name=name, contract=contract or Contract(), **options))
+        added = add_model(AddRequest(path, name=name, contract=contract or Contract(), **options))
         names.append(name)
         return added.packaged.manifest.weights_sha256
 

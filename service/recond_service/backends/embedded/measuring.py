@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from recond_models import registry
-from recond_models.batch import PackedBatch, centre_block
+from recond_models.batch import PackedBatch
 from recond_models.model import ModelInfo, UnknownModelError
+from recond_models.sampling import centre_block
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.backends.embedded.options import WarmUp

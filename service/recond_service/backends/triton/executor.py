@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from recond_models import loading
-from recond_models.batch import PackedBatch, Reconstructor, centre_block
+from recond_models.batch import PackedBatch, Reconstructor
+from recond_models.sampling import centre_block
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.load import load as load_stored
 from recond_models.store.manifest import Manifest

@@ -12,7 +12,7 @@ from recond_models.batch import Reconstructor
 from recond_models.contract import Contract
 from recond_models.model import ModelInfo
 from recond_models.store import folders
-from recond_models.store.add import Wish, add_model
+from recond_models.store.add import AddRequest, add_model
 from recond_models.store.package import Description, write_model
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.types import ModelNotFoundError, UnavailableError, UnsupportedDataError
@@ -49,7 +49,7 @@ def ship(folder: Path, name: str) -> ModelInfo:
 
 
 def add(folder: Path, name: str, seed: int = 0, *, replace: bool = False) -> ModelInfo:
-    add_model(Wish(state_file(folder, weights_of(seed=seed)), name=name, replace=replace))
+    add_model(AddRequest(state_file(folder, weights_of(seed=seed)), name=name, replace=replace))
     return registry.find(name)
 
 

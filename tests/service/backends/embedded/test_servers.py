@@ -16,7 +16,7 @@ from worker_frames import batch_of, directly, frame, open_files, pixels
 
 from recond_models import registry
 from recond_models.model import ModelInfo
-from recond_models.store.add import Wish, add_model
+from recond_models.store.add import AddRequest, add_model
 from recond_service.backends import ServerLostError, TooLargeError
 from recond_service.processes import zygote as zygotes
 from recond_service.types import DefectError, ModelNotFoundError
@@ -270,12 +270,12 @@ async def test_a_stopped_zygote_is_replaced_when_it_is_needed(start, monkeypatch
 
 async def test_a_model_that_is_replaced_serves_those_that_were_planned_with_it(start, tmp_path):
     async with start() as started:
-        add_model(Wish(state_file(tmp_path), name="mine"))
+        add_model(AddRequest(state_file(tmp_path), name="mine"))
         old = registry.find("mine")
         planned = batch_of(old, FRAMES[0]), batch_of(old, FRAMES[0])
         with closing(*planned):
             first = pixels((await started.server.run(planned[0])).frames[0], FRAMES[0])
-            add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
+            add_model(AddRequest(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
             with closing(batch_of(registry.find("mine"), FRAMES[0])) as (fresh,):
                 other = pixels((await started.server.run(fresh)).frames[0], FRAMES[0])
             again = pixels((await started.server.run(planned[1])).frames[0], FRAMES[0])

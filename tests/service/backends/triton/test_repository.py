@@ -11,7 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from recond_models import registry
 from recond_models.store import folders
-from recond_models.store.add import Wish, add_model
+from recond_models.store.add import AddRequest, add_model
 from recond_service.backends.triton import interface
 from recond_service.backends.triton.executor import Executor
 from recond_service.commands.triton import triton
@@ -57,13 +57,13 @@ def test_the_configuration_is_one_that_triton_reads(tmp_path):
 
 
 def test_a_trained_model_lies_in_the_repository_and_runs_from_there(tmp_path, models):
-    add_model(Wish(state_file(tmp_path), name="mine"))
+    add_model(AddRequest(state_file(tmp_path), name="mine"))
     info = registry.find("mine")
     repository = tmp_path / "repository"
     export(repository, "--model", "mine")
     parameters = parameters_of(config_of(repository, "mine"))
     assert parameters[interface.WEIGHTS] == info.weights_sha256
-    add_model(Wish(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
+    add_model(AddRequest(state_file(tmp_path, weights_of(seed=1)), name="mine", replace=True))
     version = repository / "recond-mine" / "1"
     executor = Executor(parameters, version, "cpu")
     assert executor._model.info.weights_sha256 == info.weights_sha256

@@ -38,7 +38,7 @@ def split(batch: PackedBatch) -> list[PackedBatch]:
     ]
 
 
-def each(work: Callable[[Item], T], batches: Sequence[Item]) -> list[T]:
+def map_parallel(work: Callable[[Item], T], batches: Sequence[Item]) -> list[T]:
     """Do the same work for several batches, or parts of one, at most as many at a time as torch has threads here.
 
     Parameters
@@ -71,7 +71,7 @@ def each(work: Callable[[Item], T], batches: Sequence[Item]) -> list[T]:
         return list(pool.map(lambda context, batch: context.run(run, batch), contexts, batches))
 
 
-def each_frame(
+def reconstruct_each(
     work: Callable[[int, PackedBatch], Reconstruction], batch: PackedBatch, *, at_once: bool
 ) -> Reconstruction:
     """Reconstruct every frame of a batch by itself. A frame that is withdrawn meanwhile is given up; the others go on.
@@ -79,11 +79,11 @@ def each_frame(
     Parameters
     ----------
     work
-        Gets the number of a frame and a batch of that frame alone, and reconstructs it; called as by `each`.
+        Gets the number of a frame and a batch of that frame alone, and reconstructs it; called as by `map_parallel`.
     batch
         The frames.
     at_once
-        A thread for each frame, as `each` does it; else one frame after another, with all threads.
+        A thread for each frame, as `map_parallel` does it; else one frame after another, with all threads.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def each_frame(
         except interruption.Interrupted:
             return None
 
-    done = each(one, range(len(parts))) if at_once else [one(number) for number in range(len(parts))]
+    done = map_parallel(one, range(len(parts))) if at_once else [one(number) for number in range(len(parts))]
     finished = [part for part in done if part is not None]
     if not finished:
         raise interruption.Interrupted

@@ -1,4 +1,4 @@
-"""The architecture of a network from the names and shapes of its weights."""
+"""Recognises the architecture of a network by the names and shapes of its weights."""
 
 from __future__ import annotations
 
