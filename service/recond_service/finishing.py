@@ -1,4 +1,4 @@
-"""Finishing of magnitude images: the wanted field of view cut out, the wanted matrix interpolated, the scale of the frame undone."""
+"""Finishing of magnitude images: the wanted field of view is cut out, the matrix interpolated, the scale of the frame undone."""
 
 from __future__ import annotations
 

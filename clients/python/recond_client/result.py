@@ -291,8 +291,8 @@ class Result:
     reference
         Where the reference of the figures came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
     shape
-        (images, rows, columns) as the service reports it, also where the images were not asked for; rows and columns are 0 where there
-        are several sizes.
+        (images, rows, columns) as the service reports it, also where the images were not asked for; rows and columns are 0
+        where there are several sizes.
     stacks
         The images by orientation, slab and size.
     heads
@@ -341,8 +341,8 @@ class Result:
         if len(files) > 1:
             names = ", ".join(stack.name for stack in self.stacks)
             msg = (
-                f"{Path(path).name!r} would have to hold several stacks ({names}), which have a file each: write them with save_all, or "
-                "ask for one with stack=..."
+                f"{Path(path).name!r} would have to hold several stacks ({names}), which have a file each: write them with "
+                "save_all, or ask for one with stack=..."
             )
             raise InputError(msg, reason="SEVERAL_STACKS", field="path")
         target, data = files[0]
@@ -350,7 +350,7 @@ class Result:
         return target
 
     def save_all(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write the output file that goes with the ending of `path`, or one for each stack: ``head_axial.nii.gz`` for ``head.nii.gz``.
+        """Write the output file that goes with the ending of `path`, or one for each stack, such as ``head_axial.nii.gz``.
 
         Parameters
         ----------

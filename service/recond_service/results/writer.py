@@ -105,7 +105,7 @@ class ResultWriter:
         self._sent = _load_reference(request)
 
     def announce(self, number: int, frame: Frame) -> None:
-        """Number the images of a frame; frames are announced in their order, before any of them is added.
+        """Give the images of a frame their numbers; frames are announced in their order, before any of them is added.
 
         Parameters
         ----------
@@ -133,8 +133,8 @@ class ResultWriter:
         Returns
         -------
         list of FinishedImage
-            The images that are complete now, in the units of the measured data: one for a 2-D frame; for the last frame of a 3-D scan
-            the slices of the scan, for its other frames none.
+            The images that are complete now, in the units of the measured data: one for a 2-D frame; for the last frame of a
+            3-D scan the slices of the scan, for its other frames none.
 
         Raises
         ------
@@ -206,7 +206,8 @@ class ResultWriter:
     def files(self, format: OutputFormat) -> tuple[str, ...]:  # noqa: A002 - the word of the wire contract
         """Return the names of the stacks that get a file of their own in this format; one empty name where one file holds all.
 
-        A NIfTI file has one affine and so one stack, fastMRI files and contact sheets have images of one size; MRD files hold anything.
+        A NIfTI file has one affine and so one stack, fastMRI files and contact sheets have images of one size; MRD files hold
+        anything.
         """
         series = self._finished_series()
         together = len(series.stacks) == 1 or format is OutputFormat.MRD

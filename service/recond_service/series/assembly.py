@@ -43,7 +43,7 @@ class Assembly:
         self._next = 0
 
     def announce(self, number: int, frame: Frame) -> None:
-        """Number the images of a frame.
+        """Give the images of a frame their numbers.
 
         Parameters
         ----------

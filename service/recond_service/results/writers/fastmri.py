@@ -16,8 +16,9 @@ _INDEX = np.dtype([(name, "<i4") for name in (*_COUNTERS, "stack")])
 def write_fastmri(series: Series, file: BinaryIO) -> None:
     """Write a fastMRI reconstruction file.
 
-    Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and stack of
-    each image; its attribute `stacks` has the names of the stacks. No times go in, so that equal images give equal bytes.
+    Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and
+    stack of each image; its attribute `stacks` has the names of the stacks. No times go in, so that equal images give equal
+    bytes.
 
     Parameters
     ----------

@@ -1,0 +1,139 @@
+"""MRD (ISMRMRD version 1) images in an HDF5 file, as the ISMRMRD libraries write them. The x axis is the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import BinaryIO
+from xml.sax.saxutils import escape
+
+import h5py
+import numpy as np
+
+from recond_service.results.volume import Volumes
+from recond_service.types import FinishedImage, Geometry
+
+IMAGE_HEADER = np.dtype(
+    [
+        ("version", "<u2"),
+        ("data_type", "<u2"),
+        ("flags", "<u8"),
+        ("measurement_uid", "<u4"),
+        ("matrix_size", "<u2", (3,)),
+        ("field_of_view", "<f4", (3,)),
+        ("channels", "<u2"),
+        ("position", "<f4", (3,)),
+        ("read_dir", "<f4", (3,)),
+        ("phase_dir", "<f4", (3,)),
+        ("slice_dir", "<f4", (3,)),
+        ("patient_table_position", "<f4", (3,)),
+        ("average", "<u2"),
+        ("slice", "<u2"),
+        ("contrast", "<u2"),
+        ("phase", "<u2"),
+        ("repetition", "<u2"),
+        ("set", "<u2"),
+        ("acquisition_time_stamp", "<u4"),
+        ("physiology_time_stamp", "<u4", (3,)),
+        ("image_type", "<u2"),
+        ("image_index", "<u2"),
+        ("image_series_index", "<u2"),
+        ("user_int", "<i4", (8,)),
+        ("user_float", "<f4", (8,)),
+        ("attribute_string_len", "<u4"),
+    ]
+)
+"""The packed MRD image header, 198 bytes."""
+
+_FLOAT, _MAGNITUDE, _SERIES = 5, 1, 0
+_NOWHERE = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
+
+
+def write_mrd(volumes: Volumes, model: str, version: str, file: BinaryIO) -> None:
+    """Write MRD images: group `dataset/image_0` with `header`, `data` (images, 1, 1, columns, rows) and `attributes`.
+
+    Images without geometry get unit directions at the origin and say so in their attribute `GeometryMissing`.
+
+    Parameters
+    ----------
+    volumes
+        Sorted images.
+    model, version
+        What made them, for the attribute `ImageComments`.
+    file
+        Seekable, open for reading and writing.
+    """
+    count, rows, columns = volumes.shape
+    with h5py.File(file, "w") as handle:
+        group = handle.create_group("dataset").create_group(f"image_{_SERIES}")
+        data = group.create_dataset(
+            "data",
+            (count, 1, 1, columns, rows),
+            "<f4",
+            chunks=(1, 1, 1, columns, rows),
+            maxshape=(None, 1, 1, columns, rows),
+            track_times=False,
+        )
+        headers = np.zeros(count, IMAGE_HEADER)
+        attributes = []
+        for number, image in enumerate(volumes.images):
+            data[number, 0, 0] = image.pixels.T
+            attributes.append(_attributes(image, model, version))
+            headers[number] = _header(image, number, len(attributes[-1]))
+        group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
+        group.create_dataset(
+            "attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False
+        )
+
+
+def _header(image: FinishedImage, number: int, attribute_length: int) -> np.void:
+    rows, columns = image.pixels.shape
+    geometry = image.geometry or _NOWHERE
+    header = np.zeros(1, IMAGE_HEADER)
+    header["version"] = 1
+    header["data_type"] = _FLOAT
+    header["matrix_size"] = rows, columns, 1
+    header["field_of_view"] = rows * geometry.spacing[0], columns * geometry.spacing[1], geometry.spacing[2]
+    header["channels"] = 1
+    header["position"] = geometry.position
+    header["read_dir"] = geometry.row_direction
+    header["phase_dir"] = geometry.column_direction
+    header["slice_dir"] = geometry.slice_direction
+    for name in ("slice", "contrast", "phase", "repetition", "set"):
+        header[name] = getattr(image.index, name)
+    header["image_type"] = _MAGNITUDE
+    header["image_index"] = (number + 1) % 65536
+    header["image_series_index"] = _SERIES
+    header["attribute_string_len"] = attribute_length
+    packed: np.void = header[0]
+    return packed
+
+
+def _attributes(image: FinishedImage, model: str, version: str) -> str:
+    values: dict[str, list[str]] = {
+        "DataRole": ["Image"],
+        "ImageProcessingHistory": ["recond", f"{model} {version}".strip()],
+        "ImageComments": [f"Reconstructed by recond with {model} {version}".strip()],
+    }
+    if image.geometry is None:
+        values["GeometryMissing"] = ["1"]
+    else:
+        values["Keep_image_geometry"] = ["1"]
+        for name, direction in (
+            ("ImageRowDir", image.geometry.row_direction),
+            ("ImageColumnDir", image.geometry.column_direction),
+            ("ImageSliceDir", image.geometry.slice_direction),
+        ):
+            values[name] = [f"{component:.9f}" for component in direction]
+    return _meta(values)
+
+
+def _meta(values: Mapping[str, list[str]]) -> str:
+    entries = "".join(
+        f"<meta><name>{escape(name)}</name>{''.join(f'<value>{_ascii(text)}</value>' for text in texts)}</meta>"
+        for name, texts in values.items()
+    )
+    return f"<ismrmrdMeta>{entries}</ismrmrdMeta>"
+
+
+def _ascii(text: str) -> str:
+    return escape(text).encode("ascii", "xmlcharrefreplace").decode()
