@@ -297,8 +297,8 @@ class Result:
     reference
         Where the reference of the figures came from: ``"file"``, ``"reference file"``, ``"undersampling"``, or empty.
     shape
-        (images, rows, columns) as the service reports it, also where the images were not asked for; rows and columns are 0 where there
-        are several sizes.
+        (images, rows, columns) as the service reports it, also where the images were not asked for; rows and columns are 0
+        where there are several sizes.
     stacks
         The images by orientation, slab and size.
     heads

@@ -14,11 +14,16 @@ def models_folder() -> Path:
     """Return where models that were added on this machine lie, whether it exists or not.
 
     ``RECOND_MODELS_DIR``, else ``recond/models`` in ``XDG_DATA_HOME``, else in ``~/.local/share`` (XDG Base Directory
-    Specification 0.8).
+    Specification 0.8), else, for a user without a home directory, in ``/var/lib``.
     """
     named = os.environ.get("RECOND_MODELS_DIR", "")
     if named:
         return Path(named).expanduser().absolute()
     data = os.environ.get("XDG_DATA_HOME", "")
-    home = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+    if data and Path(data).is_absolute():
+        return Path(data) / "recond" / "models"
+    try:
+        home = Path.home() / ".local" / "share"
+    except RuntimeError:  # no HOME, and no entry in the list of users, as in many containers
+        home = Path("/var/lib")
     return home / "recond" / "models"

@@ -30,11 +30,11 @@ from recond_service.types import (
 class AcquisitionConditioner:
     """Turns readouts into frames; a frame leaves as soon as it is complete.
 
-    Of a file whose headers were looked through before, a frame is complete with the last readout that belongs to it, whatever the
-    flags. Of a stream, a 2-D frame is complete when the last readout of its slice was flagged for every announced average and segment,
-    or when every line that the limits announce has come as often as there are averages. The frames of a 3-D scan are complete together,
-    when all lines have come. LAST_IN_REPETITION closes what is open of a repetition with the same lines, LAST_IN_MEASUREMENT
-    everything. What never is complete leaves with `finish`.
+    Of a file whose headers were looked through before, a frame is complete with the last readout that belongs to it, whatever
+    the flags. Of a stream, a 2-D frame is complete when the last readout of its slice was flagged for every announced average
+    and segment, or when every line that the limits announce has come as often as there are averages. The frames of a 3-D scan
+    are complete together, when all lines have come. LAST_IN_REPETITION closes what is open of a repetition with the same lines,
+    LAST_IN_MEASUREMENT everything. What never is complete leaves with `finish`.
 
     Parameters
     ----------
@@ -263,9 +263,7 @@ class AcquisitionConditioner:
     def _pieces(
         self, run: Run, place: int, plan: EncodingPlan, lines: NDArray[np.int64], echoes: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], int]]:
-        """Return the run in pieces of one echo, each of which can be added at once: whole where no line comes too often, else one by
-        one.
-        """
+        """Return the run in pieces to add at once, each with its echo: whole where no line comes again, else one by one."""
         numbers = np.arange(len(run))
         inside = lines[lines >= 0]
         one_echo = bool((echoes == echoes[0]).all())
@@ -313,8 +311,8 @@ class AcquisitionConditioner:
                 if believed:
                     self._findings.warn(
                         "limits-contradicted",
-                        f"{name} goes beyond the header's limits {axis.limit.minimum} to {axis.limit.maximum}, first in {run.place()}: "
-                        "the counters are believed.",
+                        f"{name} goes beyond the header's limits {axis.limit.minimum} to {axis.limit.maximum}, first in "
+                        f"{run.place()}: the counters are believed.",
                         believed,
                     )
         lost = lines < 0
@@ -322,7 +320,8 @@ class AcquisitionConditioner:
             number = int(np.argmax(lost))
             self._findings.warn(
                 "lines-outside-matrix",
-                f"Readouts whose counters lie outside the limits and the matrix of the header are not used, first {run.place(number)}.",
+                "Readouts whose counters lie outside the limits and the matrix of the header are not used, first "
+                f"{run.place(number)}.",
                 int(lost.sum()),
             )
 

@@ -1,4 +1,4 @@
-"""Puts what was collected by its counters on the encoded matrix: which line is the centre of k-space, and which sample of a readout."""
+"""Puts what was collected by its counters on the encoded matrix: which line, and which sample, is the centre of k-space."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Alignment:
             if energy is None and self._needs_energy(plan, axis, lines, seen):
                 energy = (grid.line_energy() if isinstance(grid, VolumeGrid) else grid.column_energy()).reshape(shape)
             along = None if energy is None else energy.sum(axis=1 - axis)
-            centre = self._centre(plan, axis, lines, seen, along, flagged.reshape(shape).any(axis=1 - axis))
+            centre = self._centre(plan, axis, lines, seen, along, np.asarray(flagged.reshape(shape).any(axis=1 - axis)))
             columns = np.arange(lines.count) + lines.first - centre + lines.length // 2
             targets.append(np.where((columns >= 0) & (columns < lines.length), columns, -1))
             self._note_partial_fourier(axis, lines.length, columns[seen])

@@ -21,7 +21,7 @@ from recond_service.conditioning.preparation import prepare
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.runs import ImageKey, Run
 from recond_service.conditioning.sampling import calibration_extent, centre_block
-from recond_service.conditioning.scaling import bring_to_range, multiply_by_power, normalise, peak_of
+from recond_service.conditioning.scaling import bring_to_unity, multiply_by_power
 from recond_service.conditioning.separate_calibration import EarlierCalibration, SeparateCalibration
 from recond_service.conditioning.survey import Steps, Survey, evidence_of, flag_names
 from recond_service.conditioning.volume import HybridVolume, VolumeGrid
@@ -156,7 +156,7 @@ class FrameCollector:
         """
         state = self._open.get(key)
         if state is None:
-            state = self._open[key] = self._begin(key, run.header, run.place(), plan)
+            state = self._open[key] = self._begin(run.header, run.place(), plan)
         average = int(run.header["idx"]["average"])
         again = int((state.grid.lines[lines] > 0).sum())
         if again:
@@ -200,7 +200,7 @@ class FrameCollector:
                 yield from self._close_doubtful(key)
 
     def closed_by(self, run: Run, key: ImageKey, number: int) -> list[ImageKey]:
-        """Return the frames that readout `number` of a run of a stream completes: by its flags, or because all their lines are there.
+        """Return the frames that a readout of a stream completes: by its flags, or because all their lines are there.
 
         Parameters
         ----------
@@ -405,7 +405,7 @@ class FrameCollector:
             )
             self._open_bytes -= doubtful.grid.nbytes
             return
-        self._open[key] = self._begin(key, doubtful.first_header, f"slice {key.counters.slice}", doubtful.plan)
+        self._open[key] = self._begin(doubtful.first_header, f"slice {key.counters.slice}", doubtful.plan)
         self._doubtful[key] = doubtful
         yield from self.close(key)
 
@@ -419,7 +419,7 @@ class FrameCollector:
         if isinstance(state.grid, VolumeGrid):
             state.plan, state.grid = flat, state.grid.as_plane()
 
-    def _begin(self, key: ImageKey, header: np.void, place: str, plan: EncodingPlan) -> _OpenFrame:
+    def _begin(self, header: np.void, place: str, plan: EncodingPlan) -> _OpenFrame:
         limit = self._request.limits.max_images
         self._images += 1 if plan.positions is None else max(plan.positions.images, plan.image_shape[1])
         if self._images > limit:
@@ -550,17 +550,16 @@ class FrameCollector:
         exponent: int,
     ) -> Frame:
         index = self._index_of(key)
-        peak = peak_of(kspace)
-        if peak == 0:
+        normalised = bring_to_unity(kspace)
+        if normalised is None:
             self._findings.warn("slice-empty", f"Slice {index.slice} is zero everywhere: so is its image.")
-        exponent += bring_to_range(kspace, peak)
-        exponent += normalise(kspace)
+        exponent = 0 if normalised is None else exponent + normalised
         return Frame(
             index=index,
             kspace=kspace,
             mask=mask,
             calibration_extent=calibration_extent(mask),
-            scale=2.0**exponent if peak > 0 else 1.0,
+            scale=2.0**exponent,
             image_shape=plan.image_shape,
             window=plan.window,
             whitened=self._whitening is not None,

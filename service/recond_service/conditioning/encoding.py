@@ -249,10 +249,9 @@ def plan_encoding(
     if z > max(1, encoding.encoded.matrix[2]):
         wanted = (*wanted[:2], z)
     step_1 = _lines(encoding.limits.step_1, evidence.step_1, y)
-    if z == 1:  # whatever value the counter stands still at
-        step_2 = Lines(evidence.partition, 1, 1, None)
-    else:
-        step_2 = _lines(encoding.limits.step_2, evidence.step_2, z)
+    # The counter of a 2-D encoding may stand still at any value.
+    still = Lines(evidence.partition, 1, 1, None)
+    step_2 = still if z == 1 else _lines(encoding.limits.step_2, evidence.step_2, z)
     held = max(y, step_1.count)
     claimed = 8 * coils * (held * max(z, step_2.count) if z > 1 else x * held)
     if claimed > request.limits.max_frame_bytes:
@@ -364,8 +363,10 @@ def _turned(encoding: Encoding, evidence: Evidence, findings: FindingList) -> En
 
 
 def _resized(encoding: Encoding, axis: int, length: int) -> Encoding:
-    """Return the encoding with `length` samples along an axis: over the field of view of the header if its wanted pixels agree
-    with that, else over one that keeps the pixel size of the encoded matrix.
+    """Return the encoding with `length` samples along an axis.
+
+    They cover the field of view of the header if the pixels that it wants agree with that, else one that keeps the pixel size of
+    the encoded matrix.
     """
     matrix, view = list(encoding.encoded.matrix), list(encoding.encoded.field_of_view)
     wanted, shown = encoding.recon.matrix[axis], encoding.recon.field_of_view[axis]

@@ -91,8 +91,8 @@ class Places:
             if imaging and any(place.imaged for place in known):
                 self._findings.warn(
                     "positions-differ",
-                    "Readouts with the same counters lie at different places, as slices, slabs or orientations do whose counters were "
-                    "never set: they make images of their own.",
+                    "Readouts with the same counters lie at different places, as slices, slabs or orientations do whose "
+                    "counters were never set: they make images of their own.",
                 )
             known.append(_Place(position, directions))
             number = len(known) - 1
@@ -162,8 +162,8 @@ class Echoes:
         if again:
             self._findings.warn(
                 "echoes-not-counted",
-                f"Lines came again with the same counters, and the header lists {self._listed} echo times: they are taken for echoes "
-                "whose contrast was never set, and make images of their own.",
+                f"Lines came again with the same counters, and the header lists {self._listed} echo times: they are taken for "
+                "echoes whose contrast was never set, and make images of their own.",
                 again,
             )
         echoes %= self._listed

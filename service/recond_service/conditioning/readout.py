@@ -140,8 +140,8 @@ class Placements:
         if placement.center_assumed:
             self._findings.warn(
                 "center-sample-assumed",
-                f"center_sample is {center} in readouts of {samples} samples, which cannot be on a matrix of {rows}: they were placed "
-                "where they fit.",
+                f"center_sample is {center} in readouts of {samples} samples, which cannot be on a matrix of {rows}: they were "
+                "placed where they fit.",
             )
         if placement.lost > 1:  # a reversed readout of even length always loses one
             self._findings.warn(

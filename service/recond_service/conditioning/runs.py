@@ -122,25 +122,26 @@ class Run:
         return flat.reshape(shape)
 
 
-def _bytes_of(*spans: tuple[str, str]) -> NDArray[np.intp]:
-    """Return the positions in a packed header of all bytes from one field up to another, for each pair."""
-    fields = ACQUISITION_HEADER.fields or {}
-    return np.concatenate([np.arange(fields[first][1], fields[behind][1]) for first, behind in spans])
+def _deciding_bytes() -> NDArray[np.intp]:
+    """Return the positions in a packed header of everything that decides where a readout belongs, flags apart."""
+
+    def start(dtype: np.dtype[np.void], name: str) -> int:
+        fields = dtype.fields
+        assert fields is not None  # noqa: S101 - both are records
+        return int(fields[name][1])
+
+    spans = (
+        ("number_of_samples", "available_channels"),
+        ("active_channels", "channel_mask"),
+        ("discard_pre", "patient_table_position"),
+    )
+    places = [np.arange(start(ACQUISITION_HEADER, one), start(ACQUISITION_HEADER, other)) for one, other in spans]
+    counters = ACQUISITION_HEADER["idx"]
+    first = start(ACQUISITION_HEADER, "idx")
+    return np.concatenate([*places, *(first + start(counters, name) + np.arange(2) for name in _COUNTERS)])
 
 
-# Everything that decides where a readout belongs, except its flags and counters: bytes that must agree within a run.
-_ALIKE = _bytes_of(
-    ("number_of_samples", "available_channels"),
-    ("active_channels", "channel_mask"),
-    ("discard_pre", "patient_table_position"),
-)
-_INDEX = (ACQUISITION_HEADER.fields or {})["idx"]
-_ALIKE = np.concatenate(
-    [
-        _ALIKE,
-        *(_INDEX[1] + (_INDEX[0].fields or {})[name][1] + np.arange(2) for name in _COUNTERS),
-    ]
-)
+_DECIDING = _deciding_bytes()
 
 
 def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
@@ -157,7 +158,7 @@ def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
         return
     bits = block.headers["flags"]
     kinds = kinds_of(bits)
-    packed = np.ascontiguousarray(block.headers).view(np.uint8).reshape(len(block), -1)[:, _ALIKE]
+    packed = np.ascontiguousarray(block.headers).view(np.uint8).reshape(len(block), -1)[:, _DECIDING]
     turned = (bits & np.uint64(flags.REVERSE)) != 0
     cut = (packed[1:] != packed[:-1]).any(axis=1)
     cut |= (kinds[1:] != kinds[:-1]) | (turned[1:] != turned[:-1]) | ((bits[:-1] & _LAST) != 0)

@@ -157,7 +157,7 @@ def survey(source: AcquisitionSource, announced: int) -> Survey | None:
 
 
 def _channels(counts: NDArray[np.uint16], announced: int) -> int:
-    """Return the number of channels that is announced if enough readouts have it, else what most have; the larger of two as common."""
+    """Return the announced number of channels if enough readouts have it, else what most have; the larger of two as common."""
     if not len(counts):
         return announced
     values, times = np.unique(counts, return_counts=True)

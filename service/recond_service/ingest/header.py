@@ -154,10 +154,8 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
 def _text(xml: bytes, findings: FindingList) -> str:
     """Return the text of a header without byte order mark, declaration and what comes before and after the XML."""
     try:
-        if xml.startswith(_WIDE):
-            text = xml.decode("utf-16")
-        else:
-            text = xml.split(b"\0", 1)[0].decode("utf-8-sig")
+        wide = xml.startswith(_WIDE)
+        text = xml.decode("utf-16") if wide else xml.split(b"\0", 1)[0].decode("utf-8-sig")
     except UnicodeDecodeError:
         findings.info("header-not-utf8", "The ISMRMRD header is not UTF-8: its names were read as Windows-1252.")
         text = xml.split(b"\0", 1)[0].decode("cp1252", "replace")

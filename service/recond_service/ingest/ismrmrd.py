@@ -195,11 +195,20 @@ def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: Fi
     header = read_header(read_text(child_group(file, name), "xml", limits), limits, findings)
     count = len(_data(file, name, limits))
 
+    place = f"{name}/data"
+    known: list[RecordTable | None] = []
+
+    def table_of(dataset: h5py.Dataset) -> RecordTable | None:
+        """Return where the records are; worked out once, since it takes a look at every chunk."""
+        if not known:
+            with h5py_errors(place):
+                known.append(RecordTable.of(dataset, place))
+        return known[0]
+
     def blocks() -> Iterator[AcquisitionBlock]:
         with open_file(part.path, part.name) as again:
-            dataset, place = _data(again, name, limits), f"{name}/data"
-            with h5py_errors(place):
-                table = RecordTable.of(dataset, place)
+            dataset = _data(again, name, limits)
+            table = table_of(dataset)
             read = _blocks(dataset, place, limits) if table is None else _plain_blocks(part.path, table, limits)
             first = 0
             for block in read:
@@ -209,9 +218,8 @@ def _source(file: h5py.File, name: str, part: Part, limits: Limits, findings: Fi
 
     def heads() -> Iterator[NDArray[np.void]]:
         with open_file(part.path, part.name) as again:
-            dataset, place = _data(again, name, limits), f"{name}/data"
-            with h5py_errors(place):
-                table = RecordTable.of(dataset, place)
+            dataset = _data(again, name, limits)
+            table = table_of(dataset)
             yield from _heads(dataset, place) if table is None else _plain_heads(part.path, table)
 
     return AcquisitionSource(header, count, blocks, name, heads)

@@ -14,9 +14,9 @@ Vector = tuple[float, float, float]
 class FrameIndex:
     """Counters of an image, as in the ISMRMRD encoding counters, and the encoding that they belong to.
 
-    `slice` of a frame is the slice counter, of a 3-D scan that of the slab. The images of a 3-D scan count its partitions as slices,
-    the slabs following one another. `place` tells images apart that share all counters but lie elsewhere: 0 for the first place that
-    was seen under these counters, and so on.
+    `slice` of a frame is the slice counter, of a 3-D scan that of the slab. The images of a 3-D scan count its partitions as
+    slices, the slabs following one another. `place` tells images apart that share all counters but lie elsewhere: 0 for the
+    first place that was seen under these counters, and so on.
     """
 
     slice: int = 0
@@ -33,8 +33,9 @@ class Geometry:
     """Position and orientation of an image, or of a 3-D volume, patient coordinates LPS in mm.
 
     Rows are the readout and columns the phase encode; slices of a 3-D scan lie along the partition. `position` is where pixel
-    ``(rows // 2, columns // 2)`` of the finished image, of slice ``slices // 2`` of a volume, has its centre: a centred DFT puts the
-    centre of the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross product of the other two.
+    ``(rows // 2, columns // 2)`` of the finished image, of slice ``slices // 2`` of a volume, has its centre: a centred DFT
+    puts the centre of the field of view there. Directions are orthonormal; `slice_direction` may be minus the cross product of
+    the other two.
 
     Parameters
     ----------
@@ -71,8 +72,8 @@ class Window:
 class Crossing:
     """Which part of a 3-D scan a frame is: the plane that crosses the readout at pixel `number` of `count`.
 
-    Its rows are the phase encode and its columns the partition. The images of the scan, which are slices along the partition, are put
-    together when all its frames are reconstructed.
+    Its rows are the phase encode and its columns the partition. The images of the scan, which are slices along the partition,
+    are put together when all its frames are reconstructed.
     """
 
     number: int

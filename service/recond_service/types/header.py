@@ -27,7 +27,7 @@ class EncodingSpace:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Range of an encoding counter, both ends included, and the counter of the centre of k-space: None where the header has none."""
+    """Range of an encoding counter, both ends included, and the counter of the centre of k-space, None where there is none."""
 
     minimum: int = 0
     maximum: int = 0

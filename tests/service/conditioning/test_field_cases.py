@@ -6,10 +6,11 @@ to say so.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,10 @@ RIGHT = 1e-3
 FULL = kspace_of(picture())
 
 
+def joined(parts: Iterable[Iterable[Readout]]) -> list[Readout]:
+    return list(itertools.chain.from_iterable(parts))
+
+
 def flag(number: int) -> int:
     return 1 << (number - 1)
 
@@ -89,7 +94,7 @@ def test_slices_that_no_counter_tells_apart_are_images_of_their_own(read, order:
     if order == "interleaved":
         readouts = [slices[number][column] for column in range(COLUMNS) for number in range(3)]
     else:
-        readouts = sum(slices if order == "one after another" else slices[::-1], [])
+        readouts = joined(slices if order == "one after another" else slices[::-1])
     found = read(xml(), readouts)
     assert error(found.images, np.stack(pictures)) < RIGHT
     assert "positions-differ" in found.warnings
@@ -99,9 +104,7 @@ def test_slices_that_no_counter_tells_apart_are_images_of_their_own(read, order:
 
 def test_thin_slices_next_to_each_other_are_told_apart(tmp_path: Path) -> None:
     pictures = [picture(gain=1 + number) for number in range(4)]
-    readouts = sum(
-        (lines(kspace_of(image), position=(0, 0, 0.8 * number)) for number, image in enumerate(pictures)), []
-    )
+    readouts = joined(lines(kspace_of(image), position=(0, 0, 0.8 * number)) for number, image in enumerate(pictures))
     found = from_file(tmp_path, xml(view=(200, 180, 1.0)), readouts)
     assert error(found.images, np.stack(pictures)) < RIGHT
 
@@ -137,7 +140,7 @@ def test_slabs_that_share_all_counters_are_stacks(read) -> None:
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_echoes_that_were_not_counted_are_contrasts(read, interleaved: bool) -> None:
     echoes = [lines(kspace_of(picture(gain=gain))) for gain in (1.0, 0.4)]
-    readouts = [line for pair in zip(*echoes, strict=True) for line in pair] if interleaved else sum(echoes, [])
+    readouts = [line for pair in zip(*echoes, strict=True) for line in pair] if interleaved else joined(echoes)
     found = read(xml(after=times(TR=[500], TE=[5, 12])), readouts)
     assert error(found.images, np.stack([picture(), picture(gain=0.4)])) < RIGHT
     assert [image.index.contrast for image in found.finished] == [0, 1]
@@ -308,19 +311,19 @@ def test_averages_of_a_file_are_combined_whatever_the_flags(
         ]
         for average, gain in enumerate((1.0, 1.5, 2.0))
     ]
-    readouts = [line for three in zip(*each, strict=True) for line in three] if inner else sum(each, [])
+    readouts = [line for three in zip(*each, strict=True) for line in three] if inner else joined(each)
     bounds = USUAL + ("" if announced is None else limit("average", 0, announced - 1, 0))
     found = from_file(tmp_path, xml(limits=bounds), readouts)
     assert error(found.images, 1.5 * picture()[None]) < RIGHT
 
 
 def test_a_flag_at_the_end_of_every_segment_cuts_no_file_short(tmp_path: Path) -> None:
-    readouts = sum((lines(FULL, range(segment, COLUMNS, 4), counters={"segment": segment}) for segment in range(4)), [])
+    readouts = joined(lines(FULL, range(segment, COLUMNS, 4), counters={"segment": segment}) for segment in range(4))
     assert error(from_file(tmp_path, xml(), readouts).images, picture()[None]) < RIGHT
 
 
 def test_a_flag_at_the_end_of_every_segment_cuts_no_stream_short_if_segments_are_announced() -> None:
-    readouts = sum((lines(FULL, range(segment, COLUMNS, 4), counters={"segment": segment}) for segment in range(4)), [])
+    readouts = joined(lines(FULL, range(segment, COLUMNS, 4), counters={"segment": segment}) for segment in range(4))
     found = read_stream(xml(limits=USUAL + limit("segment", 0, 3, 0)), readouts)
     assert error(found.images, picture()[None]) < RIGHT
 

@@ -16,8 +16,8 @@ _INDEX = np.dtype([(name, "<i4") for name in (*_COUNTERS, "stack")])
 def write_fastmri(series: Series, file: BinaryIO) -> None:
     """Write a fastMRI reconstruction file.
 
-    Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and stack of
-    each image; its attribute `stacks` has the names of the stacks. Images with their phase are there once more, as
+    Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and
+    stack of each image; its attribute `stacks` has the names of the stacks. Images with their phase are there once more, as
     `reconstruction_complex`, complex64. No times go in, so that equal images give equal bytes.
 
     Parameters

@@ -51,9 +51,9 @@ _NOWHERE = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0
 
 
 def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
-    """Write MRD images, a series for each stack: groups `dataset/image_0`, `dataset/image_1`, ... with `header`, `data` (images, 1, 1,
-    columns, rows) and `attributes`.
+    """Write MRD images, a series for each stack.
 
+    The groups `dataset/image_0`, `dataset/image_1`, ... have `header`, `data` (images, 1, 1, columns, rows) and `attributes`.
     Images with their phase follow as series of their own, complex.
 
     Images without geometry get unit directions at the origin and say so in their attribute `GeometryMissing`.

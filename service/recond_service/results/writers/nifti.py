@@ -18,8 +18,8 @@ _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
 def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: bool = False) -> None:
     """Write a NIfTI file of one stack. No date goes in, so that equal images give equal bytes.
 
-    The step of the fourth axis is TR where that is repetitions, and 0 where it is not known. Where volumes differ in their slices, all
-    images are stacked into one volume and a finding says so.
+    The step of the fourth axis is TR where that is repetitions, and 0 where it is not known. Where volumes differ in their
+    slices, all images are stacked into one volume and a finding says so.
 
     Parameters
     ----------
