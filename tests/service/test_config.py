@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from recond_service import config
 from recond_service.config import Settings, SettingsError, load_settings, settings_options, split_address
+from recond_service.config import settings as settings_module
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
+    for _, name, _ in Settings.fields():
         monkeypatch.delenv(f"RECOND_{name.upper()}", raising=False)
 
 
@@ -31,16 +31,35 @@ def test_order_of_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("RECOND_MAX_IMAGES", "5")
     monkeypatch.setenv("RECOND_MAX_XML_BYTES", "2MiB")
     settings = load_settings(file, {"max_xml_bytes": "3MiB", "max_requests": None})
-    assert settings.max_requests == 3
-    assert settings.max_images == 5
-    assert settings.max_xml_bytes == 3 << 20
-    assert settings.log_level == "debug"
-    assert settings.max_scan_bytes == 4 << 30
+    assert settings.admission.max_requests == 3
+    assert settings.limits.max_images == 5
+    assert settings.limits.max_xml_bytes == 3 << 20
+    assert settings.telemetry.log_level == "debug"
+    assert settings.limits.max_scan_bytes == 4 << 30
+
+
+def test_settings_may_stand_in_the_table_of_their_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "recond.toml"
+    file.write_text('max_images = 4\n[admission]\nmax_requests = 3\n[telemetry]\nlog_level = "debug"\n')
+    monkeypatch.setenv("RECOND_LOG_LEVEL", "error")
+    settings = load_settings(file, {"max_requests": 9})
+    assert (settings.admission.max_requests, settings.limits.max_images) == (9, 4)
+    assert settings.telemetry.log_level == "error"
+
+
+@pytest.mark.parametrize(
+    "text", ["[admission]\nlog_level = 'debug'\n", "[nowhere]\nlisten = 'x:1'\n", "[limits]\nx = 1\n"]
+)
+def test_a_setting_in_the_table_of_another_group_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "recond.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="there is no such setting"):
+        load_settings(file, {})
 
 
 def test_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().max_requests = 1  # type: ignore[misc]
+        Settings().admission.max_requests = 1  # type: ignore[misc]
 
 
 def test_unknown_keys_are_refused(tmp_path: Path) -> None:
@@ -70,13 +89,13 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_open_address_needs_tls_or_insecure(listen: str, pem: Path) -> None:
     with pytest.raises(SettingsError, match="--insecure"):
         load_settings(None, {"listen": listen})
-    assert load_settings(None, {"listen": listen, "insecure": True}).insecure
-    assert load_settings(None, {"listen": listen, "tls_certificate": pem, "tls_key": pem}).listen == listen
+    assert load_settings(None, {"listen": listen, "insecure": True}).server.insecure
+    assert load_settings(None, {"listen": listen, "tls_certificate": pem, "tls_key": pem}).server.listen == listen
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.9.9.9:1", "[::1]:50051", "localhost:50051"])
 def test_loopback_needs_nothing(listen: str) -> None:
-    assert load_settings(None, {"listen": listen}).listen == listen
+    assert load_settings(None, {"listen": listen}).server.listen == listen
 
 
 @pytest.mark.parametrize("listen", ["50051", "host", "host:", "host:99999", "::1:50051", "host:http", ":50051", ""])
@@ -112,19 +131,21 @@ def test_redacted_hides_the_key_and_can_be_read_back(pem: Path) -> None:
 
 
 def test_limits_never_exceed_what_fits() -> None:
-    limits = load_settings(None, {"max_scan_bytes": "4GiB", "max_bytes_in_flight": "1GiB", "max_images": 7}).limits()
+    limits = load_settings(
+        None, {"max_scan_bytes": "4GiB", "max_bytes_in_flight": "1GiB", "max_images": 7}
+    ).request_limits()
     assert limits.max_scan_bytes == 1 << 30
     assert limits.max_images == 7
 
 
 def test_default_in_flight_follows_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(config, "_CGROUP_LIMIT", limit)
-    machine = Settings().max_bytes_in_flight
+    monkeypatch.setattr(settings_module, "_CGROUP_LIMIT", limit)
+    machine = Settings().admission.max_bytes_in_flight
     limit.write_text("1073741824\n")
-    assert Settings().max_bytes_in_flight == 512 << 20
+    assert Settings().admission.max_bytes_in_flight == 512 << 20
     limit.write_text("max\n")
-    assert Settings().max_bytes_in_flight == machine
+    assert Settings().admission.max_bytes_in_flight == machine
 
 
 def test_options_cover_every_setting() -> None:
@@ -135,7 +156,7 @@ def test_options_cover_every_setting() -> None:
 
     runner = CliRunner()
     text = runner.invoke(command, ["--help"]).output
-    for name in Settings.model_fields:
+    for _, name, _ in Settings.fields():
         assert "--" + name.replace("_", "-") in text
     result = runner.invoke(
         command, ["--listen", "0.0.0.0:1", "--insecure", "--max-frame-bytes", "2MiB", "--log-format", "console"]

@@ -16,7 +16,7 @@ from typing import IO, Final, Self
 from recond_client.errors import RetryLaterError
 
 _READY: Final = re.compile(rb"recond: listening on (\S+)\s*\n")
-_NEEDS: Final = ("recond_service", "pydantic_settings", "structlog", "torch")
+_NEEDS: Final = ("recond_service", "msgspec", "structlog", "torch")
 _SHOWN_LINES: Final = 20
 _SHOWN_BYTES: Final = 1 << 16
 

@@ -57,18 +57,18 @@ class Server:
             self.backend.servers,
             loop.time,
             observer=SchedulerObserver(self.metrics, self.tracing),
-            weights=read_weights(settings.client_weights),
-            ageing_seconds=settings.ageing_seconds,
+            weights=read_weights(settings.admission.client_weights),
+            ageing_seconds=settings.admission.ageing_seconds,
         )
         self.admission = Admission(
-            settings.max_requests,
-            int(settings.max_bytes_in_flight),
-            settings.max_backlog_seconds,
+            settings.admission.max_requests,
+            int(settings.admission.max_bytes_in_flight),
+            settings.admission.max_backlog_seconds,
             lambda: self.scheduler.capacity,
             loop.time,
         )
         self.upload_costs = UploadCosts()
-        self.sandboxes = scan_sandboxes(lambda: self.admission.requests < 2, settings.scan_process_requests)
+        self.sandboxes = scan_sandboxes(lambda: self.admission.requests < 2, settings.scans.scan_process_requests)
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
         self._serving = False
@@ -89,27 +89,27 @@ class Server:
 
     def _make_backend(self) -> Backend:
         settings = self._settings
-        if settings.backend == "triton":
+        if settings.models.backend == "triton":
             # Only who uses Triton pays for loading its client.
             from recond_service.backends.triton.backend import TritonBackend  # noqa: PLC0415
 
             return TritonBackend(
-                settings.triton_addresses,
-                batch_seconds=settings.batch_seconds,
-                shared_memory=settings.triton_shared_memory,
-                ca=settings.triton_ca,
+                settings.triton.addresses,
+                batch_seconds=settings.models.batch_seconds,
+                shared_memory=settings.triton.triton_shared_memory,
+                ca=settings.triton.triton_ca,
                 on_change=self._on_server,
             )
         return EmbeddedBackend(
-            settings.compute_threads,
-            settings.worker_start_seconds,
-            settings.worker_heartbeat_seconds,
-            settings.log_level,
-            settings.log_format,
+            settings.models.compute_threads,
+            settings.models.worker_start_seconds,
+            settings.models.worker_heartbeat_seconds,
+            settings.telemetry.log_level,
+            settings.telemetry.log_format,
             self._on_server,
-            workers=settings.workers,
-            batch_seconds=settings.batch_seconds,
-            warm_up=settings.warm_up_frames,
+            workers=settings.models.workers,
+            batch_seconds=settings.models.batch_seconds,
+            warm_up=settings.models.warm_up_frames,
         )
 
     def _build(self) -> grpc.aio.Server:
@@ -118,7 +118,7 @@ class Server:
         )
         server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", int(self._settings.max_message_bytes)),
+                ("grpc.max_receive_message_length", int(self._settings.limits.max_message_bytes)),
                 ("grpc.max_send_message_length", -1),
                 # Clients look after us every 30 s, and gRPC itself measures the line with pings: a call that takes minutes to its
                 # first image must not be cut off for them.
@@ -161,11 +161,11 @@ class Server:
         await self.sandboxes.start()
         await self.backend.start()
         try:
-            async with asyncio.timeout(self._settings.worker_start_seconds):
+            async with asyncio.timeout(self._settings.models.worker_start_seconds):
                 await self.backend.wait_ready()
         except TimeoutError:
             raise UnavailableError(
-                f"no worker came up within {self._settings.worker_start_seconds:g} s; see the log above",
+                f"no worker came up within {self._settings.models.worker_start_seconds:g} s; see the log above",
                 reason="NO_WORKER",
             ) from None
 
@@ -183,18 +183,18 @@ class Server:
     def _listen(self) -> None:
         settings = self._settings
         try:
-            if settings.metrics_listen:
-                self._metrics_server = MetricsServer(self.metrics, *split_address(settings.metrics_listen))
+            if settings.server.metrics_listen:
+                self._metrics_server = MetricsServer(self.metrics, *split_address(settings.server.metrics_listen))
         except OSError as error:
-            raise SettingsError(f"metrics_listen {settings.metrics_listen}: {error.strerror}") from error
+            raise SettingsError(f"metrics_listen {settings.server.metrics_listen}: {error.strerror}") from error
         try:
-            if settings.tls_certificate is None or settings.tls_key is None:
-                self.port = self._grpc.add_insecure_port(settings.listen)
+            if settings.tls.tls_certificate is None or settings.tls.tls_key is None:
+                self.port = self._grpc.add_insecure_port(settings.server.listen)
             else:
-                credentials = _tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-                self.port = self._grpc.add_secure_port(settings.listen, credentials)
+                credentials = _tls(settings.tls.tls_certificate, settings.tls.tls_key, settings.tls.tls_client_ca)
+                self.port = self._grpc.add_secure_port(settings.server.listen, credentials)
         except RuntimeError as error:
-            raise SettingsError(f"cannot listen on {settings.listen}: {error}") from error
+            raise SettingsError(f"cannot listen on {settings.server.listen}: {error}") from error
 
     @property
     def metrics_port(self) -> int | None:
@@ -220,13 +220,13 @@ class Server:
             self._no_worker = None
         elif not up and self._no_worker is None:
             loop = asyncio.get_running_loop()
-            self._no_worker = loop.call_later(self._settings.worker_start_seconds, self._give_up_waiting)
+            self._no_worker = loop.call_later(self._settings.models.worker_start_seconds, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
         self._no_worker = None
         self.scheduler.refuse_waiting(
             UnavailableError(
-                f"no worker came up for {self._settings.worker_start_seconds:g} s; try another service, or this one later",
+                f"no worker came up for {self._settings.models.worker_start_seconds:g} s; try another service, or this one later",
                 reason="NO_WORKER",
                 retry_after=10.0,
             )
@@ -250,7 +250,7 @@ class Server:
         self.admission.draining = True
         await self._health.enter_graceful_shutdown()
         _log.info("draining", requests=self.admission.requests)
-        if not await self.admission.wait_for_empty(self._settings.drain_seconds):
+        if not await self.admission.wait_for_empty(self._settings.server.drain_seconds):
             _log.warning("drain-incomplete", requests=self.admission.requests)
             return
         # What has come and not yet reached the event loop when gRPC stops is cancelled, not refused: stop in a pause.
@@ -275,7 +275,7 @@ class Server:
 
 def _tracing(settings: Settings) -> Tracing:
     try:
-        return Tracing(settings.otlp_endpoint)
+        return Tracing(settings.telemetry.otlp_endpoint)
     except TracingUnavailableError as error:
         raise SettingsError(f"otlp_endpoint: {error}") from error
 

@@ -52,7 +52,7 @@ def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **fl
             err=True,
         )
         sys.exit(_USAGE)
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.telemetry.log_level, settings.telemetry.log_format)
     try:
         asyncio.run(_serve(settings, stop_with_stdin=stop_with_stdin))
     except SettingsError as error:
@@ -87,7 +87,7 @@ async def _serve(settings: Settings, *, stop_with_stdin: bool) -> None:
             starting.cancel()
             return
         starting.result()
-        host, _ = split_address(settings.listen)
+        host, _ = split_address(settings.server.listen)
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"recond: listening on {shown}:{server.port}")
         sys.stdout.flush()

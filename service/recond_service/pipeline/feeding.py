@@ -121,12 +121,12 @@ class Feeding:
 
     def _opening(self) -> OpenScan:
         scan: ScanRequest = self._request.scan
-        base = int(self._settings.scan_memory_bytes)
+        base = int(self._settings.scans.scan_memory_bytes)
         return OpenScan(
             request=scan,
             nice=_NICE[self._request.priority],
             memory_bytes=base + 2 * (self._request.size_bytes or STREAM_BYTES),
             most_memory_bytes=base + 2 * max(scan.limits.max_scan_bytes, STREAM_BYTES),
-            cpu_seconds=self._settings.scan_cpu_seconds,
+            cpu_seconds=self._settings.scans.scan_cpu_seconds,
             file_bytes=max(scan.limits.max_scan_bytes, 2 * scan.limits.max_frame_bytes),
         )

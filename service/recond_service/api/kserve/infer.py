@@ -66,7 +66,7 @@ class InferCall:
         """
         name, version = self._request.model_name, self._request.model_version
         asked = None if name == AUTO else named_model(name, version, "model_name")
-        spec = read_spec(self._request, self._services.settings.limits().max_frame_bytes)
+        spec = read_spec(self._request, self._services.settings.request_limits().max_frame_bytes)
         deadline = self._deadline(spec)
         try:
             async with asyncio.timeout_at(deadline):

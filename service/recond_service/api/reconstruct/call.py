@@ -67,7 +67,7 @@ class ReconstructCall:
         if message is None:
             raise InvalidInputError("the call ended before its spec", reason="NO_SPEC", field="spec")
         settings = self._services.settings
-        limits = settings.limits()
+        limits = settings.request_limits()
         spec = wire.read_spec(message.spec, limits)
         if spec.heads:
             raise ModelNotFoundError(
@@ -78,9 +78,9 @@ class ReconstructCall:
         self._omit_images = spec.omit_images
         source: Source
         if spec.streamed:
-            source = UploadedStream(self._inbox, limits, settings.stream_idle_seconds)
+            source = UploadedStream(self._inbox, limits, settings.limits.stream_idle_seconds)
         else:
-            source = UploadedParts(self._inbox, spec.request.scan.parts, settings.upload_idle_seconds)
+            source = UploadedParts(self._inbox, spec.request.scan.parts, settings.limits.upload_idle_seconds)
         await ScanPipeline(self._services, spec.request, self._context).run(source, self._tell)
 
     async def _tell(self, event: Event) -> None:
@@ -103,7 +103,7 @@ class ReconstructCall:
 
     async def _write(self, response: pb.ReconstructResponse) -> None:
         """Send a message, unless the client has stopped reading: it would keep its place from others for ever."""
-        seconds = self._services.settings.upload_idle_seconds
+        seconds = self._services.settings.limits.upload_idle_seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._write_unlocked(response)

@@ -35,5 +35,5 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
         self, request_iterator: AsyncIterator[pb.ReconstructRequest], context: Context
     ) -> None:
         """Serve one call; see the comments in ``reconstruction.proto``."""
-        inbox = Inbox(request_iterator, self._services.settings.upload_idle_seconds)
+        inbox = Inbox(request_iterator, self._services.settings.limits.upload_idle_seconds)
         await self._calls.serve(context, lambda call: ReconstructCall(self._services, call, inbox, context.write).run())
