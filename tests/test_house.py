@@ -26,7 +26,9 @@ def test_imports_point_one_way() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("package", ["recond_models", "recond_kernels"])
+@pytest.mark.parametrize(
+    "package", ["recond_kernels", "recond_models", "recond_service", "recond_client", "recond_loadtest"]
+)
 def test_no_circle_of_imports(package: str) -> None:
     """Imports for type checkers count: what needs another module's types depends on it."""
     grimp = pytest.importorskip("grimp")
@@ -35,6 +37,15 @@ def test_no_circle_of_imports(package: str) -> None:
     assert sum(map(len, imports.values())) > 10
     order = list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError, which names the circle
     assert set(order) == graph.modules
+
+
+def test_the_picture_of_the_house_is_true() -> None:
+    pytest.importorskip("grimp")
+    import house_picture
+
+    picture = house_picture.mermaid()
+    assert picture.count("-->") > 20
+    assert picture in house_picture.PAGE.read_text(encoding="utf-8"), "run python tests/support/house_picture.py"
 
 
 def test_sdk_stays_light() -> None:
