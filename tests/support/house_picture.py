@@ -54,7 +54,7 @@ def reduced(imports: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def mermaid() -> str:
-    """Return the picture as a block of Markdown: arrows from who imports to what is imported, those left out that go without saying."""
+    """Return the picture as a block of Markdown, without the arrows that go without saying."""
     edges = reduced(rooms())
     lines = ["```mermaid", "flowchart TD", "  subgraph service"]
     lines += [
