@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from recond_loadtest.toml_reader import ScenarioError, require
+from recond_loadtest.toml_reader import TABLE, ScenarioError, require
 
 Process = Literal["poisson", "constant", "bursts", "steps", "trace"]
 
@@ -22,6 +22,8 @@ class Step:
     rate, load
         One of them, as in `Arrivals`; a rate of 0 is a pause.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     duration: float
     rate: float | None = None
@@ -52,6 +54,8 @@ class Arrivals:
     trace
         CSV file, see `recond_loadtest.trace`; relative to the scenario.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     process: Process = "poisson"
     rate: float | None = None

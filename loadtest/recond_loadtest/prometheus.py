@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-_LINE: Final = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(\{.*\})?\s+(\S+)")
-_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+from prometheus_client.parser import text_string_to_metric_families
+
 _TIMEOUT: Final = 5.0
 _BATCH_NAMES: Final = ("recond_batch_frames", "recond_batch_size")
 
@@ -28,17 +27,18 @@ def scrape(url: str) -> Samples:
 
 
 def parse(text: str) -> Samples:
-    """Return the samples of the text format; lines of another form are left out."""
-    samples: Samples = {}
-    for line in text.splitlines():
-        match = None if line.startswith("#") else _LINE.match(line)
-        if match:
-            try:
-                value = float(match[3])
-            except ValueError:
-                continue
-            samples[match[1], tuple(sorted(_LABEL.findall(match[2] or "")))] = value
-    return samples
+    """Return the samples of the Prometheus text format.
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from recond_loadtest.arrivals import Arrivals
-from recond_loadtest.toml_reader import require
+from recond_loadtest.toml_reader import TABLE, require
 
 Priority = Literal["stat", "clinical", "research"]
 
@@ -25,6 +25,8 @@ class InputSettings:
     file
         A raw file to send instead; relative to the scenario. `format` and what describes a simulation are not used then.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     coils: int = 8
     slices: int = 1
@@ -59,6 +61,8 @@ class Faults:
     slow_bytes_per_second
         How fast.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     poison: float = 0.0
     truncate: float = 0.0
@@ -105,6 +109,8 @@ class RequestClass:
     outputs
         Output files to ask for: any of ``"h5"``, ``"mrd"``, ``"nii.gz"``, ``"png"`` (recond only).
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     name: str
     inputs: tuple[InputSettings, ...] = (InputSettings(),)

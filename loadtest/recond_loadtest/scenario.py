@@ -7,12 +7,12 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from recond_loadtest.arrivals import Arrivals
 from recond_loadtest.request_class import Faults, RequestClass
 from recond_loadtest.target_settings import Event, TargetSettings
-from recond_loadtest.toml_reader import ScenarioError, read, require
+from recond_loadtest.toml_reader import TABLE, ScenarioError, read, require
 
 Mode = Literal["open", "single-stream", "offline", "server"]
 
@@ -38,6 +38,8 @@ class GeneratorSettings:
     image_tolerance
         Largest relative error (Frobenius norm) of an image against the one that the same input gave before the run.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     lag_seconds: float = 0.02
     lag_share: float = 0.05
@@ -66,6 +68,8 @@ class Peak:
         Requests before those that count.
     """
 
+    __pydantic_config__: ClassVar = TABLE
+
     requests: int = 60
     outstanding: int = 12
     warm_up: int = 12
@@ -91,6 +95,8 @@ class Search:
     resolution
         The search ends when the bracket is this narrow, relative to its upper end.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     limit: float = 0.5
     quantile: float = 0.9
@@ -126,6 +132,8 @@ class Scenario:
     model
         Which model, for classes that name none.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     name: str
     classes: tuple[RequestClass, ...]

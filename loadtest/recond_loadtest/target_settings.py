@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
-from recond_loadtest.toml_reader import ScenarioError, require
+from recond_loadtest.toml_reader import TABLE, ScenarioError, require
 
 TargetKind = Literal["recond", "kserve", "http"]
 EventAction = Literal["kill", "stop", "continue", "restart"]
@@ -41,6 +41,8 @@ class TargetSettings:
     encoding
         HTTP: ``"npz"`` (answered by ``.npy``), or ``"json"`` with base64 in both directions.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     kind: TargetKind = "recond"
     address: str = "127.0.0.1:{port}"
@@ -84,6 +86,8 @@ class Event:
         Regular expression, searched for in the command line and the name of the processes below the target; the oldest that fits
         is meant. Not for ``"restart"``.
     """
+
+    __pydantic_config__: ClassVar = TABLE
 
     at: float
     action: EventAction

@@ -107,7 +107,6 @@ recond_batch_frames_sum{model="b"} 3.0
 recond_requests_total{status="OK"} 11.0
 recond_requests_total{status="CANCELLED"} 1.0
 recond_queue_frames 0.0
-nonsense
 """
 
 
@@ -121,6 +120,12 @@ def test_metrics_are_differences() -> None:
     assert sizes == Distribution("recond_batch_frames", {}, 4.0, 10.0, ((1.0, 1.0), (4.0, 4.0), (float("inf"), 4.0)))
     assert found.mean_batch == 2.5
     assert type(found).from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize("text", ["recond_queue_frames nonsense", "<html>not found</html>"])
+def test_what_is_no_metrics_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        parse(text)
 
 
 def test_counters_of_a_restarted_target_begin_anew() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from recond_loadtest.ledger import RequestRecord
-from recond_loadtest.report import html_parts as parts
+from recond_loadtest.report.blocks import Block, Heading, Note, Paragraph, Plots, Reasons, Table, Title, page
 from recond_loadtest.report.plots import latency_percentiles
 from recond_loadtest.report.style import COLOURS, legend_below, new_plot, svg_of
 from recond_loadtest.result import RunResult
@@ -149,27 +149,27 @@ def comparison_page(first: RunResult, second: RunResult, names: tuple[str, str])
     svgs = [svg_of(plot)] if plot else []
     ratios = _ratio_plot(figures, names)
     svgs += [ratios] if ratios else []
-    body = [
-        f"<h1>{parts.text(names[0])} and {parts.text(names[1])}</h1>",
-        f"<p>{parts.text(first.scenario['name'])}: {parts.text(first.scenario['description'])}</p>",
+    body: list[Block] = [
+        Title(f"{names[0]} and {names[1]}"),
+        Paragraph(f"{first.scenario['name']}: {first.scenario['description']}"),
         *(
-            parts.note(
+            Note.of(
                 f"{name}: {run.target['kind']} at {run.target['address']}, {run.started}, {len(run.measured)} requests in "
                 f"{run.seconds:.1f} s"
             )
             for name, run in zip(names, (first, second), strict=True)
         ),
-        parts.bullets(notes),
-        "<h2>Figures</h2>",
-        parts.table(["", *names, "ratio", "95 % interval"], rows),
-        parts.note(
+        Reasons(notes),
+        Heading("Figures"),
+        Table(["", *names, "ratio", "95 % interval"], rows),
+        Note.of(
             "Ratio: second by first. Interval: bootstrap over whole seconds of the runs; missing where the samples are too few.",
             "It speaks of these two runs: differences from one start of a target to the next need several runs of each.",
         ),
-        "<h2>Plots</h2>",
-        parts.plots(svgs),
+        Heading("Plots"),
+        Plots(svgs),
     ]
-    return parts.page(f"recond load test: {names[0]} and {names[1]}", body)
+    return page(f"recond load test: {names[0]} and {names[1]}", body)
 
 
 def _shown(value: float | None, *, seconds: bool) -> str:

@@ -6,7 +6,21 @@ import json
 import statistics
 from typing import Any
 
-from recond_loadtest.report import html_parts as parts
+from recond_loadtest.report.blocks import (
+    Block,
+    Card,
+    Cards,
+    Details,
+    Heading,
+    Note,
+    Paragraph,
+    Plots,
+    Preformatted,
+    Reasons,
+    Table,
+    Title,
+    page,
+)
 from recond_loadtest.report.plots import fewest_samples_note, run_plots
 from recond_loadtest.report.style import svg_of
 from recond_loadtest.result import RunResult
@@ -30,16 +44,16 @@ def run_page(result: RunResult) -> str:
     if outcomes.wrong:
         reasons.append(f"{outcomes.wrong} images differ from those that the same inputs gave before the run")
     name = result.scenario["name"]
-    body = [
-        f"<h1>{parts.text(name)}{parts.verdict(reasons)}</h1>",
-        f"<p>{parts.text(result.scenario['description'])}</p>",
-        parts.note(_about(result)),
-        parts.bullets(reasons),
-        parts.cards(_headline(result)),
-        parts.plots(svg_of(figure) for figure in run_plots(result)),
-        "<h2>Requests by class</h2>",
+    body: list[Block] = [
+        Title(name, not reasons),
+        Paragraph(result.scenario["description"]),
+        Note(_about(result)),
+        Reasons(reasons),
+        Cards(_headline(result)),
+        Plots([svg_of(figure) for figure in run_plots(result)]),
+        Heading("Requests by class"),
         _class_table(result),
-        parts.note(
+        Note.of(
             "Latency from the intended time, of successful requests without faults; first image: median.",
             "n: too few samples, ten have to lie beyond a percentile.",
             fewest_samples_note(result.latency().count),
@@ -48,11 +62,11 @@ def run_page(result: RunResult) -> str:
         *_faults(result),
         *_probes(result),
         *_server(result),
-        "<h2>Machine and settings</h2>",
-        parts.table(["", ""], _machine(result), 2),
-        parts.details("scenario", f"<pre>{parts.text(json.dumps(result.scenario, indent=2))}</pre>"),
+        Heading("Machine and settings"),
+        Table(["", ""], _machine(result), 2),
+        Details("scenario", [Preformatted(json.dumps(result.scenario, indent=2))]),
     ]
-    return parts.page(f"recond load test: {name}", body)
+    return page(f"recond load test: {name}", body)
 
 
 def _about(result: RunResult) -> str:
@@ -64,48 +78,48 @@ def _about(result: RunResult) -> str:
     )
 
 
-def _headline(result: RunResult) -> list[tuple[str, str, bool]]:
+def _headline(result: RunResult) -> list[Card]:
     rates, outcomes, latency = result.rates(), result.outcomes(), result.latency()
-    found: list[tuple[str, str, bool]] = []
+    found: list[Card] = []
     if result.probes:
         best = max((probe.rate for probe in result.probes if probe.passed), default=None)
         limit = result.scenario["search"]
         found.append(
-            (
+            Card(
                 f"highest rate with p{100 * limit['quantile']:g} ≤ {seconds_text(limit['limit'])}",
                 f"{number_text(best)} /s",
                 best is None,
             )
         )
     found += [
-        ("offered", f"{number_text(rates.offered)} /s", False),
-        ("throughput", f"{number_text(rates.throughput)} /s", False),
-        ("images", f"{number_text(rates.frames)} /s", False),
-        ("goodput", f"{number_text(rates.goodput)} /s", False),
+        Card("offered", f"{number_text(rates.offered)} /s"),
+        Card("throughput", f"{number_text(rates.throughput)} /s"),
+        Card("images", f"{number_text(rates.frames)} /s"),
+        Card("goodput", f"{number_text(rates.goodput)} /s"),
     ]
     for quantile in (0.5, 0.9, 0.99):
         value = latency.quantiles[quantile]
-        found.append((f"latency p{100 * quantile:g}", "n too small" if value is None else seconds_text(value), False))
+        found.append(Card(f"latency p{100 * quantile:g}", "n too small" if value is None else seconds_text(value)))
     found += [
-        ("requests", str(outcomes.requests), False),
-        ("errors", str(outcomes.error), False),
-        ("failed without a fault", str(outcomes.innocent_failures), outcomes.innocent_failures > 0),
-        ("wrong images", f"{outcomes.wrong} of {outcomes.compared}", outcomes.wrong > 0),
-        ("lost", str(outcomes.lost), outcomes.lost > 0),
-        ("send lag p99", seconds_text(result.lag.p99), result.lag.void),
+        Card("requests", str(outcomes.requests)),
+        Card("errors", str(outcomes.error)),
+        Card("failed without a fault", str(outcomes.innocent_failures), outcomes.innocent_failures > 0),
+        Card("wrong images", f"{outcomes.wrong} of {outcomes.compared}", outcomes.wrong > 0),
+        Card("lost", str(outcomes.lost), outcomes.lost > 0),
+        Card("send lag p99", seconds_text(result.lag.p99), result.lag.void),
     ]
     if (batch := result.server.mean_batch) is not None:
-        found.append(("mean batch", f"{batch:.2f}", False))
+        found.append(Card("mean batch", f"{batch:.2f}"))
     if (cpu := result.cpu_per_request) is not None:
-        found.append(("processor time per request", seconds_text(cpu), False))
+        found.append(Card("processor time per request", seconds_text(cpu)))
     if result.usage.rss_peak_bytes:
-        found.append(("peak memory (RSS)", f"{result.usage.rss_peak_bytes / 2**20:.0f} MiB", False))
+        found.append(Card("peak memory (RSS)", f"{result.usage.rss_peak_bytes / 2**20:.0f} MiB"))
     if result.usage.start_to_ready is not None:
-        found.append(("start to ready", seconds_text(result.usage.start_to_ready), False))
+        found.append(Card("start to ready", seconds_text(result.usage.start_to_ready)))
     return found
 
 
-def _class_table(result: RunResult) -> str:
+def _class_table(result: RunResult) -> Table:
     kinds: list[str | None] = [*result.kinds]
     rows = []
     for kind in [None, *kinds] if len(kinds) > 1 else kinds:
@@ -132,7 +146,7 @@ def _class_table(result: RunResult) -> str:
             ]
         )
     head = ["class", "requests", "ok", "good", "errors", "cancelled", "lost", "wrong", "ok/s", "good/s"]
-    return parts.table([*head, *(f"p{100 * quantile:g}" for quantile in QUANTILES), "max", "first image"], rows)
+    return Table([*head, *(f"p{100 * quantile:g}" for quantile in QUANTILES), "max", "first image"], rows)
 
 
 def _first_image(result: RunResult, kind: str | None) -> float | None:
@@ -144,7 +158,7 @@ def _first_image(result: RunResult, kind: str | None) -> float | None:
     return statistics.median(times) if times else None
 
 
-def _errors(result: RunResult) -> list[str]:
+def _errors(result: RunResult) -> list[Block]:
     errors = result.outcomes().errors
     if not errors:
         return []
@@ -171,11 +185,11 @@ def _errors(result: RunResult) -> list[str]:
             ]
         )
     head = ["status", "reason", "first message", "requests", "with a fault", "retry after", "median time to the error"]
-    return ["<h2>Errors</h2>", parts.table(head, rows, 3)]
+    return [Heading("Errors"), Table(head, rows, 3)]
 
 
-def _faults(result: RunResult) -> list[str]:
-    found = []
+def _faults(result: RunResult) -> list[Block]:
+    found: list[Block] = []
     by_fault: dict[str, list[Any]] = {}
     for record in result.measured:
         if record.fault:
@@ -193,8 +207,8 @@ def _faults(result: RunResult) -> list[str]:
             for fault, records in by_fault.items()
         ]
         found += [
-            "<h2>Requests with faults</h2>",
-            parts.table(["fault", "requests", "ok", "errors", "cancelled", "lost"], rows),
+            Heading("Requests with faults"),
+            Table(["fault", "requests", "ok", "errors", "cancelled", "lost"], rows),
         ]
     if result.events:
         rows = [
@@ -211,14 +225,14 @@ def _faults(result: RunResult) -> list[str]:
         ]
         head = ["fault of the target", "process", "", "at", "first success", "health turned bad", "health turned good"]
         found += [
-            "<h2>Recovery</h2>",
-            parts.table(head, rows, 3),
-            parts.note("First success: end of the first successful request that was sent after the fault."),
+            Heading("Recovery"),
+            Table(head, rows, 3),
+            Note.of("First success: end of the first successful request that was sent after the fault."),
         ]
     return found
 
 
-def _probes(result: RunResult) -> list[str]:
+def _probes(result: RunResult) -> list[Block]:
     if not result.probes:
         return []
     rows = [
@@ -233,12 +247,12 @@ def _probes(result: RunResult) -> list[str]:
         for probe in result.probes
     ]
     return [
-        "<h2>Search</h2>",
-        parts.table(["rate", "latency", "requests", "failed", "passed", "why it does not count"], rows),
+        Heading("Search"),
+        Table(["rate", "latency", "requests", "failed", "passed", "why it does not count"], rows),
     ]
 
 
-def _server(result: RunResult) -> list[str]:
+def _server(result: RunResult) -> list[Block]:
     server = result.server
     if not server.histograms and not server.counters:
         return []
@@ -248,12 +262,10 @@ def _server(result: RunResult) -> list[str]:
     ]
     counters = [[name, number_text(value)] for name, value in server.counters.items()]
     return [
-        "<h2>What the target counted in the measured time</h2>",
-        parts.details(
+        Heading("What the target counted in the measured time"),
+        Details(
             f"{len(rows)} histograms, {len(counters)} counters",
-            parts.table(["histogram", "count", "mean", "sum"], rows)
-            + "<br>"
-            + parts.table(["counter", "increase"], counters),
+            [Table(["histogram", "count", "mean", "sum"], rows), Table(["counter", "increase"], counters)],
         ),
     ]
 
