@@ -157,9 +157,10 @@ class ResponseAssembler:
             raise self._violation(f"image {number} came twice")
         partial = self._partial.setdefault(number, _PartialImage(message))
         first = partial.first
+        pixels = message.pixels  # once: protobuf makes a copy of bytes whenever they are asked for
         is_complex = message.pixel_type == pb.PIXEL_TYPE_COMPLEX64
         row_bytes = (8 if is_complex else 4) * message.columns
-        rows, rest = divmod(len(message.pixels), row_bytes) if row_bytes else (0, 0)
+        rows, rest = divmod(len(pixels), row_bytes) if row_bytes else (0, 0)
         if (
             (message.rows, message.columns, message.pixel_type) != (first.rows, first.columns, first.pixel_type)
             or message.first_row != partial.rows
@@ -168,10 +169,10 @@ class ResponseAssembler:
             or partial.rows + rows > message.rows
         ):
             raise self._violation(
-                f"image {number}: {len(message.pixels)} bytes at row {message.first_row} of "
+                f"image {number}: {len(pixels)} bytes at row {message.first_row} of "
                 f"({message.rows}, {message.columns}) after {partial.rows} rows of ({first.rows}, {first.columns})"
             )
-        partial.pieces.append(message.pixels)
+        partial.pieces.append(pixels)
         partial.rows += rows
         if partial.rows < message.rows:
             return None
@@ -189,19 +190,20 @@ class ResponseAssembler:
 
     def _take_file(self, chunk: pb.FileChunk) -> None:
         file = self._files.setdefault((chunk.format, chunk.stack, chunk.part), _PartialFile(chunk.size_bytes))
+        data = chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
         if (
             chunk.format not in ENDING_OF_FORMAT
             or not _NAME.fullmatch(chunk.stack)
             or not _NAME.fullmatch(chunk.part)
             or chunk.size_bytes != file.size
             or chunk.offset != len(file.data)
-            or len(file.data) + len(chunk.data) > file.size
+            or len(file.data) + len(data) > file.size
         ):
             raise self._violation(
-                f"file {chunk.format}: {len(chunk.data)} bytes at {chunk.offset} of {chunk.size_bytes} "
+                f"file {chunk.format}: {len(data)} bytes at {chunk.offset} of {chunk.size_bytes} "
                 f"after {len(file.data)} of {file.size}"
             )
-        file.data += chunk.data
+        file.data += data
 
     def _finish(self, summary: pb.Summary) -> Result:
         order = list(summary.order)

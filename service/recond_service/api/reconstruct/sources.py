@@ -73,10 +73,10 @@ class UploadedParts:
                         reason="INPUT_INCOMPLETE",
                         field=f"spec.parts.parts[{place}].size_bytes",
                     )
-                chunk = message.chunk
-                self._check(chunk, place, received, part.size_bytes)
-                block.write(chunk.data, received)
-                received += len(chunk.data)
+                data = message.chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
+                self._check(message.chunk, len(data), place, received, part.size_bytes)
+                block.write(data, received)
+                received += len(data)
         if await self._inbox.next() is not None:
             raise InvalidInputError(
                 "the client sent more than it announced; half-close the stream after the last chunk",
@@ -85,7 +85,7 @@ class UploadedParts:
             )
 
     @staticmethod
-    def _check(chunk: pb.Chunk, place: int, received: int, size: int) -> None:
+    def _check(chunk: pb.Chunk, length: int, place: int, received: int, size: int) -> None:
         if chunk.part != place:
             raise InvalidInputError(
                 f"chunk of part {chunk.part} while part {place} has {received} of {size} bytes; send the parts one after another",
@@ -98,11 +98,11 @@ class UploadedParts:
                 reason="CHUNK_ORDER",
                 field="chunk.offset",
             )
-        if not chunk.data:
+        if not length:
             raise InvalidInputError(f"empty chunk of part {place}", reason="CHUNK_SIZE", field="chunk.data")
-        if received + len(chunk.data) > size:
+        if received + length > size:
             raise InvalidInputError(
-                f"chunk of {len(chunk.data)} bytes at offset {received} goes over the {size} bytes of part {place}",
+                f"chunk of {length} bytes at offset {received} goes over the {size} bytes of part {place}",
                 reason="CHUNK_SIZE",
                 field="chunk.data",
             )
@@ -152,11 +152,13 @@ class UploadedStream:
         """
         while (message := await self._inbox.next_of("acquisitions", "the readouts of the stream")) is not None:
             self._inbox.allow_silence(self._idle_seconds)
-            batch = message.acquisitions
+            received = message.acquisitions
+            # Once each: protobuf makes a copy of bytes whenever they are asked for.
+            batch = AcquisitionBatch(received.count, received.headers, received.trajectories, received.samples)
             self._check(batch)
-            yield AcquisitionBatch(batch.count, batch.headers, batch.trajectories, batch.samples)
+            yield batch
 
-    def _check(self, batch: pb.AcquisitionBatch) -> None:
+    def _check(self, batch: AcquisitionBatch) -> None:
         """Count a batch."""
         if batch.count == 0 or len(batch.headers) != batch.count * ACQUISITION_HEADER_BYTES:
             raise InvalidInputError(
