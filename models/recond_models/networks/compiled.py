@@ -183,10 +183,12 @@ class CompiledNetworks:
                 return
             saved = images * work * _SAVED_SECONDS / threads
             place.saved += saved
+            least = _IMPORTED_SHARE * self._compile_seconds
+            if place.saved <= least:
+                return  # not even worth looking what there is on disk
             if place.known is None:
                 place.known = self._cache is not None and self._cache.has(self._key(widths, size, threads))
-            cost = self._compile_seconds
-            cost = _IMPORTED_SHARE * cost if place.known else cost + work * _CHECKED_SECONDS / threads
+            cost = least if place.known else self._compile_seconds + work * _CHECKED_SECONDS / threads
             now = place.thread is None and saved > cost
             if place.thread is None and not now and place.saved > cost and not self._is_compiling():
                 place.thread = threading.Thread(
