@@ -87,8 +87,9 @@ def run():
     return magnitudes(model.reconstruct(PackedBatch.pack([kspace], [mask], crops=[crop])))[0]
 """
 WARMED = """
-run()
-model.networks.wait()
+while not model.networks.ready(((640, 368), crop)[kind == "unet"]):
+    run()
+    model.networks.wait()
 """
 FIRST_REQUEST = """
 slices = 3

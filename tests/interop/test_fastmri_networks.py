@@ -18,6 +18,7 @@ from network_builders import INFO, frame_of, relative
 from recond_kernels.fourier import ifft2c
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
+from recond_models.networks import compiled as compiling
 from recond_models.networks.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +126,7 @@ def answers(tmp_path_factory):
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_images_equal_those_of_fastmri(case, compiled, answers):
+def test_images_equal_those_of_fastmri(case, compiled, answers, monkeypatch):
     if compiled:
         pytest.importorskip("openvino")
         if case.name == "unetofficial":
@@ -134,9 +135,9 @@ def test_images_equal_those_of_fastmri(case, compiled, answers):
     model = type(family.reconstructor(INFO, case.network(), "cpu", "float32"))(INFO, case.network(), compiled=compiled)
     batch = case.batch()
     if compiled:
-        images = magnitudes(model.reconstruct(batch))
-        model.networks.wait()
+        monkeypatch.setattr(compiling, "_SAVED_SECONDS", 1.0)  # frames as small as these are not worth it
     images = magnitudes(model.reconstruct(batch))
+    assert any(place.program is not None for place in model.networks._places.values()) == compiled
     if case.crop is not None:
         top, left = ((whole - shown) // 2 for whole, shown in zip(case.size, case.crop, strict=True))
         images = images[:, top : top + case.crop[0], left : left + case.crop[1]]

@@ -245,3 +245,16 @@ def test_interpolation_and_its_way_back():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, *SHAPE, dtype=torch.complex64, generator=generator)
     assert relative(interpolate(interpolate(images, ODD), SHAPE), images) < 1e-5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("shape", [SHAPE, FINE])
+@pytest.mark.parametrize("name", ["rss", *FITTING])
+def test_images_of_a_gpu_are_finished_there_and_come_back(name, shape):
+    batch = packed(kspace_of(signed_object() * sensitivities(5)), 2.0**30)
+    finishing = Finishing(shape, exponent=30)
+    expected = one(loading.load(name).reconstruct(batch), finishing)
+    found = one(loading.load(name, device="cuda").reconstruct(batch), finishing)
+    assert found.device.type == "cpu"
+    assert relative(found, expected) < 1e-2

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ _CHECKED_SECONDS = 1.1e-10
 """Of one thread for each multiplication: the plain and the compiled network once each."""
 
 _COMPILE_SECONDS = 0.5
-"""Expected for a program until the first was compiled."""
+"""For a program. Not measured anew: a busy or slower machine compiles slower and computes slower, and only the ratio matters."""
 
 _IMPORTED_SHARE = 0.6
 """Of the time for compiling: what a program from disk takes."""
@@ -118,7 +117,6 @@ class CompiledNetworks:
         self._compiler = compiler
         self._cache = cache
         self._identity = identity
-        self._compile_seconds = _COMPILE_SECONDS
         self._lock = threading.Lock()
         self._places: OrderedDict[tuple[Widths, Size], _Place] = OrderedDict()  # the one unused longest first
 
@@ -183,10 +181,12 @@ class CompiledNetworks:
                 return
             saved = images * work * _SAVED_SECONDS / threads
             place.saved += saved
+            least = _IMPORTED_SHARE * _COMPILE_SECONDS
+            if place.saved <= least:
+                return  # not even worth looking what there is on disk
             if place.known is None:
                 place.known = self._cache is not None and self._cache.has(self._key(widths, size, threads))
-            cost = self._compile_seconds
-            cost = _IMPORTED_SHARE * cost if place.known else cost + work * _CHECKED_SECONDS / threads
+            cost = least if place.known else _COMPILE_SECONDS + work * _CHECKED_SECONDS / threads
             now = place.thread is None and saved > cost
             if place.thread is None and not now and place.saved > cost and not self._is_compiling():
                 place.thread = threading.Thread(
@@ -242,9 +242,7 @@ class CompiledNetworks:
 
     def _anew(self, widths: Widths, size: Size, threads: int, compiler: Compiler, unet: Unet) -> Program | None:
         """Compile a program, compare it with the plain network, and keep it on disk; None if they differ."""
-        begun = time.perf_counter()
         program = compiler(unet, size, self._precision, threads, None)
-        self._compile_seconds = time.perf_counter() - begun
         engine = program.bind(unet)
         difference = _difference(engine, unet, size)
         engine.release()
