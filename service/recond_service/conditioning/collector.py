@@ -301,7 +301,7 @@ class FrameCollector:
         state = self._open.pop(key)
         self._finished.add(key)
         released = state.grid.nbytes + self._fill_from_asides(key, state)
-        if isinstance(state.grid, VolumeGrid) and self._survey is None and _stands_still(state):
+        if isinstance(state.grid, VolumeGrid) and _stands_still(state):
             self._flatten(state)
         number = key.counters.encoding
         self._most_lines[number] = max(self._most_lines.get(number, 0), int((state.grid.lines > 0).sum()))
@@ -357,14 +357,15 @@ class FrameCollector:
         yield from self.close(key)
 
     def _flatten(self, state: OpenFrame) -> None:
-        """Make a 2-D frame of a stream whose header announces partitions that none of its readouts counts."""
+        """Make a 2-D frame of readouts whose partition counter stands still, although the header announces partitions."""
         number = state.plan.number
         still = Steps(np.eye(1, dtype=np.int64)[0])
         evidence = replace(evidence_of(state.first_header), step_2=still)
         coils = int(state.first_header["active_channels"])
         flat = plan_encoding(self._header, number, coils, self._request, self._findings, evidence)
         if isinstance(state.grid, VolumeGrid):
-            state.plan, state.grid = flat, state.grid.as_plane()
+            state.plan = replace(flat, step_1=state.plan.step_1)
+            state.grid = state.grid.as_plane()
 
     def _begin(self, header: np.void, place: str, plan: EncodingPlan) -> OpenFrame:
         limit = self._request.limits.max_images

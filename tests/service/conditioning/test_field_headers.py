@@ -140,6 +140,12 @@ def test_readouts_longer_than_the_matrix(read, ratio: float, recon_view: float |
     assert found.geometry[0].spacing[0] == pytest.approx(200 / ROWS)
 
 
+@pytest.mark.parametrize("more", [1, 2])
+def test_a_few_samples_more_at_the_ends_of_readouts(read, more: int) -> None:
+    found = read(xml(), lines(np.pad(FULL, ((0, 0), (more, more), (0, 0)))))
+    assert error(found.images, picture()[None]) < RIGHT
+
+
 def test_oversampling_that_was_removed_before(read) -> None:
     header = xml((2 * ROWS, COLUMNS, 1), (ROWS, COLUMNS, 1), (400, 180, 5), (200, 180, 5))
     found = read(header, lines(FULL))
@@ -194,6 +200,31 @@ def test_a_matrix_with_partitions_of_a_scan_without(read, z: int, bounds: str) -
     limits += step_limit(z - 1, z // 2, axis=2) * (bounds in {"partitions", "both"})
     found = read(xml((ROWS, COLUMNS, z), (ROWS, COLUMNS, z), (200, 180, 5.0 * z), limits=limits), readouts)
     assert error(found.images, pictures) < RIGHT
+
+
+@pytest.mark.parametrize("z", [1, 3])
+def test_slices_that_the_partition_counter_counts(tmp_path: Path, z: int) -> None:
+    pictures = np.stack([picture(gain=1 + number) for number in range(3)])
+    readouts = [
+        line
+        for number in range(3)
+        for line in lines(
+            kspace_of(pictures[number]), counters={"kspace_encode_step_2": number}, position=(0, 0, 6.0 * number)
+        )
+    ]
+    found = from_file(tmp_path, xml((ROWS, COLUMNS, z)), readouts)
+    assert error(found.images, pictures) < RIGHT
+
+
+@pytest.mark.parametrize("acceleration", [2, 3, 4])
+@pytest.mark.parametrize("centre", [None, 0, 99])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_undersampled_scans_without_a_centre(read, acceleration: int, centre: int | None, calibrated: bool) -> None:
+    columns = sorted({*range(1, COLUMNS, acceleration), *(range(13, 23) if calibrated else ())})
+    found = read(xml(limits=step_limit(COLUMNS - 1, centre)), lines(FULL, columns))
+    zero_filled = np.zeros_like(FULL)
+    zero_filled[:, :, columns] = FULL[:, :, columns]
+    assert error(found.images, rss(zero_filled)[None]) < RIGHT
 
 
 def test_partitions_that_the_matrix_does_not_have(tmp_path: Path) -> None:
