@@ -104,7 +104,7 @@ class FrameCollector:
         run
             Imaging readouts.
         key
-            Their image.
+            The image that they belong to.
         plan
             Of their encoding.
         chosen
@@ -172,7 +172,7 @@ class FrameCollector:
         run
             Imaging readouts.
         key
-            Their image.
+            The image that they belong to.
         number
             Which of them.
         """

@@ -53,7 +53,7 @@ class ScanSummary:
     Parameters
     ----------
     figures
-        Quality figures.
+        Quality figures of the images of the output.
     reference_source
         Where the reference came from, as in `Frame`; empty without one.
     order
@@ -221,7 +221,7 @@ class ResultWriter:
         Parameters
         ----------
         format
-            Which.
+            Of the file.
         file
             Seekable, open for reading and writing, empty.
         stack

@@ -143,7 +143,7 @@ class StackNumbers:
         Parameters
         ----------
         image
-            Finished.
+            With its geometry, counters and pixels.
         frame
             Where it came from, or the last frame that it was put together from.
         """
