@@ -75,6 +75,7 @@ def test_json(peer: Any, scan: Path) -> None:
         "request_id": "r-1",
         "slices": 1,
         "shape": [1, 4, 3],
+        "stacks": [],
         "reference": "file",
         "figures": {"ssim": 0.91, "psnr": 33.5},
         "seconds": {
