@@ -108,11 +108,6 @@ CASES: dict[str, tuple[Callable[[Path], bytes], grpc.StatusCode, str]] = {
     "NaN": (lambda path: mrd(path, readouts=changed(3, poisoned(np.nan))), INVALID, "[3]"),
     "Inf": (lambda path: mrd(path, readouts=changed(3, poisoned(np.inf))), INVALID, "[3]"),
     "NaN in fastMRI": (lambda path: fastmri_file(np.full((1, 2, 8, 8), np.nan, np.complex64)), INVALID, "kspace"),
-    "line outside the limits": (
-        lambda path: mrd(path, readouts=changed(3, step=9999)),
-        INVALID,
-        "kspace_encode_step_1",
-    ),
     "bare stream": (
         lambda path: mrd(path, header_xml(Encoding(matrix=(1, 1), recon_matrix=(1, 1)))),
         INVALID,
