@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_models.sampling import centre_block
 from recond_service.conditioning.alignment import Alignment
 from recond_service.conditioning.compression import coil_covariance, compressions
 from recond_service.conditioning.encoding import EncodingPlan
@@ -19,7 +20,7 @@ from recond_service.conditioning.noise_source import check_whitened
 from recond_service.conditioning.preparation import prepare
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.runs import ImageKey
-from recond_service.conditioning.sampling import calibration_extent, centre_block
+from recond_service.conditioning.sampling import calibration_extent
 from recond_service.conditioning.scaling import bring_to_unity, multiply_by_power
 from recond_service.conditioning.separate_calibration import EarlierCalibration, SeparateCalibration
 from recond_service.conditioning.survey import Survey
@@ -183,7 +184,7 @@ class FrameBuilder:
             if self._whitening is not None:
                 check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
             if separate is not None:
-                block = centre_block(separate.planes(number, 1)[0], apart)
+                block = centre_block(separate.planes(number, 1)[0], apart).copy()
                 multiply_by_power(block, _exponent(frame) - separate.exponent)
                 frame.calibration = block
             yield self._prepared(frame, matrices[number] if matrices else None)
@@ -198,7 +199,7 @@ class FrameBuilder:
         source = volume if separate is None else separate
         covariances = []
         for kspace in _planes_of(source, images):
-            block = centre_block(kspace, extent) if separate is None and min(extent) > 1 else kspace
+            block = centre_block(kspace, extent).copy() if separate is None and min(extent) > 1 else kspace
             covariances.append(coil_covariance(block))
         return compressions(covariances, options, self._findings)
 

@@ -18,7 +18,7 @@ class Inbox:
     requests
         Messages of the client.
     idle_seconds
-        Longest silence.
+        How long the client may send nothing.
     """
 
     def __init__(self, requests: AsyncIterator[Received], idle_seconds: float) -> None:

@@ -23,7 +23,7 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
     Parameters
     ----------
     calls
-        Serves calls.
+        Surrounds every call with its id, spans, metrics and status.
     services
         What the service has.
     """

@@ -23,7 +23,7 @@ class UploadedParts:
     inbox
         What the client sends.
     parts
-        As announced.
+        What the spec announced.
     idle_seconds
         Longest silence; the whole upload may take that, and a second for each 64 KiB.
     """
