@@ -29,7 +29,7 @@ def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterati
     data
         complex64 (batch, rows, columns): ``A^H y``.
     weights
-        float32 (batch,), positive: how much the proposal counts.
+        float32 (batch,) or (batch, rows, columns), positive: how much the proposal counts.
     normal
         ``A^H A`` for the whole batch; it must not mix frames.
     iterations
@@ -83,7 +83,9 @@ class _Fit(torch.autograd.Function):
         # Hermitian as N is: dx/dz = 1 - P N, and nearly dx/dweight = -P (x - z).
         adjoint = conjugate_gradients.replay(_damped(ctx.normal, weights), gradient.contiguous(), ctx.solution)
         for_images = gradient - ctx.normal(adjoint)
-        for_weights = -torch.view_as_real(adjoint * ctx.solution.images.conj())[..., 0].flatten(1).sum(dim=1)
+        for_weights = -torch.view_as_real(adjoint * ctx.solution.images.conj())[..., 0]
+        if weights.dim() == 1:
+            for_weights = for_weights.flatten(1).sum(dim=1)
         return for_images, for_weights, None, None, None
 
 
@@ -92,7 +94,7 @@ def _misfits(solution: conjugate_gradients.Solution, weights: Tensor) -> Tensor:
 
     The residual of ``(N + weight) d = A^H y - N z`` is ``A^H y - N (z + d) - weight d``, and x is ``z + d``.
     """
-    return -(solution.residuals + weights.detach()[:, None, None] * solution.images)
+    return -(solution.residuals + _per_pixel(weights) * solution.images)
 
 
 def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iterations: int) -> conjugate_gradients.Solution:
@@ -102,5 +104,11 @@ def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iteration
 
 def _damped(normal: Operator, weights: Tensor) -> Operator:
     """Return ``N + weight``."""
-    factors = weights.detach()[:, None, None]
+    factors = _per_pixel(weights)
     return lambda images: normal(images).add_(factors * images)
+
+
+def _per_pixel(weights: Tensor) -> Tensor:
+    """Return weights that multiply images, without gradients."""
+    weights = weights.detach()
+    return weights[:, None, None] if weights.dim() == 1 else weights

@@ -37,7 +37,15 @@ _BAD_INPUT, _FAILED = 3, 5
 )
 @click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda:0.")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of the network on a CPU.")
-def train(config: Path, data: Path, folder: Path | None, device: str, threads: int | None) -> None:
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Stop with a checkpoint after this processor time; the same command goes on.",
+)
+def train(
+    config: Path, data: Path, folder: Path | None, device: str, threads: int | None, minutes: float | None
+) -> None:
     """Train an unrolled network on simulated k-space.
 
     The run can be interrupted and goes on from its last checkpoint. Losses, figures on held-out subjects and a plot are in its
@@ -60,7 +68,7 @@ def train(config: Path, data: Path, folder: Path | None, device: str, threads: i
         click.echo(f"recond train: {error}", err=True)
         raise click.exceptions.Exit(_BAD_INPUT) from error
     try:
-        _run(trainer, settings)
+        _run(trainer, settings, minutes)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -69,20 +77,26 @@ def train(config: Path, data: Path, folder: Path | None, device: str, threads: i
             err=True,
         )
         raise click.exceptions.Exit(_FAILED) from error
+    if trainer.step < settings.steps:
+        click.echo(f"{settings.name}: stopped at step {trainer.step} of {settings.steps}; the same command goes on")
+        return
     written = publish(trainer, settings, config, place)
     click.echo(f"{settings.name}: {written}")
 
 
-def _run(trainer: Trainer, settings: TrainingConfig) -> None:
+def _run(trainer: Trainer, settings: TrainingConfig, minutes: float | None) -> None:
     """Train with a bar on a terminal, and a line now and then elsewhere."""
+    seconds = None if minutes is None else 60 * minutes
     console = Console(stderr=True)
     if not console.is_terminal:
-        trainer.run(lambda progress: click.echo(_line(progress), err=True))
+        trainer.run(lambda progress: click.echo(_line(progress), err=True), seconds=seconds)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
         bar = bars.add_task(settings.name, total=settings.steps, completed=trainer.step)
-        trainer.run(lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)))
+        trainer.run(
+            lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)), seconds=seconds
+        )
 
 
 def _line(progress: Progress) -> str:

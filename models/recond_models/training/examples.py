@@ -110,8 +110,14 @@ class SimulatedExamples(Dataset[Example]):
 
     def _shape(self, numbers: np.random.Generator) -> tuple[int, int]:
         config = self._config
+        logarithmic = numbers.random() < config.small
         while True:
-            rows, columns = (int(size) for size in numbers.integers(config.smallest, config.largest + 1, 2))
+            if logarithmic:
+                low, high = np.log(config.smallest), np.log(config.largest + 0.999)
+                sides = np.exp(numbers.uniform(low, high, 2))
+            else:
+                sides = numbers.integers(config.smallest, config.largest + 1, 2)
+            rows, columns = (int(size) for size in sides)
             if rows * columns <= config.largest_area:
                 return rows // _MULTIPLE * _MULTIPLE, columns // _MULTIPLE * _MULTIPLE
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 LOSSES, FIGURES, PLOT = "losses.csv", "figures.csv", "progress.png"
 _LOSS_FIELDS = ("step", "loss", "learning_rate", "seconds")
-_FIGURE_FIELDS = ("step", "ssim", "psnr")
+_FIGURE_FIELDS = ("step", "ssim", "psnr", "ssim_object", "psnr_object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class History:
 
     def add_figures(self, step: int, figures: Figures) -> None:
         """Write the figures of an evaluation."""
-        self._figures.add((step, figures.ssim, figures.psnr))
+        self._figures.add((step, figures.ssim, figures.psnr, figures.ssim_object, figures.psnr_object))
 
     def forget_after(self, step: int) -> None:
         """Drop what an interrupted run wrote after its last checkpoint."""
@@ -78,6 +78,11 @@ class History:
         rows = self._figures.rows()
         return (int(rows[-1][0]), rows[-1][1], rows[-1][2]) if rows else None
 
+    @property
+    def best(self) -> float:
+        """Best SSIM inside the object so far; minus infinity before the first evaluation."""
+        return max((row[3] for row in self._figures.rows()), default=float("-inf"))
+
     def plot(self) -> None:
         """Draw losses and figures."""
         from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and needed here only
@@ -94,9 +99,9 @@ class History:
         axes[0].plot([losses[min(i + width // 2, len(losses) - 1)][0] for i in range(0, len(losses), width)], means)
         for axis, title, rows, column in zip(
             axes,
-            ("training loss", "SSIM, held-out subject", "PSNR, held-out subject (dB)"),
+            ("training loss", "SSIM in the object, held-out subjects", "PSNR in the object, held-out subjects (dB)"),
             (losses, figures, figures),
-            (1, 1, 2),
+            (1, 3, 4),
             strict=True,
         ):
             if rows is figures:

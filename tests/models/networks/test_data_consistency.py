@@ -104,3 +104,19 @@ def test_frames_do_not_mix(problem):
     together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.normal, 6)[0]
     alone = fit(proposal, data, torch.tensor([0.1]), encoding.normal, 6)[0]
     torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_weights_of_pixels_solve_and_differentiate_as_those_of_a_frame_do(problem):
+    encoding, data, proposal = problem
+    generator = torch.Generator().manual_seed(5)
+    weights = 0.1 + torch.rand(1, ROWS, COLUMNS, generator=generator)
+    matrix = dense(encoding.normal)
+    target = torch.ones_like(proposal)
+    ours, theirs = weights.clone().requires_grad_(), weights.clone().requires_grad_()
+    images, _ = fit(proposal, data, ours, encoding.normal, 60)
+    right = data.flatten() + theirs.flatten() * proposal.flatten()
+    expected = torch.linalg.solve(matrix + torch.diag(theirs.flatten()), right).reshape(proposal.shape)
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
+    for result in (images, expected):
+        torch.view_as_real(result - target).square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=5e-3, rtol=5e-3)

@@ -134,3 +134,27 @@ def test_fewer_rounds_are_the_first_rounds():
     assert len(all_rounds) == 2
     assert len(first) == len(proposals) == 1
     assert torch.equal(first[0], all_rounds[0])
+
+
+def test_added_parts_are_in_an_architecture_only_where_they_are_used():
+    import dataclasses
+
+    assert not {"context", "trust", "resolution"} & set(SMALL.to_json())
+    added = dataclasses.replace(SMALL, context=24, trust=True, resolution=True)
+    assert UnrolledArchitecture.from_json(added.to_json()) == added
+    for info in registry.available():
+        if info.name.startswith("unrolled-brain"):
+            registry.load(info.name)
+
+
+@pytest.mark.parametrize("change", [{"context": 24}, {"trust": True}, {"resolution": True}])
+def test_added_parts_reconstruct_alone_as_in_a_batch(change):
+    import dataclasses
+
+    sizes = dataclasses.replace(SMALL, **change)
+    model = UnrolledReconstructor(INFO, network(architecture=sizes), "cpu", "float32")
+    frames = [frame(seed=1), frame(coils=6, seed=2)]
+    together = model.reconstruct(pack(*frames)).images
+    for number, one in enumerate(frames):
+        alone = model.reconstruct(pack(one)).images[0]
+        torch.testing.assert_close(together[number], alone, rtol=1e-4, atol=1e-5 * float(alone.max()))
