@@ -9,11 +9,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from safetensors.torch import load_file
 
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
-from recond_models.training.publish import publish
-from recond_models.training.trainer import Progress, Trainer
+from recond_models.training.publish import Run, publish
+from recond_models.training.trainer import BEST, Progress, Trainer, weights_of
 from recond_models.training.volumes import VolumesNotFoundError, load_volumes
 
 _BAD_INPUT, _FAILED = 3, 5
@@ -43,8 +44,16 @@ _BAD_INPUT, _FAILED = 3, 5
     default=None,
     help="Stop with a checkpoint after this processor time; the same command goes on.",
 )
+@click.option("--best", is_flag=True, help="Do not train: write the best weights of the run so far as a model.")
 def train(
-    config: Path, data: Path, folder: Path | None, device: str, threads: int | None, minutes: float | None
+    config: Path,
+    data: Path,
+    folder: Path | None,
+    device: str,
+    threads: int | None,
+    minutes: float | None,
+    *,
+    best: bool,
 ) -> None:
     """Train an unrolled network on simulated k-space.
 
@@ -60,13 +69,20 @@ def train(
         trainer = Trainer(
             settings,
             SimulatedExamples(data, "training", settings),
-            evaluation_examples(data, settings),
+            [] if best else evaluation_examples(data, settings),
             place,
             device,
         )
     except (TrainingConfigError, VolumesNotFoundError) as error:
         click.echo(f"recond train: {error}", err=True)
         raise click.exceptions.Exit(_BAD_INPUT) from error
+    if best:
+        if not (place / BEST).exists():
+            click.echo(f"recond train: {place} holds no evaluated weights yet", err=True)
+            raise click.exceptions.Exit(_BAD_INPUT)
+        weights = load_file(place / BEST)
+        click.echo(f"{settings.name}: {publish(place, Run.of(trainer, settings, config, data, best=True), weights)}")
+        return
     try:
         _run(trainer, settings, minutes)
     except RuntimeError as error:
@@ -80,7 +96,7 @@ def train(
     if trainer.step < settings.steps:
         click.echo(f"{settings.name}: stopped at step {trainer.step} of {settings.steps}; the same command goes on")
         return
-    written = publish(trainer, settings, config, place)
+    written = publish(place, Run.of(trainer, settings, config, data, best=False), weights_of(trainer.average))
     click.echo(f"{settings.name}: {written}")
 
 

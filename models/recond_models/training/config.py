@@ -65,6 +65,8 @@ class TrainingConfig:
     start
         Weights of another unrolled network with the same channels to start from, a safetensors file beside the configuration or
         an absolute path; empty to start from random ones. It may have other numbers of rounds.
+    version, origin
+        Version of the model that comes out, and what its card says that `start` is.
     """
 
     name: str
@@ -90,6 +92,8 @@ class TrainingConfig:
     precision: str = "bfloat16"
     data_workers: int = 1
     start: str = ""
+    version: str = "1"
+    origin: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "smallest", "coils", "evaluate_every", "evaluation_frames", "checkpoint_every"):
@@ -103,6 +107,8 @@ class TrainingConfig:
             )
         if self.precision not in {"float32", "bfloat16"}:
             raise TrainingConfigError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.start and not self.origin:
+            raise TrainingConfigError("origin must say what the weights in start are, for the model card")
         if not 0 <= self.small <= 1:
             raise TrainingConfigError(f"small must be from 0 to 1, got {self.small}")
         if not 0 <= self.average < 1 or not 0 <= self.decay <= 1 or self.learning_rate <= 0:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from recond_models.training.evaluation import Figures
+from recond_models.training.evaluation import Figures
 
 LOSSES, FIGURES, PLOT = "losses.csv", "figures.csv", "progress.png"
 _LOSS_FIELDS = ("step", "loss", "learning_rate", "seconds")
@@ -73,15 +71,16 @@ class History:
         return sum(row[3] for row in self._losses.rows())
 
     @property
-    def last_figures(self) -> tuple[int, float, float] | None:
-        """Step, SSIM and PSNR of the last evaluation."""
+    def last_figures(self) -> tuple[int, Figures] | None:
+        """Step and figures of the last evaluation."""
         rows = self._figures.rows()
-        return (int(rows[-1][0]), rows[-1][1], rows[-1][2]) if rows else None
+        return _figures_of(rows[-1]) if rows else None
 
     @property
-    def best(self) -> float:
-        """Best SSIM inside the object so far; minus infinity before the first evaluation."""
-        return max((row[3] for row in self._figures.rows()), default=float("-inf"))
+    def best_figures(self) -> tuple[int, Figures] | None:
+        """Step and figures of the evaluation with the best SSIM inside the object."""
+        rows = self._figures.rows()
+        return _figures_of(max(rows, key=lambda row: row[3])) if rows else None
 
     def plot(self) -> None:
         """Draw losses and figures."""
@@ -110,3 +109,8 @@ class History:
             axis.set_xlabel("step")
             axis.grid(alpha=0.3)
         figure.savefig(self._plot, dpi=110)
+
+
+def _figures_of(row: tuple[float, ...]) -> tuple[int, Figures]:
+    """Return step and figures of a line of the table."""
+    return int(row[0]), Figures(*row[1:])

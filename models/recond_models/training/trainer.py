@@ -131,7 +131,8 @@ class Trainer:
                     half=self._half,
                     rounds=self._config.rounds_at(self.step),
                 )
-                if figures.ssim_object > self.history.best:
+                best = self.history.best_figures
+                if best is None or figures.ssim_object > best[1].ssim_object:
                     _write(self._folder / BEST, weights_of(self.average))
                 self.history.add_figures(self.step, figures)
                 self.history.plot()

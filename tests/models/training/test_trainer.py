@@ -185,7 +185,7 @@ def test_command_trains_and_leaves_a_model(tmp_path, volumes):
     assert sum(tensor.numel() for tensor in load_file(model / "weights.safetensors").values()) == manifest.parameters
     card = (model / "card.md").read_text()
     assert "4 steps" in card
-    assert all(source.name in card for source in SOURCES)
+    assert all((source.name in card) == (volumes / f"{source.name}.json").exists() for source in SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +235,21 @@ def test_command_stops_and_goes_on(tmp_path, volumes):
     assert not (tmp_path / "run" / "models").exists()
     assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
     assert (tmp_path / "run" / "models" / "tiny").is_dir()
+
+
+def test_the_best_weights_of_a_run_become_a_model_in_bfloat16(tmp_path, volumes):
+    (tmp_path / "tiny.toml").write_text(TOML.replace("float32", "bfloat16"))
+    arguments = [str(tmp_path / "tiny.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")]
+    early = CliRunner().invoke(train, [*arguments, "--best"])
+    assert early.exit_code == 3
+    assert "no evaluated weights" in early.output
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    result = CliRunner().invoke(train, [*arguments, "--best"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    model = tmp_path / "run" / "models" / "tiny"
+    stored, best = load_file(model / "weights.safetensors"), load_file(tmp_path / "run" / "best.safetensors")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in stored.values())
+    assert all(torch.equal(stored[name], tensor.bfloat16()) for name, tensor in best.items())
 
 
 def test_the_loss_inside_the_object_hardly_sees_the_background():
