@@ -32,7 +32,7 @@ _LIMITS = (
     ("coils", 2, 64),
     ("context", 0, 1024),
 )
-_ADDED = ("context", "trust", "resolution")
+_ADDED = ("context", "trust", "resolution", "calibrated_noise")
 _SMALLEST_NOISE = 1e-4
 _START_WEIGHTS = (1e-3, 0.1)
 # By how much the weight of a pixel can differ from that of its frame, as an exponent.
@@ -72,6 +72,8 @@ class UnrolledArchitecture:
         Features of one more level, coarser than the last of `channels`: a wider view. 0 for none.
     trust
         How much a proposal counts in the fit is told for every pixel, not for the frame alone.
+    calibrated_noise
+        The noise is estimated from the calibration samples where the edge of k-space still holds signal: see `noise_level`.
     resolution
         The network sees how much of every pixel the samples decide, and how large the matrix is.
     """
@@ -86,6 +88,7 @@ class UnrolledArchitecture:
     context: int = 0
     trust: bool = False
     resolution: bool = False
+    calibrated_noise: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in _LIMITS:
@@ -119,6 +122,7 @@ class UnrolledArchitecture:
             context=int(data.get("context", 0)),
             trust=bool(data.get("trust", False)),
             resolution=bool(data.get("resolution", False)),
+            calibrated_noise=bool(data.get("calibrated_noise", False)),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
 from recond_models.classical.parallel import ParallelImaging
-from recond_models.networks.unrolled import UnrolledNetwork
+from recond_models.networks import noise_level
+from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 from recond_models.registry import ModelInfo
 
 
@@ -52,10 +53,16 @@ class UnrolledReconstructor:
         """Return complex64 images (batch, rows, columns), zero where the sensitivities are."""
         encoding = problem.encoding
         data = encoding.adjoint(problem.kspace)
-        level = noise.deviations(problem.kspace, encoding.masks, encoding.layout).to(torch.float32)
+        level = noise_of(problem, self._network.architecture)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             images: list[Tensor] = self._network(data, encoding.normal, level, fractions_of(encoding.masks))[0]
         return images[-1] * problem.support
+
+
+def noise_of(problem: ParallelImaging, architecture: UnrolledArchitecture) -> Tensor:
+    """Return float32 (batch,): the noise as a network of an architecture wants it to be estimated."""
+    estimate = noise_level.deviations if architecture.calibrated_noise else noise.deviations
+    return estimate(problem.kspace, problem.encoding.masks, problem.encoding.layout).to(torch.float32)
 
 
 def fractions_of(masks: Tensor) -> Tensor:

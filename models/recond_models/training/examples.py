@@ -17,10 +17,10 @@ from recond_kernels.coils import CoilLayout
 from recond_kernels.sense import SenseEncoding
 from recond_models import registry
 from recond_models.batch import PackedBatch
-from recond_models.classical import noise, parallel
+from recond_models.classical import parallel
 from recond_models.classical.scale import bright_pixels
 from recond_models.networks.unrolled import UnrolledArchitecture
-from recond_models.networks.unrolled_reconstructor import fractions_of
+from recond_models.networks.unrolled_reconstructor import fractions_of, noise_of
 from recond_models.registry import MINIMUM_CALIBRATION
 from recond_models.training.config import TrainingConfig
 from recond_models.training.simulator import SimulationSettings, Simulator, TrainingSample
@@ -164,7 +164,7 @@ def example_of(samples: Sequence[TrainingSample], architecture: UnrolledArchitec
             layout.counts,
             problem.encoding.masks,
             problem.encoding.adjoint(problem.kspace) * per_frame,
-            noise.deviations(problem.kspace, problem.encoding.masks, layout).to(torch.float32) * factors,
+            noise_of(problem, architecture) * factors,
             fractions_of(problem.encoding.masks),
             combined / per_image,
             magnitudes / per_image,

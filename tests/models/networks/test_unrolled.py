@@ -147,7 +147,7 @@ def test_added_parts_are_in_an_architecture_only_where_they_are_used():
             registry.load(info.name)
 
 
-@pytest.mark.parametrize("change", [{"context": 24}, {"trust": True}, {"resolution": True}])
+@pytest.mark.parametrize("change", [{"context": 24}, {"trust": True}, {"resolution": True}, {"calibrated_noise": True}])
 def test_added_parts_reconstruct_alone_as_in_a_batch(change):
     import dataclasses
 
