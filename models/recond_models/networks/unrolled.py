@@ -39,6 +39,7 @@ _START_WEIGHTS = (1e-3, 0.1)
 _TRUST_RANGE = 3.0
 _PROBE_SEED = 7
 _PROBE_WINDOW = 9
+_PROBE_ITERATIONS = 8
 _SCAN_CONDITIONS = 2
 _USUAL_SIDE = 160
 # The weight of a proposal in the fit lies between this times exp(-range) and this.
@@ -196,9 +197,7 @@ class UnrolledNetwork(nn.Module):
         start, misfits, scale = self._start(data, normal, noise)
         data, noise = data / scale[:, None, None], noise / scale
         images, memory = start, None
-        resolution = (
-            _resolution(data, normal, self.architecture.start_iterations) if self.architecture.resolution else None
-        )
+        resolution = _resolution(data, normal) if self.architecture.resolution else None
         results, proposals = [], []
         for number in range(self.architecture.rounds if rounds is None else rounds):
             interruption.checkpoint()
@@ -257,7 +256,7 @@ class UnrolledNetwork(nn.Module):
 
 
 @torch.no_grad()
-def _resolution(data: Tensor, normal: Operator, iterations: int) -> Tensor:
+def _resolution(data: Tensor, normal: Operator) -> Tensor:
     """Return how much of each pixel the samples decide, float32 (batch, 1, rows, columns): 0 nothing, 1 all of it.
 
     It is the diagonal of the operator from an image to its fit, estimated with a random image and averaged over neighbours
@@ -267,7 +266,7 @@ def _resolution(data: Tensor, normal: Operator, iterations: int) -> Tensor:
     turns = torch.rand(data.shape[1:], generator=generator).to(data.device) * (2 * torch.pi)
     probe = torch.polar(torch.ones_like(turns), turns).expand_as(data).contiguous()
     weights = torch.full((data.shape[0],), _START_WEIGHTS[0], device=data.device)
-    fitted, _ = first_fit(normal(probe), weights, normal, iterations)
+    fitted, _ = first_fit(normal(probe), weights, normal, _PROBE_ITERATIONS)
     decided = torch.view_as_real(probe.conj() * fitted)[..., 0][:, None]
     for _ in range(2):
         decided = functional.avg_pool2d(
