@@ -63,7 +63,7 @@ def _least_energy(block: Tensor, kernel: int) -> Tensor:
     """Return the mean of the smallest eigenvalues of the Gram matrix of all patches, float64."""
     patches = block.unfold(1, kernel, 1).unfold(2, kernel, 1)
     matrix = patches.permute(1, 2, 0, 3, 4).reshape(-1, block.shape[0] * kernel * kernel).to(torch.complex128)
-    values = torch.linalg.eigvalsh(matrix.mH @ matrix) / matrix.shape[0]
+    values: Tensor = torch.linalg.eigvalsh(matrix.mH @ matrix) / matrix.shape[0]
     return values[: max(1, round(_SHARE * len(values)))].mean()
 
 

@@ -32,11 +32,16 @@ _LIMITS = (
     ("coils", 2, 64),
     ("context", 0, 1024),
 )
-_ADDED = ("context", "trust", "resolution", "calibrated_noise")
+_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral")
 _SMALLEST_NOISE = 1e-4
 _START_WEIGHTS = (1e-3, 0.1)
 # By how much the weight of a pixel can differ from that of its frame, as an exponent.
 _TRUST_RANGE = 3.0
+# Gains of logarithmic frequency and its square; the first is the exponent of a power law.
+_SPECTRAL_TERMS = 2
+_SPECTRAL_RANGE = 2.0
+_SPECTRAL_LIMIT = 6.0
+_CENTRE, _MIDDLE = 0.05, 0.5
 _PROBE_SEED = 7
 _PROBE_WINDOW = 9
 _PROBE_ITERATIONS = 8
@@ -47,7 +52,7 @@ _LARGEST_WEIGHT = 1.0
 _WEIGHT_RANGE = 7.0
 ROUNDS_WEIGHT = "conditions.0.weight"
 """The one weight whose shape depends on the number of rounds: its last columns are one for each."""
-ADDED_WEIGHTS = ("scan.", "regulariser.context.", "regulariser.aside.", "regulariser.trust.")
+ADDED_WEIGHTS = ("scan.", "spectrum.", "regulariser.context.", "regulariser.aside.", "regulariser.trust.")
 """How the weights are named that only some architectures have; they begin by doing nothing."""
 
 
@@ -75,6 +80,8 @@ class UnrolledArchitecture:
         How much a proposal counts in the fit is told for every pixel, not for the frame alone.
     calibrated_noise
         The noise is estimated from the calibration samples where the edge of k-space still holds signal: see `noise_level`.
+    spectral
+        Proposals count differently at low and at high frequencies, by the condition.
     resolution
         The network sees how much of every pixel the samples decide, and how large the matrix is.
     """
@@ -90,6 +97,7 @@ class UnrolledArchitecture:
     trust: bool = False
     resolution: bool = False
     calibrated_noise: bool = False
+    spectral: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in _LIMITS:
@@ -124,6 +132,7 @@ class UnrolledArchitecture:
             trust=bool(data.get("trust", False)),
             resolution=bool(data.get("resolution", False)),
             calibrated_noise=bool(data.get("calibrated_noise", False)),
+            spectral=bool(data.get("spectral", False)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -162,6 +171,9 @@ class UnrolledNetwork(nn.Module):
             aside=int(architecture.resolution),
             trust=architecture.trust,
         )
+        if architecture.spectral:
+            self.spectrum = nn.Linear(_CONDITION_WIDTH, _SPECTRAL_TERMS, bias=False)
+            nn.init.zeros_(self.spectrum.weight)
         if architecture.resolution:
             self.scan = nn.Linear(_SCAN_CONDITIONS, _CONDITION_WIDTH, bias=False)
             nn.init.zeros_(self.scan.weight)
@@ -211,7 +223,8 @@ class UnrolledNetwork(nn.Module):
             if self.architecture.trust:
                 weights = weights[:, None, None] * torch.exp(_TRUST_RANGE * torch.tanh(correction[:, 2]))
             proposals.append(proposal * scale[:, None, None])
-            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations)
+            profile = self._profile(condition, images) if self.architecture.spectral else None
+            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations, profile)
             results.append(images * scale[:, None, None])
         return results, proposals
 
@@ -253,6 +266,15 @@ class UnrolledNetwork(nn.Module):
         for layer in others:
             conditions = layer(conditions)
         return conditions
+
+    def _profile(self, condition: Tensor, images: Tensor) -> Tensor:
+        """Return factors of the weights for every frequency, float32 (batch, rows, columns), the lowest in the corner."""
+        down, across = (2 * torch.fft.fftfreq(size, device=images.device) for size in images.shape[1:])
+        radius = torch.hypot(down[:, None], across[None, :])
+        slope = torch.log((radius + _CENTRE) / (_MIDDLE + _CENTRE))
+        terms = torch.stack([slope, slope.square()])
+        gains = _SPECTRAL_RANGE * torch.tanh(self.spectrum(condition).float())
+        return torch.exp(torch.tensordot(gains, terms, dims=1).clamp(-_SPECTRAL_LIMIT, _SPECTRAL_LIMIT))
 
 
 @torch.no_grad()

@@ -288,7 +288,7 @@ def test_added_parts_of_a_network_begin_by_doing_nothing(tmp_path):
     torch.manual_seed(0)
     plain = UnrolledNetwork(SIZES)
     save_file(plain.state_dict(), tmp_path / "weights.safetensors")
-    added = UnrolledNetwork(dataclasses.replace(SIZES, context=8, trust=True, resolution=True))
+    added = UnrolledNetwork(dataclasses.replace(SIZES, context=8, trust=True, resolution=True, spectral=True))
     begin_from(added, tmp_path / "weights.safetensors")
     inputs = (
         torch.randn(1, 16, 16, dtype=torch.complex64),
