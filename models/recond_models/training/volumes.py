@@ -389,7 +389,7 @@ def load_volumes(folder: Path, split: Split) -> tuple[Volume, ...]:
     wanted = [source for source in SOURCES if source.split == split]
     found = [source for source in wanted if is_saved(folder, source)]
     if not found:
-        names = ", ".join(source.name for source in wanted)
+        names = ", ".join(source.name for source in wanted if source in PACKAGED)
         raise VolumesNotFoundError(
             f"none of the {split} volumes ({names}) is in {folder}: `make training-data` fetches them"
         )
