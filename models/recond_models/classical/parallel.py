@@ -27,6 +27,9 @@ CROP = 0.95
 LARGEST_BLOCK = 24
 """Rows and columns of calibration data that are used; more cost time and add little."""
 
+NoiseEstimate = Callable[[Tensor, Tensor, CoilLayout], Tensor]
+"""From samples, masks and layout to the standard deviations of every frame, as `noise.deviations`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParallelImaging:
@@ -46,14 +49,14 @@ class ParallelImaging:
     kspace: Tensor
     scales: Tensor
 
-    def inverse_problem(self) -> InverseProblem:
+    def inverse_problem(self, estimate_noise: NoiseEstimate = noise.deviations) -> InverseProblem:
         """Return what is to be solved, with the noise estimated from the samples."""
         encoding = self.encoding
         coils = torch.split(encoding.sensitivities, list(encoding.layout.counts))
         return InverseProblem(
             encoding,
             self.kspace,
-            noise.deviations(self.kspace, encoding.masks, encoding.layout),
+            estimate_noise(self.kspace, encoding.masks, encoding.layout),
             fractions_of(encoding.masks),
             torch.stack([(frame != 0).any(dim=0) for frame in coils]),
         )
@@ -117,6 +120,7 @@ def reconstruct(
     *,
     largest_block: int = LARGEST_BLOCK,
     virtual_coils: int = VIRTUAL_COILS,
+    estimate_noise: NoiseEstimate = noise.deviations,
 ) -> Reconstruction:
     """Pose and solve the inverse problems of a batch: on a CPU every frame by itself, on a GPU all together.
 
@@ -132,6 +136,8 @@ def reconstruct(
         Returns the complex64 images (batch, rows, columns) of a problem.
     largest_block, virtual_coils
         As for `pose`.
+    estimate_noise
+        How `method` wants the noise of its problem to be estimated.
 
     Returns
     -------
@@ -149,7 +155,7 @@ def reconstruct(
     def work(part: PackedBatch) -> Reconstruction:
         trimmed, first = field_of_view.trim(part)
         posed = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
-        images = method(posed.inverse_problem())
+        images = method(posed.inverse_problem(estimate_noise))
         residuals = relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout)
         whole = field_of_view.untrim(images, int(part.kspace.shape[1]), first)
         return Reconstruction(whole, residuals.cpu(), scales=posed.scales)

@@ -7,6 +7,7 @@ weight z``, by conjugate gradients (Aggarwal, Mani and Jacob 2019, MoDL, doi:10.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,14 @@ from recond_kernels import conjugate_gradients
 Operator = Callable[[Tensor], Tensor]
 
 
-def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
+def fit(
+    images: Tensor,
+    data: Tensor,
+    weights: Tensor,
+    normal: Operator,
+    iterations: int,
+    profile: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Fit images to the samples, starting from them.
 
     With few iterations the parts of the image that the samples say little about stay as proposed: an early stop regularises too.
@@ -29,31 +37,36 @@ def fit(images: Tensor, data: Tensor, weights: Tensor, normal: Operator, iterati
     data
         complex64 (batch, rows, columns): ``A^H y``.
     weights
-        float32 (batch,), positive: how much the proposal counts.
+        float32 (batch,) or (batch, rows, columns), positive: how much the proposal counts.
     normal
         ``A^H A`` for the whole batch; it must not mix frames.
     iterations
         Steps of conjugate gradients.
+    profile
+        float32 (batch, rows, columns), positive: factors of the weights for every frequency, the lowest in the corner; None for
+        the same at all. A proposal that is right in what is coarse and wrong in what is fine counts accordingly.
 
     Returns
     -------
     images
-        complex64 (batch, rows, columns). They have gradients with respect to `images` and `weights`: the steps of the iteration
-        are made a second time for them, so hardly anything of it is kept in memory.
+        complex64 (batch, rows, columns). They have gradients with respect to `images`, `weights` and `profile`: the steps of the
+        iteration are made a second time for them, so hardly anything of it is kept in memory.
     misfits
         complex64 (batch, rows, columns): ``A^H A x - A^H y`` of these images, without gradients.
     """
     if torch.is_grad_enabled() and (images.requires_grad or weights.requires_grad):
-        fitted, misfits = _Fit.apply(images, weights, data, normal, iterations)  # type: ignore[no-untyped-call]
+        fitted, misfits = _Fit.apply(images, weights, profile, data, normal, iterations)  # type: ignore[no-untyped-call]
         return fitted, misfits
-    solution = _solve(data - normal(images), weights, normal, iterations)
-    return images + solution.images, _misfits(solution, weights)
+    penalty = _Penalty(weights, profile)
+    solution = _solve(data - normal(images), penalty, normal, iterations)
+    return images + solution.images, _misfits(solution, penalty)
 
 
 def first_fit(data: Tensor, weights: Tensor, normal: Operator, iterations: int) -> tuple[Tensor, Tensor]:
     """Return what `fit` makes of images of zeros, without gradients."""
-    solution = _solve(data, weights, normal, iterations)
-    return solution.images, _misfits(solution, weights)
+    penalty = _Penalty(weights, None)
+    solution = _solve(data, penalty, normal, iterations)
+    return solution.images, _misfits(solution, penalty)
 
 
 class _Fit(torch.autograd.Function):
@@ -64,43 +77,79 @@ class _Fit(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - torch gives its own
         images: Tensor,
         weights: Tensor,
+        profile: Tensor | None,
         data: Tensor,
         normal: Operator,
         iterations: int,
     ) -> tuple[Tensor, Tensor]:
-        solution = _solve(data - normal(images), weights, normal, iterations)
-        misfits = _misfits(solution, weights)
-        ctx.save_for_backward(weights)
+        penalty = _Penalty(weights, profile)
+        solution = _solve(data - normal(images), penalty, normal, iterations)
+        ctx.save_for_backward(weights, profile)
+        misfits = _misfits(solution, penalty)
         ctx.mark_non_differentiable(misfits)
         ctx.normal, ctx.solution = normal, solution
         return images + solution.images, misfits
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # noqa: ANN401
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         gradient = gradients[0]  # that of the images
-        (weights,) = ctx.saved_tensors
-        # x = z + P (A^H y - N z), P the polynomial of M = N + weight that the iteration has built, near the inverse of M, and
-        # Hermitian as N is: dx/dz = 1 - P N, and nearly dx/dweight = -P (x - z).
-        adjoint = conjugate_gradients.replay(_damped(ctx.normal, weights), gradient.contiguous(), ctx.solution)
+        weights, profile = ctx.saved_tensors
+        # x = z + P (A^H y - N z), P the polynomial of M = N + W that the iteration has built, near the inverse of M, and
+        # Hermitian as N is: dx/dz = 1 - P N, and nearly dx = -P dW (x - z).
+        operator = _damped(ctx.normal, _Penalty(weights, profile))
+        adjoint = conjugate_gradients.replay(operator, gradient.contiguous(), ctx.solution)
         for_images = gradient - ctx.normal(adjoint)
-        for_weights = -torch.view_as_real(adjoint * ctx.solution.images.conj())[..., 0].flatten(1).sum(dim=1)
-        return for_images, for_weights, None, None, None
+        with torch.enable_grad():
+            leaves = [one.detach().requires_grad_() for one in (weights, profile) if one is not None]
+            change = _Penalty(*leaves, *(() if profile is not None else (None,)))(ctx.solution.images)
+            for_leaves = torch.autograd.grad(-torch.view_as_real(adjoint.conj() * change)[..., 0].sum(), leaves)
+        return for_images, for_leaves[0], None if profile is None else for_leaves[1], None, None, None
 
 
-def _misfits(solution: conjugate_gradients.Solution, weights: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class _Penalty:
+    """W: ``weight``, or ``weight^(1/2) F^H profile F weight^(1/2)``.
+
+    Parameters
+    ----------
+    weights, profile
+        As for `fit`.
+    """
+
+    weights: Tensor
+    profile: Tensor | None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Apply it to complex64 (batch, rows, columns)."""
+        factors = self.weights[:, None, None] if self.weights.dim() == 1 else self.weights
+        if self.profile is None:
+            return factors * images
+        roots = factors.sqrt()
+        weighted: Tensor = roots * torch.fft.ifft2(self.profile * torch.fft.fft2(roots * images))
+        return weighted
+
+
+def _misfits(solution: conjugate_gradients.Solution, penalty: _Penalty) -> Tensor:
     """Return ``A^H A x - A^H y``, which the iteration knows without another use of A.
 
-    The residual of ``(N + weight) d = A^H y - N z`` is ``A^H y - N (z + d) - weight d``, and x is ``z + d``.
+    The residual of ``(N + W) d = A^H y - N z`` is ``A^H y - N (z + d) - W d``, and x is ``z + d``.
     """
-    return -(solution.residuals + weights.detach()[:, None, None] * solution.images)
+    return -(solution.residuals + penalty(solution.images)).detach()
 
 
-def _solve(right_hand_side: Tensor, weights: Tensor, normal: Operator, iterations: int) -> conjugate_gradients.Solution:
-    """Solve ``(N + weight) d = b`` with so many steps of conjugate gradients."""
-    return conjugate_gradients.solve(_damped(normal, weights), right_hand_side, tolerance=0, max_iterations=iterations)
+def _solve(
+    right_hand_side: Tensor, penalty: _Penalty, normal: Operator, iterations: int
+) -> conjugate_gradients.Solution:
+    """Solve ``(N + W) d = b`` with so many steps of conjugate gradients."""
+    with torch.no_grad():
+        return conjugate_gradients.solve(
+            _damped(normal, penalty), right_hand_side, tolerance=0, max_iterations=iterations
+        )
 
 
-def _damped(normal: Operator, weights: Tensor) -> Operator:
-    """Return ``N + weight``."""
-    factors = weights.detach()[:, None, None]
-    return lambda images: normal(images).add_(factors * images)
+def _damped(normal: Operator, penalty: _Penalty) -> Operator:
+    """Return ``N + W``."""
+    return lambda images: normal(images).add_(penalty(images))

@@ -11,6 +11,7 @@ and the features of the round before stand beside the image, so that nothing see
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -29,14 +30,30 @@ _LIMITS = (
     ("iterations", 1, 64),
     ("calibration", 8, 64),
     ("coils", 2, 64),
+    ("context", 0, 1024),
 )
+_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral")
 _SMALLEST_NOISE = 1e-4
 _START_WEIGHTS = (1e-3, 0.1)
+# By how much the weight of a pixel can differ from that of its frame, as an exponent.
+_TRUST_RANGE = 3.0
+# Gains of logarithmic frequency and its square; the first is the exponent of a power law.
+_SPECTRAL_TERMS = 2
+_SPECTRAL_RANGE = 2.0
+_SPECTRAL_LIMIT = 6.0
+_CENTRE, _MIDDLE = 0.05, 0.5
+_PROBE_SEED = 7
+_PROBE_WINDOW = 9
+_PROBE_ITERATIONS = 8
+_SCAN_CONDITIONS = 2
+_USUAL_SIDE = 160
 # The weight of a proposal in the fit lies between this times exp(-range) and this.
 _LARGEST_WEIGHT = 1.0
 _WEIGHT_RANGE = 7.0
 ROUNDS_WEIGHT = "conditions.0.weight"
 """The one weight whose shape depends on the number of rounds: its last columns are one for each."""
+ADDED_WEIGHTS = ("scan.", "spectrum.", "regulariser.context.", "regulariser.aside.", "regulariser.trust.")
+"""How the weights are named that only some architectures have; they begin by doing nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,16 @@ class UnrolledArchitecture:
         Rows and columns of calibration data that sensitivities are estimated from at most.
     coils
         Most virtual coils.
+    context
+        Features of one more level, coarser than the last of `channels`: a wider view. 0 for none.
+    trust
+        How much a proposal counts in the fit is told for every pixel, not for the frame alone.
+    calibrated_noise
+        The noise is estimated from the calibration samples where the edge of k-space still holds signal: see `noise_level`.
+    spectral
+        Proposals count differently at low and at high frequencies, by the condition.
+    resolution
+        The network sees how much of every pixel the samples decide, and how large the matrix is.
     """
 
     rounds: int = 5
@@ -66,6 +93,11 @@ class UnrolledArchitecture:
     iterations: int = 4
     calibration: int = 24
     coils: int = 12
+    context: int = 0
+    trust: bool = False
+    resolution: bool = False
+    calibrated_noise: bool = False
+    spectral: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in _LIMITS:
@@ -84,7 +116,7 @@ class UnrolledArchitecture:
             A field is missing, unknown or out of range.
         """
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
+        if not names - set(_ADDED) <= set(data) <= names:
             raise ValueError(
                 f"the architecture of an unrolled network has the fields {sorted(names)}, got {sorted(data)}"
             )
@@ -96,11 +128,17 @@ class UnrolledArchitecture:
             iterations=int(data["iterations"]),
             calibration=int(data["calibration"]),
             coils=int(data["coils"]),
+            context=int(data.get("context", 0)),
+            trust=bool(data.get("trust", False)),
+            resolution=bool(data.get("resolution", False)),
+            calibrated_noise=bool(data.get("calibrated_noise", False)),
+            spectral=bool(data.get("spectral", False)),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary of plain values."""
-        return asdict(self) | {"channels": list(self.channels)}
+        """Return a dictionary of plain values; what older networks did not have is in it only where it is used."""
+        values = asdict(self) | {"channels": list(self.channels)}
+        return {name: value for name, value in values.items() if name not in _ADDED or value}
 
 
 class UnrolledNetwork(nn.Module):
@@ -124,8 +162,21 @@ class UnrolledNetwork(nn.Module):
         )
         self.weight = nn.Linear(_CONDITION_WIDTH, 1)
         self.regulariser = ConditionedUNet(
-            6, 2, architecture.channels, architecture.bottleneck_blocks, _CONDITION_WIDTH
+            6,
+            2,
+            architecture.channels,
+            architecture.bottleneck_blocks,
+            _CONDITION_WIDTH,
+            context=architecture.context,
+            aside=int(architecture.resolution),
+            trust=architecture.trust,
         )
+        if architecture.spectral:
+            self.spectrum = nn.Linear(_CONDITION_WIDTH, _SPECTRAL_TERMS, bias=False)
+            nn.init.zeros_(self.spectrum.weight)
+        if architecture.resolution:
+            self.scan = nn.Linear(_SCAN_CONDITIONS, _CONDITION_WIDTH, bias=False)
+            nn.init.zeros_(self.scan.weight)
         self.width = width
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.weight.bias)
@@ -158,18 +209,22 @@ class UnrolledNetwork(nn.Module):
         start, misfits, scale = self._start(data, normal, noise)
         data, noise = data / scale[:, None, None], noise / scale
         images, memory = start, None
+        resolution = _resolution(data, normal) if self.architecture.resolution else None
         results, proposals = [], []
         for number in range(self.architecture.rounds if rounds is None else rounds):
             interruption.checkpoint()
-            condition = self._condition(noise, fractions, number)
+            condition = self._condition(noise, fractions, number, resolution)
             weights = _LARGEST_WEIGHT * torch.exp(
                 _WEIGHT_RANGE * (torch.sigmoid(self.weight(condition)[:, 0].float()) - 1)
             )
             inputs = torch.cat([_planes(images), _planes(misfits), _planes(start)], dim=1)
-            correction, memory = self.regulariser(inputs, condition, memory)
-            proposal = images + torch.view_as_complex(correction.permute(0, 2, 3, 1).contiguous())
+            correction, memory = self.regulariser(inputs, condition, memory, resolution)
+            proposal = images + torch.view_as_complex(correction[:, :2].permute(0, 2, 3, 1).contiguous())
+            if self.architecture.trust:
+                weights = weights[:, None, None] * torch.exp(_TRUST_RANGE * torch.tanh(correction[:, 2]))
             proposals.append(proposal * scale[:, None, None])
-            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations)
+            profile = self._profile(condition, images) if self.architecture.spectral else None
+            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations, profile)
             results.append(images * scale[:, None, None])
         return results, proposals
 
@@ -193,7 +248,7 @@ class UnrolledNetwork(nn.Module):
         scale = _bright(images)
         return images / scale[:, None, None], misfits / scale[:, None, None], scale
 
-    def _condition(self, noise: Tensor, fractions: Tensor, number: int) -> Tensor:
+    def _condition(self, noise: Tensor, fractions: Tensor, number: int, resolution: Tensor | None) -> Tensor:
         """Return float32 (batch, condition width)."""
         level = torch.log10(noise.clamp(_SMALLEST_NOISE, 1)) / 2 + 1
         sparsity = -torch.log2(fractions.clamp_min(1 / 64)) / 2 - 1
@@ -201,8 +256,45 @@ class UnrolledNetwork(nn.Module):
             torch.full((noise.shape[0],), number, device=noise.device), self.architecture.rounds
         ).to(level.dtype)
         features = torch.cat([torch.stack([level, sparsity, level * sparsity], dim=1), which], dim=1)
-        conditions: Tensor = self.conditions(features)
+        first, *others = self.conditions
+        conditions: Tensor = first(features)
+        if resolution is not None:
+            rows, columns = resolution.shape[2:]
+            side = torch.full_like(level, 0.5 * math.log2(rows * columns) - math.log2(_USUAL_SIDE))
+            decided = resolution.flatten(1).sum(dim=1) / (resolution > 0).flatten(1).sum(dim=1).clamp_min(1)
+            conditions = conditions + self.scan(torch.stack([side, decided], dim=1))
+        for layer in others:
+            conditions = layer(conditions)
         return conditions
+
+    def _profile(self, condition: Tensor, images: Tensor) -> Tensor:
+        """Return factors of the weights for every frequency, float32 (batch, rows, columns), the lowest in the corner."""
+        down, across = (2 * torch.fft.fftfreq(size, device=images.device) for size in images.shape[1:])
+        radius = torch.hypot(down[:, None], across[None, :])
+        slope = torch.log((radius + _CENTRE) / (_MIDDLE + _CENTRE))
+        terms = torch.stack([slope, slope.square()])
+        gains = _SPECTRAL_RANGE * torch.tanh(self.spectrum(condition).float())
+        return torch.exp(torch.tensordot(gains, terms, dims=1).clamp(-_SPECTRAL_LIMIT, _SPECTRAL_LIMIT))
+
+
+@torch.no_grad()
+def _resolution(data: Tensor, normal: Operator) -> Tensor:
+    """Return how much of each pixel the samples decide, float32 (batch, 1, rows, columns): 0 nothing, 1 all of it.
+
+    It is the diagonal of the operator from an image to its fit, estimated with a random image and averaged over neighbours
+    (Bekas et al. 2007, doi:10.1016/j.apnum.2007.01.003). Aliasing and a high g-factor make it small.
+    """
+    generator = torch.Generator().manual_seed(_PROBE_SEED)
+    turns = torch.rand(data.shape[1:], generator=generator).to(data.device) * (2 * torch.pi)
+    probe = torch.polar(torch.ones_like(turns), turns).expand_as(data).contiguous()
+    weights = torch.full((data.shape[0],), _START_WEIGHTS[0], device=data.device)
+    fitted, _ = first_fit(normal(probe), weights, normal, _PROBE_ITERATIONS)
+    decided = torch.view_as_real(probe.conj() * fitted)[..., 0][:, None]
+    for _ in range(2):
+        decided = functional.avg_pool2d(
+            decided, _PROBE_WINDOW, stride=1, padding=_PROBE_WINDOW // 2, count_include_pad=False
+        )
+    return decided.clamp(0, 1)
 
 
 class ConditionedUNet(nn.Module):
@@ -221,10 +313,25 @@ class ConditionedUNet(nn.Module):
         Residual blocks at the coarsest level.
     condition_width
         Length of the condition.
+    context
+        Features of one more level, coarser than the last; 0 for none.
+    aside
+        Planes that are given beside the others.
+    trust
+        Return one more plane, at first 0.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, channels: tuple[int, ...], bottleneck_blocks: int, condition_width: int
+        self,
+        inputs: int,
+        outputs: int,
+        channels: tuple[int, ...],
+        bottleneck_blocks: int,
+        condition_width: int,
+        *,
+        context: int = 0,
+        aside: int = 0,
+        trust: bool = False,
     ) -> None:
         super().__init__()
         self.entry = nn.Conv2d(inputs, channels[0], 3, padding=1)
@@ -236,12 +343,24 @@ class ConditionedUNet(nn.Module):
         self.bottleneck = nn.ModuleList(ResidualBlock(channels[-1], condition_width) for _ in range(bottleneck_blocks))
         self.decoder = nn.ModuleList(ResidualBlock(width, condition_width) for width in channels[:-1])
         self.exit = nn.Conv2d(channels[0], outputs, 3, padding=1)
+        # What is added to the network begins by doing nothing: weights without it are a start for weights with it.
+        self.context = Context(channels[-1], context, condition_width) if context else None
+        self.aside = nn.Conv2d(aside, channels[0], 3, padding=1, bias=False) if aside else None
+        self.trust = nn.Conv2d(channels[0], 1, 3, padding=1) if trust else None
+        for added in (self.aside, self.trust):
+            if added is not None:
+                nn.init.zeros_(added.weight)
+        if self.trust is not None and self.trust.bias is not None:
+            nn.init.zeros_(self.trust.bias)
+        self._step = 2 ** (len(channels) - 1 + (context > 0))
         nn.init.zeros_(self.recall.weight)
         nn.init.zeros_(self.recall.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.exit.weight.mul_(0.1)
 
-    def forward(self, planes: Tensor, condition: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, planes: Tensor, condition: Tensor, memory: Tensor | None, aside: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Compute a correction.
 
         Parameters
@@ -252,18 +371,21 @@ class ConditionedUNet(nn.Module):
             float32 (batch, condition width).
         memory
             Features from the round before, None in the first.
+        aside
+            float32 (batch, aside, rows, columns) if the network was made for it.
 
         Returns
         -------
         correction
-            float32 (batch, outputs, rows, columns).
+            float32 (batch, outputs, rows, columns), one more with trust.
         memory
             Features for the next round, (batch, first channels, padded rows, padded columns).
         """
         rows, columns = planes.shape[2:]
-        step = 2 ** len(self.down)
-        padded = functional.pad(planes, (0, -columns % step, 0, -rows % step))
-        features = self.entry(padded.contiguous(memory_format=torch.channels_last))
+        padding = (0, -columns % self._step, 0, -rows % self._step)
+        features = self.entry(functional.pad(planes, padding).contiguous(memory_format=torch.channels_last))
+        if self.aside is not None and aside is not None:
+            features = features + self.aside(functional.pad(aside, padding))
         if memory is not None:
             features = features + self.recall(memory)
         features = functional.relu(features)
@@ -275,10 +397,43 @@ class ConditionedUNet(nn.Module):
             features = down(features)
         for block in self.bottleneck:
             features = block(features, condition)
+        if self.context is not None:
+            features = features + self.context(features, condition)
         for level in reversed(range(len(self.down))):
             features = self.decoder[level](self.up[level](features) + skips[level], condition)
         correction = self.exit(features).float()
+        if self.trust is not None:
+            correction = torch.cat([correction, self.trust(features).float()], dim=1)
         return correction[:, :, :rows, :columns], features
+
+
+class Context(nn.Module):
+    """One more level below the coarsest, whose features are added to those; at first nothing.
+
+    Parameters
+    ----------
+    outer, inner
+        Features of the coarsest level and of this one.
+    condition_width
+        Length of the condition.
+    """
+
+    def __init__(self, outer: int, inner: int, condition_width: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(outer, inner, 2, stride=2)
+        self.blocks = nn.ModuleList(ResidualBlock(inner, condition_width) for _ in range(2))
+        self.up = nn.ConvTranspose2d(inner, outer, 2, stride=2)
+        nn.init.zeros_(self.up.weight)
+        if self.up.bias is not None:
+            nn.init.zeros_(self.up.bias)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return what is added to features of the same shape."""
+        inner = self.down(features)
+        for block in self.blocks:
+            inner = block(inner, condition)
+        added: Tensor = self.up(inner)
+        return added
 
 
 class ResidualBlock(nn.Module):

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import parallel
+from recond_models.classical import noise, parallel
 from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.classical.parallel import NoiseEstimate
 from recond_models.model import ModelInfo
-from recond_models.networks.unrolled import UnrolledNetwork
+from recond_models.networks import noise_level
+from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 
 
 class UnrolledReconstructor:
@@ -45,7 +47,13 @@ class UnrolledReconstructor:
         """
         sizes = self._network.architecture
         return parallel.reconstruct(
-            batch, self.info, self._device, self._images, largest_block=sizes.calibration, virtual_coils=sizes.coils
+            batch,
+            self.info,
+            self._device,
+            self._images,
+            largest_block=sizes.calibration,
+            virtual_coils=sizes.coils,
+            estimate_noise=noise_estimate(sizes),
         )
 
     def _images(self, problem: InverseProblem) -> Tensor:
@@ -55,3 +63,8 @@ class UnrolledReconstructor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             images: list[Tensor] = self._network(data, problem.encoding.gram, level, problem.fractions)[0]
         return images[-1] * problem.support
+
+
+def noise_estimate(architecture: UnrolledArchitecture) -> NoiseEstimate:
+    """Return how a network of an architecture wants the noise to be estimated."""
+    return noise_level.deviations if architecture.calibrated_noise else noise.deviations

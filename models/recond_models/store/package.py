@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
@@ -68,6 +69,7 @@ def write_model(
     contract: Contract,
     *,
     precision: Precision = "float32",
+    stored: Literal["float32", "bfloat16"] = "float32",
     replace: bool = False,
 ) -> Packaged:
     """Write a trained model, after it has run once.
@@ -81,11 +83,13 @@ def write_model(
     architecture
         Its architecture.
     tensors
-        Its weights; they are stored in float32.
+        Its weights.
     contract
         What data it was made for.
     precision
         Type to compute in.
+    stored
+        Type of the weights in the file; bfloat16 halves it, and rounds them.
     replace
         Replace a model of that name.
 
@@ -108,7 +112,11 @@ def write_model(
         The folder cannot be written.
     """
     weights = as_float32(tensors)
-    data = save_safetensors(weights)
+    if stored == "bfloat16":
+        halved = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+        data, weights = save_safetensors(halved), as_float32(halved)
+    else:
+        data = save_safetensors(weights)
     draft = Manifest(
         described.name,
         described.version,

@@ -11,6 +11,8 @@ _WIRE_MM = 9.0
 # Half axes of a usual head with its brain in the middle, mm: right, front, top.
 _HEAD_MM = (80.0, 100.0, 95.0)
 _LOWEST = -0.75
+# Of the beta distribution of how hard an array is, from 0 to 1.
+_HARDNESS = (1.2, 1.7)
 
 
 def receive_fields(generator: np.random.Generator, coils: int, points: NDArray[np.floating]) -> NDArray[np.complex64]:
@@ -40,16 +42,20 @@ def receive_fields(generator: np.random.Generator, coils: int, points: NDArray[n
         slopes = generator.normal(0, 1.2e-3, (2, 3))
         field = np.exp(flat @ (slopes[0] + 1j * slopes[1]))
         return np.asarray(field.reshape(1, *shape), dtype=np.complex64)
-    half_axes = np.asarray(_HEAD_MM) * np.exp(generator.normal(0, 0.05, 3)) + generator.uniform(10, 45)
+    # Measured arrays are harder than loops that fit closely and are all alike; see docs/training.md.
+    hardness = generator.beta(*_HARDNESS)
+    half_axes = np.asarray(_HEAD_MM) * np.exp(generator.normal(0, 0.05, 3)) + generator.uniform(10, 45 + 60 * hardness)
     places = _places(generator, coils) * half_axes
     normals = places / half_axes**2
+    # The head is seldom in the middle of its array.
+    places += generator.normal(0, 25 * hardness, 3) * np.array([0.4, 0.8, 1.2])
     normals += generator.normal(0, 0.18, normals.shape) * np.linalg.norm(normals, axis=1, keepdims=True)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     usual = 2 * float(np.mean(half_axes)) / np.sqrt(coils)
-    radii = usual * generator.uniform(0.75, 1.15) * np.exp(generator.normal(0, 0.1, coils))
-    fields = np.stack([_loop(flat, *loop) for loop in zip(places, normals, radii.clip(18, 110), strict=True)])
+    radii = usual * generator.uniform(0.75, 1.15 + 0.5 * hardness) * np.exp(generator.normal(0, 0.1, coils))
+    fields = np.stack([_loop(flat, *loop) for loop in zip(places, normals, radii.clip(18, 130), strict=True)])
     gains = np.exp(generator.normal(0, 0.15, coils) + 1j * generator.uniform(-np.pi, np.pi, coils))
-    white = _whiten(generator, fields * gains[:, None], flat)
+    white = _whiten(generator, fields * gains[:, None], flat, hardness)
     return white.reshape(coils, *shape).astype(np.complex64)
 
 
@@ -106,7 +112,7 @@ def _loop(
 
 
 def _whiten(
-    generator: np.random.Generator, fields: NDArray[np.complex128], points: NDArray[np.floating]
+    generator: np.random.Generator, fields: NDArray[np.complex128], points: NDArray[np.floating], hardness: float
 ) -> NDArray[np.complex128]:
     """Couple the coils and mix them so that their noise is white."""
     inside = ((points / np.asarray(_HEAD_MM)) ** 2).sum(axis=1) < 1
@@ -118,7 +124,7 @@ def _whiten(
     share = generator.uniform(0.1, 0.7)
     covariance = (1 - share) * np.eye(len(fields)) + share * correlation
     # All coils are equally noisy per unit of signal, within a factor.
-    deviations = scale * np.exp(generator.normal(0, 0.1, len(fields)))
+    deviations = scale * np.exp(generator.normal(0, 0.1 + 0.5 * hardness, len(fields)))
     white = np.linalg.solve(np.linalg.cholesky(covariance * np.outer(deviations, deviations)), fields)
     level = np.sqrt(np.mean(np.abs(white[:, inside] if inside.sum() >= 8 else white) ** 2))
     return np.asarray(white / max(float(level), 1e-30), dtype=np.complex128)

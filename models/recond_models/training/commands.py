@@ -9,11 +9,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from safetensors.torch import load_file
 
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
-from recond_models.training.publish import publish
-from recond_models.training.trainer import Progress, Trainer
+from recond_models.training.publish import Run, publish
+from recond_models.training.trainer import BEST, Progress, Trainer, weights_of
 from recond_models.training.volumes import VolumesNotFoundError, load_volumes
 
 _BAD_INPUT, _FAILED = 3, 5
@@ -37,7 +38,23 @@ _BAD_INPUT, _FAILED = 3, 5
 )
 @click.option("--device", default="cpu", show_default=True, help="torch device, such as cuda:0.")
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of the network on a CPU.")
-def train(config: Path, data: Path, folder: Path | None, device: str, threads: int | None) -> None:
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Stop with a checkpoint after this processor time; the same command goes on.",
+)
+@click.option("--best", is_flag=True, help="Do not train: write the best weights of the run so far as a model.")
+def train(
+    config: Path,
+    data: Path,
+    folder: Path | None,
+    device: str,
+    threads: int | None,
+    minutes: float | None,
+    *,
+    best: bool,
+) -> None:
     """Train an unrolled network on simulated k-space.
 
     The run can be interrupted and goes on from its last checkpoint. Losses, figures on held-out subjects and a plot are in its
@@ -52,15 +69,22 @@ def train(config: Path, data: Path, folder: Path | None, device: str, threads: i
         trainer = Trainer(
             settings,
             SimulatedExamples(data, "training", settings),
-            evaluation_examples(data, settings),
+            [] if best else evaluation_examples(data, settings),
             place,
             device,
         )
     except (TrainingConfigError, VolumesNotFoundError) as error:
         click.echo(f"recond train: {error}", err=True)
         raise click.exceptions.Exit(_BAD_INPUT) from error
+    if best:
+        if not (place / BEST).exists():
+            click.echo(f"recond train: {place} holds no evaluated weights yet", err=True)
+            raise click.exceptions.Exit(_BAD_INPUT)
+        weights = load_file(place / BEST)
+        click.echo(f"{settings.name}: {publish(place, Run.of(trainer, settings, config, data, best=True), weights)}")
+        return
     try:
-        _run(trainer, settings)
+        _run(trainer, settings, minutes)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -69,20 +93,26 @@ def train(config: Path, data: Path, folder: Path | None, device: str, threads: i
             err=True,
         )
         raise click.exceptions.Exit(_FAILED) from error
-    written = publish(trainer, settings, config, place)
+    if trainer.step < settings.steps:
+        click.echo(f"{settings.name}: stopped at step {trainer.step} of {settings.steps}; the same command goes on")
+        return
+    written = publish(place, Run.of(trainer, settings, config, data, best=False), weights_of(trainer.average))
     click.echo(f"{settings.name}: {written}")
 
 
-def _run(trainer: Trainer, settings: TrainingConfig) -> None:
+def _run(trainer: Trainer, settings: TrainingConfig, minutes: float | None) -> None:
     """Train with a bar on a terminal, and a line now and then elsewhere."""
+    seconds = None if minutes is None else 60 * minutes
     console = Console(stderr=True)
     if not console.is_terminal:
-        trainer.run(lambda progress: click.echo(_line(progress), err=True))
+        trainer.run(lambda progress: click.echo(_line(progress), err=True), seconds=seconds)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
         bar = bars.add_task(settings.name, total=settings.steps, completed=trainer.step)
-        trainer.run(lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)))
+        trainer.run(
+            lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)), seconds=seconds
+        )
 
 
 def _line(progress: Progress) -> str:

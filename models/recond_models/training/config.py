@@ -48,6 +48,10 @@ class TrainingConfig:
         Decay of the exponential moving average of the weights, which is what is evaluated and saved.
     earlier
         Weight of the rounds before the last in the loss.
+    inside
+        The loss counts what is inside the object.
+    small
+        Part of the frames whose sides are drawn evenly on a logarithmic scale: more small matrices.
     evaluate_every
         Steps between evaluations on the held-out subjects.
     evaluation_frames
@@ -61,6 +65,8 @@ class TrainingConfig:
     start
         Weights of another unrolled network with the same channels to start from, a safetensors file beside the configuration or
         an absolute path; empty to start from random ones. It may have other numbers of rounds.
+    version, origin
+        Version of the model that comes out, and what its card says that `start` is.
     """
 
     name: str
@@ -78,12 +84,16 @@ class TrainingConfig:
     decay: float = 0.3
     average: float = 0.999
     earlier: float = 0.1
+    inside: bool = False
+    small: float = 0.0
     evaluate_every: int = 500
     evaluation_frames: int = 24
     checkpoint_every: int = 250
     precision: str = "bfloat16"
     data_workers: int = 1
     start: str = ""
+    version: str = "1"
+    origin: str = ""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "smallest", "coils", "evaluate_every", "evaluation_frames", "checkpoint_every"):
@@ -97,6 +107,10 @@ class TrainingConfig:
             )
         if self.precision not in {"float32", "bfloat16"}:
             raise TrainingConfigError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.start and not self.origin:
+            raise TrainingConfigError("origin must say what the weights in start are, for the model card")
+        if not 0 <= self.small <= 1:
+            raise TrainingConfigError(f"small must be from 0 to 1, got {self.small}")
         if not 0 <= self.average < 1 or not 0 <= self.decay <= 1 or self.learning_rate <= 0:
             raise TrainingConfigError("need 0 <= average < 1, 0 <= decay <= 1 and learning_rate > 0")
         for start, rounds in self.rounds:

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from recond_models.training.volumes import TISSUES
 
-# Mean signal of grey matter, white matter, fluid, bone, muscle and fat, for spin and gradient echoes at 1.5 to 3 T.
-_WEIGHTINGS = {
+WEIGHTINGS = {
     "t1": (0.55, 0.80, 0.18, 0.05, 0.50, 0.95),
     "t2": (0.55, 0.38, 1.00, 0.04, 0.25, 0.55),
     "flair": (0.72, 0.55, 0.08, 0.04, 0.35, 0.60),
     "pd": (0.88, 0.72, 0.95, 0.08, 0.60, 0.75),
     "t2*": (0.65, 0.52, 0.90, 0.02, 0.30, 0.40),
 }
+"""Mean signal of grey matter, white matter, fluid, bone, muscle and fat, for spin and gradient echoes at 1.5 to 3 T."""
 _SYNTHETIC = ("t1", "t2", "t2", "flair", "pd", "t2*", "random", "random")
 # In T1-weighted heads fat is brighter than this and muscle darker.
 _FAT_FROM, _FAT_TO = 0.55, 0.85
@@ -46,7 +46,8 @@ def weight(
         What was done.
     """
     choice = generator.random()
-    if choice < 0.28:
+    # Volumes without tissues have their own contrast, which is a real one.
+    if choice < (0.28 if tissues is not None else 0.75):
         image, name = signal, "native"
     elif choice < 0.45 or tissues is None:
         image, name = _curve(generator, signal), "curve"
@@ -88,7 +89,7 @@ def _synthesise(
         means = generator.uniform(0.05, 1, len(shares))
         means[TISSUES.index("bone")] *= 0.2
     else:
-        means = np.asarray(_WEIGHTINGS[name]) * np.exp(generator.normal(0, 0.13, len(shares)))
+        means = np.asarray(WEIGHTINGS[name]) * np.exp(generator.normal(0, 0.13, len(shares)))
     if generator.random() < 0.35:
         means[-1] *= generator.uniform(0.05, 0.4)  # fat suppression
     detail = generator.normal(0, 0.8, len(shares))

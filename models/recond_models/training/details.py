@@ -62,12 +62,15 @@ def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray
         np.float32(2 * np.pi) * shift[0] * np.linspace(-0.5, 0.5, rows, dtype=np.float32)[:, None]
         + np.float32(2 * np.pi) * shift[1] * np.linspace(-0.5, 0.5, columns, dtype=np.float32)[None, :]
     )
-    angle = angle + np.float32(generator.uniform(0, 1.2)) * smooth_field(generator, image.shape, 5)[0]
+    angle = angle + np.float32(generator.uniform(0.3, 2.4)) * smooth_field(generator, image.shape, 5)[0]
+    if generator.random() < 0.5:
+        angle += np.float32(generator.uniform(0, 0.6)) * smooth_field(generator, image.shape, 14)[0]
     if generator.random() < 0.4:
-        angle += np.float32(generator.uniform(0, 0.5)) * smooth_field(generator, image.shape, 14)[0]
-    if generator.random() < 0.3:
         angle += np.float32(generator.normal(0, 3.0)) * _bump(generator, image.shape)
-    if generator.random() < 0.3:
+    if generator.random() < 0.5:
+        knots = min(28, min(image.shape) // 4)
+        angle += np.float32(generator.uniform(0, 0.25)) * smooth_field(generator, image.shape, knots)[0]
+    if generator.random() < 0.4:
         angle += np.float32(generator.normal(0, 0.5)) * image
     turned = np.empty(image.shape, dtype=np.complex64)
     np.multiply(image, np.cos(angle), out=turned.real)

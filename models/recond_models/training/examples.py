@@ -17,11 +17,11 @@ from recond_kernels.layout import CoilLayout
 from recond_kernels.operators.sense import SenseEncoding
 from recond_models import registry
 from recond_models.batch import PackedBatch
-from recond_models.classical import noise, parallel
-from recond_models.classical.parallel import fractions_of
+from recond_models.classical import parallel
 from recond_models.classical.scale import bright_pixels
 from recond_models.model import MINIMUM_CALIBRATION
 from recond_models.networks.unrolled import UnrolledArchitecture
+from recond_models.networks.unrolled_reconstructor import noise_estimate
 from recond_models.training.config import TrainingConfig
 from recond_models.training.simulator import SimulationSettings, Simulator, TrainingSample
 from recond_models.training.volumes import Split, load_volumes
@@ -110,8 +110,14 @@ class SimulatedExamples(Dataset[Example]):
 
     def _shape(self, numbers: np.random.Generator) -> tuple[int, int]:
         config = self._config
+        logarithmic = numbers.random() < config.small
         while True:
-            rows, columns = (int(size) for size in numbers.integers(config.smallest, config.largest + 1, 2))
+            if logarithmic:
+                low, high = np.log(config.smallest), np.log(config.largest + 0.999)
+                sides = np.exp(numbers.uniform(low, high, 2))
+            else:
+                sides = numbers.integers(config.smallest, config.largest + 1, 2)
+            rows, columns = (int(size) for size in sides)
             if rows * columns <= config.largest_area:
                 return rows // _MULTIPLE * _MULTIPLE, columns // _MULTIPLE * _MULTIPLE
 
@@ -137,29 +143,30 @@ def example_of(samples: Sequence[TrainingSample], architecture: UnrolledArchitec
         [sample.calibration for sample in samples],
     )
     with torch.no_grad():
-        problem = parallel.pose(
+        posed = parallel.pose(
             batch,
             _ASKING,
             torch.device("cpu"),
             largest_block=architecture.calibration,
             virtual_coils=architecture.coils,
         )
-        layout = problem.encoding.layout
+        problem = posed.inverse_problem(noise_estimate(architecture))
+        layout = posed.encoding.layout
         truth = torch.cat([torch.from_numpy(sample.coil_images) for sample in samples])
-        combined = coils.reduce(truth, problem.encoding.sensitivities, layout)
+        combined = coils.reduce(truth, posed.encoding.sensitivities, layout)
         squares = torch.view_as_real(truth).square().sum(dim=-1)
         magnitudes = coils.sum_segments(squares, layout).sqrt()
         brightness = bright_pixels(magnitudes)
         # The samples were divided by powers of two.
-        factors = (problem.scales / brightness).to(torch.float32)
+        factors = (posed.scales / brightness).to(torch.float32)
         per_frame, per_image = factors[:, None, None], brightness.to(torch.float32)[:, None, None]
         return Example(
-            problem.encoding.sensitivities,
+            posed.encoding.sensitivities,
             layout.counts,
-            problem.encoding.masks,
-            problem.encoding.adjoint(problem.kspace) * per_frame,
-            noise.deviations(problem.kspace, problem.encoding.masks, layout).to(torch.float32) * factors,
-            fractions_of(problem.encoding.masks),
+            posed.encoding.masks,
+            problem.encoding.adjoint(problem.samples) * per_frame,
+            problem.noise.to(torch.float32) * factors,
+            problem.fractions,
             combined / per_image,
             magnitudes / per_image,
             tuple(str(sample.description) for sample in samples),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from recond_models.training.evaluation import Figures
+from recond_models.training.evaluation import Figures
 
 LOSSES, FIGURES, PLOT = "losses.csv", "figures.csv", "progress.png"
 _LOSS_FIELDS = ("step", "loss", "learning_rate", "seconds")
-_FIGURE_FIELDS = ("step", "ssim", "psnr")
+_FIGURE_FIELDS = ("step", "ssim", "psnr", "ssim_object", "psnr_object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class History:
 
     def add_figures(self, step: int, figures: Figures) -> None:
         """Write the figures of an evaluation."""
-        self._figures.add((step, figures.ssim, figures.psnr))
+        self._figures.add((step, figures.ssim, figures.psnr, figures.ssim_object, figures.psnr_object))
 
     def forget_after(self, step: int) -> None:
         """Drop what an interrupted run wrote after its last checkpoint."""
@@ -73,10 +71,16 @@ class History:
         return sum(row[3] for row in self._losses.rows())
 
     @property
-    def last_figures(self) -> tuple[int, float, float] | None:
-        """Step, SSIM and PSNR of the last evaluation."""
+    def last_figures(self) -> tuple[int, Figures] | None:
+        """Step and figures of the last evaluation."""
         rows = self._figures.rows()
-        return (int(rows[-1][0]), rows[-1][1], rows[-1][2]) if rows else None
+        return _figures_of(rows[-1]) if rows else None
+
+    @property
+    def best_figures(self) -> tuple[int, Figures] | None:
+        """Step and figures of the evaluation with the best SSIM inside the object."""
+        rows = self._figures.rows()
+        return _figures_of(max(rows, key=lambda row: row[3])) if rows else None
 
     def plot(self) -> None:
         """Draw losses and figures."""
@@ -94,9 +98,9 @@ class History:
         axes[0].plot([losses[min(i + width // 2, len(losses) - 1)][0] for i in range(0, len(losses), width)], means)
         for axis, title, rows, column in zip(
             axes,
-            ("training loss", "SSIM, held-out subject", "PSNR, held-out subject (dB)"),
+            ("training loss", "SSIM in the object, held-out subjects", "PSNR in the object, held-out subjects (dB)"),
             (losses, figures, figures),
-            (1, 1, 2),
+            (1, 3, 4),
             strict=True,
         ):
             if rows is figures:
@@ -105,3 +109,8 @@ class History:
             axis.set_xlabel("step")
             axis.grid(alpha=0.3)
         figure.savefig(self._plot, dpi=110)
+
+
+def _figures_of(row: tuple[float, ...]) -> tuple[int, Figures]:
+    """Return step and figures of a line of the table."""
+    return int(row[0]), Figures(*row[1:])

@@ -8,12 +8,14 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
+from recond_models.training.collection import prepare_collected
 from recond_models.training.prepare import prepare, sources
-from recond_models.training.volumes import SOURCES, is_saved
+from recond_models.training.volumes import COLLECTED, Source, Volume, is_saved
 
 _SPM_PREFIX = "fsroot/_spm/cleaned/spm/tpm/TPM.nii"
 _BRAINBROWSER = "brainbrowser@2.3.0"
@@ -42,16 +44,16 @@ def fetch(folder: Path) -> list[str]:
         place = folder / name
         if place.is_dir():
             continue
-        partial = folder / f"{name}.part"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        unfinished = folder / f"{name}.part"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
         try:
-            get(partial)
+            get(unfinished)
         except (FetchError, OSError, subprocess.CalledProcessError, tarfile.TarError, zipfile.BadZipFile) as error:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             problems.append(f"{name}: {error}")
             continue
-        partial.rename(place)
+        unfinished.rename(place)
     return problems
 
 
@@ -113,17 +115,28 @@ _PACKAGES: dict[str, Callable[[Path], None]] = {
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--again", is_flag=True, help="Convert volumes that are there already.")
-def main(folder: Path, again: bool) -> None:
+@click.option(
+    "--collection",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="RECOND_TRAINING_COLLECTION",
+    help="Folder of collected `images` and `labels`, which are converted as well.  [env: RECOND_TRAINING_COLLECTION]",
+)
+def main(folder: Path, again: bool, collection: Path | None) -> None:
     """Fetch the heads that training data are simulated from and convert them into FOLDER."""
     unpacked = folder / "packages"
     for problem in fetch(unpacked):
         click.echo(f"not fetched: {problem}", err=True)
+    recipes: list[tuple[Source, Callable[[], Volume]]] = [
+        (source, partial(prepare, source, unpacked)) for source in sources()
+    ]
+    if collection is not None:
+        recipes += [(source, partial(prepare_collected, source, collection)) for source in COLLECTED]
     failed = []
-    for source in sources():
+    for source, convert in recipes:
         if is_saved(folder, source) and not again:
             continue
         try:
-            volume = prepare(source, unpacked)
+            volume = convert()
         except FileNotFoundError as error:
             failed.append(source.name)
             click.echo(f"{source.name}: {error}", err=True)
@@ -131,7 +144,7 @@ def main(folder: Path, again: bool) -> None:
         volume.save(folder)
         click.echo(f"{source.name}: {source.split}, {' x '.join(map(str, volume.shape))} voxels")
     if failed:
-        raise click.ClickException(f"{len(failed)} of {len(SOURCES)} volumes are missing: {', '.join(failed)}")
+        raise click.ClickException(f"{len(failed)} of {len(recipes)} volumes are missing: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 _TEXTURE = 176
 _TEXTURE_WIDTH = 1.9
 _TEXTURE_START = 0.03
-_KINDS = ("random", "equispaced", "equispaced_fraction", "poisson", "gaussian", "full")
-_SHARES = (0.17, 0.17, 0.14, 0.32, 0.15, 0.05)
+KINDS = ("random", "equispaced", "equispaced_fraction", "poisson", "gaussian", "grid", "full")
+"""Kinds of patterns."""
+_SHARES = (0.16, 0.19, 0.14, 0.30, 0.09, 0.08, 0.04)
 _LARGEST_CALIBRATION = 24
 _SMALLEST_CALIBRATION = 8
 _PARTIAL_FOURIER_SHARE = 0.15
@@ -41,7 +42,10 @@ class SamplingPattern:
 
 
 def draw_pattern(
-    generator: np.random.Generator, shape: tuple[int, int], accelerations: tuple[float, float] = (2.0, 12.0)
+    generator: np.random.Generator,
+    shape: tuple[int, int],
+    accelerations: tuple[float, float] = (2.0, 12.0),
+    kinds: tuple[str, ...] = (),
 ) -> SamplingPattern:
     """Draw a pattern of lines or of points.
 
@@ -53,13 +57,15 @@ def draw_pattern(
         Rows (readout) and columns (phase encode).
     accelerations
         Smallest and largest acceleration that is aimed at.
+    kinds
+        Equally likely, all of `accelerations` and never cut off; empty for all in the usual mixture.
 
     Returns
     -------
     SamplingPattern
         With a calibration block of at least 8 x 8.
     """
-    kind = str(generator.choice(_KINDS, p=_SHARES))
+    kind = str(generator.choice(kinds)) if kinds else str(generator.choice(KINDS, p=_SHARES))
     wanted = float(np.exp(generator.uniform(*np.log(accelerations))))
     if kind == "full":
         mask = np.ones(shape, dtype=np.bool_)
@@ -68,13 +74,15 @@ def draw_pattern(
         mask, block = _points(generator, shape, wanted, _blue_noise(generator, shape))
     elif kind == "gaussian":
         mask, block = _points(generator, shape, wanted, generator.random(shape, dtype=np.float32))
+    elif kind == "grid":
+        mask, block = _grid(generator, shape, wanted)
     else:
         # The centre must leave room for other lines.
         wanted = min(wanted, shape[1] / (_SMALLEST_CALIBRATION * 1.4))
         lines, centre = _lines(generator, shape[1], wanted, kind)
         mask, block = np.broadcast_to(lines, shape).copy(), (_LARGEST_CALIBRATION, centre)
     extent = (min(block[0], shape[0], _LARGEST_CALIBRATION), min(block[1], shape[1], _LARGEST_CALIBRATION))
-    if generator.random() < _PARTIAL_FOURIER_SHARE:
+    if not kinds and generator.random() < _PARTIAL_FOURIER_SHARE:
         _cut_off(generator, mask, extent)
         kind = f"{kind}, partial Fourier"
     return SamplingPattern(mask, extent, kind, mask.size / max(1, int(mask.sum())))
@@ -122,6 +130,27 @@ def _points(
     block = max(_SMALLEST_CALIBRATION, min(int(generator.integers(10, 33)), largest, *shape))
     power = float(generator.uniform(0.3, 2.2))
     mask = _threshold(texture, wanted, block, power, corners=bool(generator.random() < 0.4))
+    return mask, (block, block)
+
+
+def _grid(
+    generator: np.random.Generator, shape: tuple[int, int], wanted: float
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Draw a regular two-dimensional pattern, shifted from line to line, within an ellipse (Breuer et al. 2006, CAIPIRINHA)."""
+    rows, columns = shape
+    down = int(generator.integers(1, max(2, round(np.sqrt(wanted)) + 1)))
+    across = max(1, round(wanted / down))
+    shift = int(generator.integers(across))
+    lines = np.arange(rows)[:, None] + int(generator.integers(down))
+    positions = np.arange(columns)[None, :] + int(generator.integers(across)) + shift * (lines // down)
+    mask: NDArray[np.bool_] = (lines % down == 0) & (positions % across == 0)
+    if generator.random() < 0.6:
+        height, width = ((np.arange(size) - size // 2) / (size / 2) for size in shape)
+        mask &= np.hypot(height[:, None], width[None, :]) <= 1
+    largest = int(np.sqrt(0.5 * rows * columns / wanted))
+    block = max(_SMALLEST_CALIBRATION, min(int(generator.integers(16, 33)), largest, *shape))
+    top, left = rows // 2 - block // 2, columns // 2 - block // 2
+    mask[top : top + block, left : left + block] = True
     return mask, (block, block)
 
 

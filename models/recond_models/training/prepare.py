@@ -53,9 +53,9 @@ def prepare(source: Source, unpacked: Path) -> Volume:
 
 def _colin(source: Source, unpacked: Path) -> Volume:
     """Read Colin-27: intensities decide between tissues, SPM's priors in the same space say which is likely where."""
-    signal, affine = _read(unpacked / _MRICRON / "ch2.nii.gz")
-    signal = _normalise(signal)
-    priors = [_onto(_read(unpacked / _SPM, channel), signal.shape, affine) for channel in range(6)]
+    signal, affine = read(unpacked / _MRICRON / "ch2.nii.gz")
+    signal = normalise(signal)
+    priors = [_onto(read(unpacked / _SPM, channel), signal.shape, affine) for channel in range(6)]
     tissues = posteriors(signal, np.stack(priors))
     # The scan ends above the chin: its lowest slice goes on downwards, as a neck would.
     below = (_NECK, 0)
@@ -66,8 +66,8 @@ def _colin(source: Source, unpacked: Path) -> Volume:
 
 def _colin_brain(source: Source, unpacked: Path) -> Volume:
     """Put the brain of Colin-27 at 0.5 mm into a synthetic head."""
-    signal, affine = _read(unpacked / _MRICRON / "ch2better.nii.gz")
-    return _bare_brain(source, _normalise(signal), affine, (0.70, 0.88))
+    signal, affine = read(unpacked / _MRICRON / "ch2better.nii.gz")
+    return _bare_brain(source, normalise(signal), affine, (0.70, 0.88))
 
 
 def _mni152(source: Source, unpacked: Path) -> Volume:
@@ -78,10 +78,10 @@ def _mni152(source: Source, unpacked: Path) -> Volume:
         raise FileNotFoundError("nilearn is not installed: `pip install --no-deps nilearn`")
     folder = Path(spec.origin).parent / "datasets" / "data"
     parts = {
-        name: _read(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "gm", "wm")
+        name: read(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz") for name in ("t1", "gm", "wm")
     }
     signal, affine = parts["t1"]
-    signal = _normalise(signal)
+    signal = normalise(signal)
     # Averaging has blurred the borders: steeper shares are nearer to those of one person.
     grey, white = (1 / (1 + np.exp(-12 * (parts[name][0] / 255 - 0.5))) for name in ("gm", "wm"))
     total = np.maximum(grey + white, 1)
@@ -98,9 +98,9 @@ def _mni152(source: Source, unpacked: Path) -> Volume:
 
 def _inia19(source: Source, unpacked: Path) -> Volume:
     """Enlarge the macaque average to the size of a human brain."""
-    signal, affine = _read(unpacked / _MRICRON / "inia19-t1-brain.nii.gz")
+    signal, affine = read(unpacked / _MRICRON / "inia19-t1-brain.nii.gz")
     scaled = affine @ np.diag([_MACAQUE_ENLARGEMENT] * 3 + [1.0])
-    return _bare_brain(source, _normalise(signal), scaled, (0.62, 0.85))
+    return _bare_brain(source, normalise(signal), scaled, (0.62, 0.85))
 
 
 def _bare_brain(
@@ -117,9 +117,9 @@ def _bare_brain(
 
 def _itk(source: Source, unpacked: Path) -> Volume:
     """Read the head of ITK's k-means example; its mask of the brain tells grey and white matter from scalp."""
-    signal, affine = _read(unpacked / _ITK / "KmeansTest_T1UCharRaw.nii.gz")
-    brain, _ = _read(unpacked / _ITK / "KmeansTest_T1RawSkullStrip.nii.gz")
-    signal = _normalise(signal)
+    signal, affine = read(unpacked / _ITK / "KmeansTest_T1UCharRaw.nii.gz")
+    brain, _ = read(unpacked / _ITK / "KmeansTest_T1RawSkullStrip.nii.gz")
+    signal = normalise(signal)
     inside = ndimage.binary_fill_holes(brain > 0)
     tissues = np.zeros((len(TISSUES), *signal.shape), dtype=np.uint8)
     middle_grey, middle_white = np.percentile(signal[inside], (35, 85))
@@ -142,7 +142,7 @@ def _brainbrowser(source: Source, unpacked: Path) -> Volume:
     axes = ("xspace", "yspace", "zspace")
     block = block.transpose([order.index(axis) for axis in axes])
     block = block[tuple(slice(None, None, -1 if header[axis]["step"] < 0 else 1) for axis in axes)]
-    signal = _normalise(block.astype(np.float32), floor=0.04)
+    signal = normalise(block.astype(np.float32), floor=0.04)
     return Volume.of(source, signal, None, (1.0, 1.0, 1.0), (80.0, 120.0, 152.0))
 
 
@@ -158,11 +158,11 @@ _RECIPES: dict[str, Callable[[Source, Path], Volume]] = {
 
 
 def sources() -> tuple[Source, ...]:
-    """Return all sources that have a recipe."""
+    """Return all sources that packages hold."""
     return tuple(source for source in SOURCES if source.name in _RECIPES)
 
 
-def _read(path: Path, channel: int | None = None) -> Grid:
+def read(path: Path, channel: int | None = None) -> Grid:
     """Read a NIfTI file along the patient's axes."""
     image = nibabel.funcs.as_closest_canonical(  # type: ignore[no-untyped-call]
         nibabel.nifti1.Nifti1Image.from_filename(path)
@@ -181,7 +181,7 @@ def _onto(grid: Grid, shape: tuple[int, ...], affine: NDArray[np.float64]) -> ND
     return result
 
 
-def _normalise(signal: NDArray[np.float32], floor: float = 0.0) -> NDArray[np.float32]:
+def normalise(signal: NDArray[np.float32], floor: float = 0.0) -> NDArray[np.float32]:
     """Divide by the 99.8th percentile of what is not background, clip at 1.5 of it; fade out what is below `floor`."""
     top = float(np.percentile(signal[signal > 0.1 * signal.max()], 99.8))
     scaled = np.clip(signal / top, 0, 1.5)

@@ -1,19 +1,24 @@
-"""The end of a training run: weights, manifest, golden pair and model card in a folder of models."""
+"""What comes of a training run: weights, manifest, golden pair and model card in a folder of models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
 
 from recond_models.contract import Contract
 from recond_models.store.package import Description, write_model
 from recond_models.training.config import TrainingConfig
-from recond_models.training.trainer import Trainer, weights_of
-from recond_models.training.volumes import SOURCES
+from recond_models.training.evaluation import Figures
+from recond_models.training.trainer import Trainer
+from recond_models.training.volumes import SOURCES, Source, is_saved
 
 MODELS = "models"
 """Folder within that of the run; as RECOND_MODELS_DIR it makes the model known to a service."""
 
-VERSION = "1"
 _LICENCE = "Apache-2.0"
 _REFERENCE = (
     "Unrolled network of recond; after Aggarwal et al. 2019 (MoDL), doi:10.1109/TMI.2018.2865356, with ESPIRiT maps, "
@@ -35,24 +40,61 @@ CONTRACT = Contract(
     calibration=_CALIBRATION,
     requires_calibration=True,
     anatomy="head",
-    contrast="T1-weighted, and T2-, PD- and FLAIR-like contrasts synthesised from it",
+    contrast="T1-, T2- and FLAIR-weighted, and contrasts synthesised from them and from label maps",
 )
 """What data networks are made for that were trained on the simulated heads."""
 
 
-def publish(trainer: Trainer, config: TrainingConfig, config_path: Path, place: Path) -> Path:
-    """Write the averaged weights of a run as a model.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A training run as its model card tells of it.
 
     Parameters
     ----------
-    trainer
-        The run.
     config
         Its configuration.
-    config_path
-        Where that was read, for the command in the card.
+    command
+        The file of that, as the command in the card names it.
+    steps, minutes
+        Updates so far, and the time that they took.
+    figures
+        Step and figures of the evaluation whose weights are published; None if there was none.
+    sources
+        The volumes that were there.
+    """
+
+    config: TrainingConfig
+    command: str
+    steps: int
+    minutes: float
+    figures: tuple[int, Figures] | None
+    sources: Sequence[Source]
+
+    @classmethod
+    def of(cls, trainer: Trainer, config: TrainingConfig, config_path: Path, volumes: Path, *, best: bool) -> Run:
+        """Return what there is to tell of a run: with its best figures, or its last."""
+        history = trainer.history
+        return cls(
+            config,
+            config_path.as_posix() if not config_path.is_absolute() else config_path.name,
+            trainer.step,
+            history.seconds / 60,
+            history.best_figures if best else history.last_figures,
+            [source for source in SOURCES if is_saved(volumes, source)],
+        )
+
+
+def publish(place: Path, run: Run, weights: Mapping[str, Tensor]) -> Path:
+    """Write weights of a run as a model, in bfloat16 where the run computes in it.
+
+    Parameters
+    ----------
     place
         Folder of the run.
+    run
+        What its card tells.
+    weights
+        Averaged weights.
 
     Returns
     -------
@@ -64,45 +106,64 @@ def publish(trainer: Trainer, config: TrainingConfig, config_path: Path, place: 
     StoreError
         The weights are of no use, or the folder cannot be written.
     """
+    config = run.config
+    step = run.figures[0] if run.figures else run.steps
     described = Description(
         name=config.name,
-        version=VERSION,
+        version=config.version,
         description=config.description,
         reference=_REFERENCE,
         licence=_LICENCE,
-        source=f"trained by recond train on simulated k-space, {trainer.step} steps",
-        card=_card(trainer, config, config_path),
+        source=f"trained by recond train on simulated k-space, {step} steps",
+        card=_card(run, sum(tensor.numel() for tensor in weights.values())),
     )
-    architecture = {"family": "unrolled", **config.architecture.to_json()}
+    precision: Literal["float32", "bfloat16"] = "bfloat16" if config.precision == "bfloat16" else "float32"
     packaged = write_model(
         place / MODELS,
         described,
-        architecture,
-        weights_of(trainer.average),
+        {"family": "unrolled", **config.architecture.to_json()},
+        weights,
         CONTRACT,
-        precision="bfloat16" if config.precision == "bfloat16" else "float32",
+        precision=precision,
+        stored=precision,
         replace=True,
     )
     return packaged.folder
 
 
-def _card(trainer: Trainer, config: TrainingConfig, config_path: Path) -> str:
+def _card(run: Run, parameters: int) -> str:
     """Return the model card as Markdown."""
-    parameters = sum(weight.numel() for weight in trainer.average.parameters())
-    sizes = config.architecture
-    last = trainer.history.last_figures
-    figures = (
-        f"Held-out subjects of the training run, step {last[0]}: mean SSIM {last[1]:.4f}, mean PSNR {last[2]:.2f} dB over "
-        f"{config.evaluation_frames} simulated frames of all kinds. Those of the test subjects beside classical methods, cell by "
-        "cell, are in docs/quality.md."
-        if last
-        else "This run was not evaluated."
-    )
+    config, sizes = run.config, run.config.architecture
+    if run.figures is None:
+        figures = "This run was not evaluated."
+    else:
+        step, found = run.figures
+        figures = (
+            f"Held-out subjects of the training run, step {step}, over {config.evaluation_frames} simulated frames of all kinds: "
+            f"mean SSIM {found.ssim:.4f} and PSNR {found.psnr:.2f} dB over the picture, {found.ssim_object:.4f} and "
+            f"{found.psnr_object:.2f} dB inside the object. "
+            "Figures beside classical methods and on measured heads are in docs/training.md."
+        )
     sources = "\n".join(
         f"| {source.name} | {source.subject} | {source.split} | {source.package} | {source.licence} |"
-        for source in SOURCES
+        for source in run.sources
     )
-    return f"""# {config.name}, version {VERSION}
+    begun = f" It began with the weights of `{config.origin}`." if config.origin else ""
+    loss = "1 - SSIM plus the relative error of the complex image"
+    if config.inside:
+        loss += " and half that of its magnitude, all inside the object"
+    added = [
+        text
+        for used, text in (
+            (sizes.context, f"one more level of {sizes.context} features"),
+            (sizes.trust, "a weight of the proposal for every pixel"),
+            (sizes.resolution, "a map of how much the samples decide"),
+        )
+        if used
+    ]
+    made = run.figures[0] if run.figures else run.steps
+    extra = f" Beside these: {', '.join(added)}." if added else ""
+    return f"""# {config.name}, version {config.version}
 
 {config.description}
 
@@ -110,11 +171,11 @@ Not a medical device: for research only.
 
 ## Data
 
-No measured k-space was used. k-space was simulated from images of heads, on the fly: planes of any orientation, deformed, in
-contrasts synthesised from tissue maps, with lesions, phase, receive arrays of 1 to 32 coils and noise over two decades.
-Subjects are in one split only:
+No measured k-space was used. k-space was simulated from images and label maps of heads, on the fly: planes of any orientation,
+deformed, in their own contrasts and in synthesised ones, with lesions, phase, receive arrays of 1 to 32 coils as hard as measured
+ones, and noise over two decades. Subjects are in one split only:
 
-| volume | subject | used for | package | licence |
+| volume | subject | used for | source | licence |
 |---|---|---|---|---|
 {sources}
 
@@ -123,18 +184,19 @@ The weights contain none of these images; none is part of this repository.
 ## Network
 
 {sizes.rounds} rounds of one U-Net (channels {", ".join(map(str, sizes.channels))}) and data consistency by conjugate gradients
-({sizes.iterations} steps a round), ESPIRiT sensitivities from at most {sizes.calibration} x {sizes.calibration} calibration
-samples; {parameters / 1e6:.2f} million parameters. Convolutions in {config.precision}, all else in float32.
+({sizes.start_iterations} steps at first and {sizes.iterations} in each round), ESPIRiT sensitivities from at most
+{sizes.calibration} x {sizes.calibration} calibration samples; {parameters / 1e6:.2f} million parameters.{extra}
+Convolutions in {config.precision}, all else in float32.
 
 ## Training
 
 ```
 make training-data
-recond train {config_path.as_posix() if not config_path.is_absolute() else config_path.name}
+recond train {run.command}
 ```
 
-{trainer.step} steps of {config.batch} frame(s) in {trainer.history.seconds / 60:.0f} minutes; Adam, seed {config.seed},
-exponential moving average of the weights ({config.average}). The loss is 1 - SSIM plus the relative error.
+{made} steps of {config.batch} frame(s); the run so far: {run.steps} steps in {run.minutes:.0f} minutes. Adam, seed {config.seed},
+exponential moving average of the weights ({config.average}). The loss is {loss}.{begun}
 
 ## Figures
 
@@ -142,8 +204,8 @@ exponential moving average of the weights ({config.average}). The loss is 1 - SS
 
 ## Limits
 
-* Heads only; trained on few subjects, all adults without known disease. Synthetic lesions are not disease.
-* Only simulated k-space was seen in training: no motion, no flow, no field inhomogeneity, no wrap-around.
+* Heads only; trained on few subjects. Synthetic lesions are not disease.
+* Only simulated k-space was seen in training: movement of up to a pixel, no flow, no field inhomogeneity.
 * Needs {_CALIBRATION[0]} x {_CALIBRATION[1]} calibration samples and two coils or more. Outside its contract `auto` takes a
   classical model.
 * A network can make what is missing look plausible. Look at the data-consistency residual, and compare with `l1-wavelet`.

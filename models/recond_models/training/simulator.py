@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_models.training import arrays, contrast, details, planes
+from recond_models.training import arrays, contrast, details, labels, planes
 from recond_models.training.fields import smooth_field, to_images, to_kspace, upsample
 from recond_models.training.patterns import SamplingPattern, draw_pattern
 from recond_models.training.volumes import Volume
@@ -36,13 +36,22 @@ class SimulationSettings:
     noise
         Smallest and largest standard deviation of real and imaginary part of the noise of a coil, as a fraction of the bright
         pixels.
+    kinds
+        Kinds of sampling patterns; empty for the usual mixture.
+    coloured
+        Part of the scans whose noise is correlated between the coils and not equally strong in all.
+    motion
+        Part of the scans in which the head moves.
     """
 
     max_coils: int = 8
     coils: tuple[int, ...] = (1, 2, 4, 4, 6, 8, 8, 8, 12, 12, 16, 16, 20, 24, 32)
     sizes: tuple[int, int] = (96, 384)
     accelerations: tuple[float, float] = (2.0, 12.0)
-    noise: tuple[float, float] = (5e-4, 5e-2)
+    noise: tuple[float, float] = (8e-4, 6e-2)
+    kinds: tuple[str, ...] = ()
+    coloured: float = 0.5
+    motion: float = 0.12
 
     def __post_init__(self) -> None:
         if self.max_coils < 1 or not self.coils or min(self.coils) < 1:
@@ -51,6 +60,8 @@ class SimulationSettings:
             raise ValueError(f"sizes go from at least 32 upwards, got {self.sizes}")
         if not 1 <= self.accelerations[0] <= self.accelerations[1]:
             raise ValueError(f"accelerations go from at least 1 upwards, got {self.accelerations}")
+        if not (0 <= self.coloured <= 1 and 0 <= self.motion <= 1):
+            raise ValueError(f"coloured and motion are parts from 0 to 1, got {self.coloured} and {self.motion}")
         if not 0 <= self.noise[0] <= self.noise[1]:
             raise ValueError(f"noise goes from at least 0 upwards, got {self.noise}")
 
@@ -110,6 +121,41 @@ class TrainingSample:
     description: SampleDescription
 
 
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Noise of an array.
+
+    Parameters
+    ----------
+    level
+        Standard deviation of real and imaginary part of the noise of a coil, root mean square over the coils.
+    coils
+        How many.
+    mixture
+        complex64 (coils, coils): what white noise is mixed with; None if it stays white.
+    """
+
+    level: float
+    coils: int
+    mixture: NDArray[np.complex64] | None
+
+    @classmethod
+    def coloured(cls, generator: np.random.Generator, coils: int, level: float) -> Noise:
+        """Return noise that is not quite white: scans without noise data cannot be whitened."""
+        strength = generator.uniform(0, 0.35)
+        mixture = np.eye(coils) + strength / np.sqrt(coils) * (
+            generator.standard_normal((coils, coils)) + 1j * generator.standard_normal((coils, coils))
+        )
+        mixture *= np.exp(generator.normal(0, generator.uniform(0, 0.3), coils))[:, None]
+        mixture *= np.sqrt(coils) / np.linalg.norm(mixture)
+        return cls(level, coils, mixture.astype(np.complex64))
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.complex64]:
+        """Return complex64 (coils, count)."""
+        white = np.float32(self.level) * _complex_normal(generator, (self.coils, count))
+        return white if self.mixture is None else self.mixture @ white
+
+
 class Simulator:
     """Draws samples. Holds no state that changes: safe in threads and processes.
 
@@ -156,6 +202,24 @@ class Simulator:
             A side is shorter than 32.
         """
         generator = np.random.default_rng(seed)
+        coil_images, noise, pattern, described = self._scan(generator, shape)
+        moves = generator.random() < self._settings.motion
+        kspace, calibration = _measure(generator, coil_images, pattern, noise, moves=moves)
+        return TrainingSample(
+            kspace, pattern.mask, calibration, coil_images, noise.level, replace(described, seed=seed)
+        )
+
+    def fully_sampled(self, seed: int, shape: tuple[int, int] | None = None) -> NDArray[np.complex64]:
+        """Return k-space of `sample` as if all of it had been measured, complex64 (coils, rows, columns), with noise."""
+        generator = np.random.default_rng(seed)
+        coil_images, noise, _, _ = self._scan(generator, shape)
+        kspace = to_kspace(coil_images)
+        return kspace + noise.draw(generator, kspace.shape[1] * kspace.shape[2]).reshape(kspace.shape)
+
+    def _scan(
+        self, generator: np.random.Generator, shape: tuple[int, int] | None
+    ) -> tuple[NDArray[np.complex64], Noise, SamplingPattern, SampleDescription]:
+        """Draw the coil images without noise, the noise and the pattern of a scan."""
         settings = self._settings
         if shape is None:
             low, high = np.log(settings.sizes)
@@ -168,7 +232,7 @@ class Simulator:
         coils = int(generator.choice(settings.coils))
         grid = plane.points(shape, np.linspace(0, shape[0] - 1, _COARSE), np.linspace(0, shape[1] - 1, _COARSE))
         fields = arrays.receive_fields(generator, coils, grid)
-        pattern = draw_pattern(generator, shape, settings.accelerations)
+        pattern = draw_pattern(generator, shape, settings.accelerations, settings.kinds)
         noise = float(np.exp(generator.uniform(*np.log(np.maximum(settings.noise, 1e-12)))))
         if settings.noise[1] == 0:
             noise = 0.0
@@ -178,9 +242,10 @@ class Simulator:
         coil_images = image * upsample(fields, shape)
         # Compression leaves out a little.
         coil_images /= np.float32(_bright(coil_images))
-        kspace, calibration = _measure(generator, coil_images, pattern, noise)
-        description = SampleDescription(subject, plane.view, name, pattern.kind, pattern.acceleration, coils, seed)
-        return TrainingSample(kspace, pattern.mask, calibration, coil_images, noise, description)
+        described = SampleDescription(subject, plane.view, name, pattern.kind, pattern.acceleration, coils, 0)
+        white = len(coil_images) == 1 or generator.random() >= settings.coloured
+        drawn = Noise(noise, len(coil_images), None) if white else Noise.coloured(generator, len(coil_images), noise)
+        return coil_images, drawn, pattern, described
 
     def _slice(
         self, generator: np.random.Generator, shape: tuple[int, int]
@@ -189,11 +254,17 @@ class Simulator:
         for _ in range(_TRIES):
             number = int(generator.choice(len(self._volumes), p=self._shares))
             volume = self._volumes[number]
-            plane = planes.draw_plane(generator, shape, self._heads[number], min(volume.spacing))
-            signal, tissues = planes.cut(volume, planes.deformed(generator, plane, shape))
+            heights = planes.slice_heights(volume)
+            plane = planes.draw_plane(generator, shape, self._heads[number], min(volume.spacing), heights)
+            points = planes.deformed(generator, plane, shape, flat=heights is not None)
+            if volume.has_labels:
+                image, name = labels.paint(generator, volume, points)
+                signal = image
+            else:
+                signal, tissues = planes.cut(volume, points)
+                image, name = contrast.weight(generator, signal, tissues)
             if float((signal > 0.1).mean()) > _LEAST_HEAD:
                 break
-        image, name = contrast.weight(generator, signal, tissues)
         image *= np.exp(np.float32(generator.uniform(0, 0.25)) * smooth_field(generator, shape, 4)[0])
         pixel = float(np.sqrt(np.linalg.norm(plane.down) * np.linalg.norm(plane.across)))
         return details.add_detail(generator, image, pixel), plane, volume.source.subject, name
@@ -242,11 +313,18 @@ def _compress(
 
 
 def _measure(
-    generator: np.random.Generator, coil_images: NDArray[np.complex64], pattern: SamplingPattern, noise: float
+    generator: np.random.Generator,
+    coil_images: NDArray[np.complex64],
+    pattern: SamplingPattern,
+    noise: Noise,
+    *,
+    moves: bool,
 ) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Return the measured samples and the calibration block, both with noise."""
     truth = to_kspace(coil_images)
     coils, rows, columns = truth.shape
+    if moves:
+        truth *= _motion(generator, (rows, columns))
     extent = pattern.calibration
     top, left = rows // 2 - extent[0] // 2, columns // 2 - extent[1] // 2
     block = (slice(None), slice(top, top + extent[0]), slice(left, left + extent[1]))
@@ -254,13 +332,29 @@ def _measure(
     needed[block[1:]] = True
     places = np.flatnonzero(needed)
     flat = np.zeros((coils, rows * columns), dtype=np.complex64)
-    flat[:, places] = truth.reshape(coils, -1)[:, places] + np.float32(noise) * _complex_normal(
-        generator, (coils, places.size)
-    )
+    flat[:, places] = truth.reshape(coils, -1)[:, places] + noise.draw(generator, places.size)
     measured = flat.reshape(truth.shape)
     calibration = measured[block].copy()
     measured[block] *= pattern.mask[block[1:]]
     return measured, calibration
+
+
+def _motion(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Return what a head that moves a few times by up to a pixel or so does to k-space; it is where it was in the centre.
+
+    Lines are measured one after the other; positions of a two-dimensional pattern as well.
+    """
+    rows, columns = shape
+    times = np.arange(columns)
+    size = np.exp(generator.uniform(np.log(0.05), np.log(1.0)))
+    moves = np.zeros((2, columns))
+    for _ in range(int(generator.integers(1, 4))):
+        moves += np.outer(generator.normal(0, size, 2), times > generator.uniform(0, columns))
+    moves -= moves[:, columns // 2 : columns // 2 + 1]
+    down = (np.arange(rows) - rows // 2)[:, None] / rows
+    across = (np.arange(columns) - columns // 2)[None, :] / columns
+    turns: NDArray[np.complex64] = np.exp(-2j * np.pi * (down * moves[0] + across * moves[1])).astype(np.complex64)
+    return turns
 
 
 def _complex_normal(generator: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.complex64]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recond_models.networks.unrolled import ROUNDS_WEIGHT, UnrolledNetwork
+from recond_models.networks.unrolled import ADDED_WEIGHTS, ROUNDS_WEIGHT, UnrolledNetwork
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.evaluation import Figures, evaluate
 from recond_models.training.examples import Example, SimulatedExamples, loader
@@ -21,6 +21,9 @@ from recond_models.training.history import History
 from recond_models.training.losses import loss
 
 CHECKPOINT = "checkpoint.pt"
+BEST = "best.safetensors"
+"""Averaged weights of the evaluation with the best SSIM inside the object, float32."""
+
 _LARGEST_GRADIENT = 1.0
 _REPORT_EVERY = 25
 
@@ -90,7 +93,9 @@ class Trainer:
         if (folder / CHECKPOINT).exists():
             self._resume()
 
-    def run(self, report: Callable[[Progress], None], *, stop_after: int | None = None) -> None:
+    def run(
+        self, report: Callable[[Progress], None], *, stop_after: int | None = None, seconds: float | None = None
+    ) -> None:
         """Train to the end.
 
         Parameters
@@ -99,7 +104,10 @@ class Trainer:
             Called every few steps.
         stop_after
             Stop with a checkpoint after this many updates of this call, as an interrupted run would.
+        seconds
+            Stop with a checkpoint after about this processor time of this call, that of `data_workers` apart.
         """
+        deadline = None if seconds is None else time.process_time() + seconds
         last = self._config.steps if stop_after is None else min(self._config.steps, self.step + stop_after)
         recent: list[float] = []
         figures: Figures | None = None
@@ -123,10 +131,16 @@ class Trainer:
                     half=self._half,
                     rounds=self._config.rounds_at(self.step),
                 )
+                best = self.history.best_figures
+                if best is None or figures.ssim_object > best[1].ssim_object:
+                    _write(self._folder / BEST, weights_of(self.average))
                 self.history.add_figures(self.step, figures)
                 self.history.plot()
-            if self.step % self._config.checkpoint_every == 0 or self.step == last:
+            late = deadline is not None and time.process_time() > deadline
+            if self.step % self._config.checkpoint_every == 0 or self.step == last or late:
                 self.save()
+            if late:
+                break
 
     @property
     def _half(self) -> bool:
@@ -154,7 +168,9 @@ class Trainer:
                 rounds_made,
             )
         truth = example.images.to(self._device)
-        value = loss(rounds, proposals, truth, example.magnitudes.to(self._device), config.earlier)
+        value = loss(
+            rounds, proposals, truth, example.magnitudes.to(self._device), config.earlier, inside=config.inside
+        )
         self._optimiser.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
@@ -221,10 +237,19 @@ def begin_from(network: UnrolledNetwork, path: Path) -> None:
         # One column for each round, the last: what the other one never did starts at random.
         columns = min(first.shape[1], own[ROUNDS_WEIGHT].shape[1])
         weights[ROUNDS_WEIGHT] = torch.cat([first[:, :columns], own[ROUNDS_WEIGHT][:, columns:]], dim=1)
+    # What older networks did not have begins by doing nothing.
+    added = {name: tensor for name, tensor in own.items() if name.startswith(ADDED_WEIGHTS)}
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(added | weights)
     except RuntimeError as error:
         raise TrainingConfigError(f"start: {path} belongs to a network of another shape: {error}") from error
+
+
+def _write(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write weights whole or not at all."""
+    unfinished = path.with_name(path.name + ".part")
+    save_file(weights, unfinished)
+    unfinished.replace(path)
 
 
 def weights_of(network: UnrolledNetwork) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["training", "validation", "test"]
+Layout = Literal["volume", "slices", "labels"]
 
 TISSUES = ("grey", "white", "fluid", "bone", "soft")
 """Tissue classes in the order of `Volume.tissues`: grey matter, white matter, cerebrospinal fluid, bone and air cells, scalp and
@@ -23,6 +24,7 @@ SIGNAL_UNITS = 40_000
 LARGEST_SIGNAL = 1.5
 
 _FORMAT = 2
+_PRESENT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class Source:
         Why it is in its split.
     weight
         How often slices are cut from it, relative to the others of its split.
+    layout
+        ``"volume"``: cut in any direction; ``"slices"``: thick slices, cut along their own plane only; ``"labels"``: a map of
+        structures, whose signal is drawn anew for every slice.
     """
 
     name: str
@@ -54,9 +59,10 @@ class Source:
     package: str
     reason: str
     weight: float = 1.0
+    layout: Layout = "volume"
 
 
-SOURCES = (
+PACKAGED = (
     Source(
         "colin27",
         "colin",
@@ -117,6 +123,107 @@ SOURCES = (
         "the same person in another pose, so in the same split",
     ),
 )
+"""What package managers have."""
+
+_SYNTHSEG = "BBillot/SynthSeg data/training_label_maps"
+_MS = "muschellij2/open_ms_data (Lesjak et al., Ljubljana)"
+
+
+def _collected(
+    names: str,
+    subject: str,
+    split: Split,
+    licence: str,
+    package: str,
+    reason: str,
+    weight: float,
+    layout: Layout = "volume",
+) -> tuple[Source, ...]:
+    """Return sources of one subject that differ in their contrast."""
+    return tuple(Source(name, subject, split, licence, package, reason, weight, layout) for name in names.split())
+
+
+COLLECTED = (
+    *(
+        Source(
+            f"heads_training_seg_{number:02d}",
+            f"synthseg-{number:02d}",
+            "validation" if number in {16, 17} else "training",
+            "Apache-2.0",
+            _SYNTHSEG,
+            "map of the structures of a whole head: contrast and texture are drawn for every slice",
+            0.8,
+            "labels",
+        )
+        for number in range(1, 18)
+    ),
+    *_collected(
+        "studyforrest_T1", "studyforrest", "training", "PDDL-1.0", "datalad/example-dicom-structural",
+        "one real head at 0.7 mm", 3.0,
+    ),
+    *_collected(
+        "synthsr_FLAIR", "synthsr", "training", "Apache-2.0", "neurolabusc/py_synthsr", "a real 3-D FLAIR with skull and eyes", 3.0
+    ),
+    *_collected(
+        "seg3d_T1", "seg3d", "training", "MIT", "neurolabusc/VolumeRenderingData", "a real head of a patient", 2.0
+    ),
+    *_collected("fs001_orig", "fs001", "training", "Apache-2.0", "raamana/visualqc", "one real head at 1 mm", 2.0),
+    *_collected("niimath_T1", "niimath", "training", "CC0-1.0", "rordenlab/niimath-bitmap", "a real brain at 0.8 mm", 1.0),
+    *_collected(
+        "niimath_T2", "niimath-M2307", "training", "CC0-1.0", "rordenlab/niimath-bitmap",
+        "a real T2-weighted brain after a stroke", 1.0,
+    ),
+    *(
+        source
+        for patient in ("07", "26")
+        for source in _collected(
+            f"ms_mni_patient{patient}_FLAIR ms_mni_patient{patient}_T1 ms_mni_patient{patient}_T1POST ms_mni_patient{patient}_T2",
+            f"ms-cross-{patient}", "training", "CC-BY-4.0", _MS,
+            "brain of a patient with multiple sclerosis in four contrasts; resampled, so seldom", 0.2,
+        )
+    ),
+    *_collected(
+        "ms_long_patient01_study1_FLAIR ms_long_patient01_study1_T1W ms_long_patient01_study1_T2W",
+        "ms-long-01", "training", "CC-BY-4.0", _MS, "slices of a patient with multiple sclerosis", 0.9, "slices",
+    ),
+    *_collected(
+        "ms_long_patient03_study1_FLAIR ms_long_patient03_study1_T2W ms_long_patient03_study2_T1W",
+        "ms-long-03", "training", "CC-BY-4.0", _MS, "slices of a patient with multiple sclerosis", 0.9, "slices",
+    ),
+    *_collected(
+        "ms_long_patient04_study1_FLAIR ms_long_patient04_study1_T1W ms_long_patient04_study1_T2W",
+        "ms-long-04", "validation", "CC-BY-4.0", _MS, "slices of a patient in three contrasts: real, and of nobody else", 1.0,
+        "slices",
+    ),
+    *_collected(
+        "ms_long_patient09_study2_FLAIR", "ms-long-09", "training", "CC-BY-4.0", _MS,
+        "slices of a patient with multiple sclerosis", 0.9, "slices",
+    ),
+    *_collected(
+        "ms_long_patient19_study1_FLAIR ms_long_patient19_study2_T1W", "ms-long-19", "training", "CC-BY-4.0", _MS,
+        "slices of a patient with multiple sclerosis", 0.9, "slices",
+    ),
+    *_collected(
+        "ms_long_patient20_study2_FLAIR ms_long_patient20_study2_T1W", "ms-long-20", "training", "CC-BY-4.0", _MS,
+        "slices of a patient with multiple sclerosis", 0.9, "slices",
+    ),
+    *_collected(
+        "fnndsc_T2_FSE", "fnndsc", "training", "Apache-2.0", "FNNDSC/data", "fast spin echo at 0.4 mm, whole head", 2.0, "slices"
+    ),
+    *_collected("torchio_T2", "fernando", "training", "MIT", "fepegar/torchio-data", "slices of a whole head", 1.0, "slices"),
+    *(
+        source
+        for patient in ("6A", "6B", "7A")
+        for source in _collected(
+            f"lowfield_pair_{patient}_3T_T1w lowfield_pair_{patient}_3T_T2w lowfield_pair_{patient}_3T_FLAIR",
+            f"lowfield-{patient}", "validation", "CC0-1.0", "bispmri/Ultra-low-field-MRI-Scanner",
+            "four slices of a patient at 3 T; scans of the same patient at 0.055 T are tests, so not trained on", 0.5, "slices",
+        )
+    ),
+)  # fmt: skip
+"""Files that are collected in a folder, by the names that they have there."""
+
+SOURCES = (*PACKAGED, *COLLECTED)
 
 
 class VolumesNotFoundError(FileNotFoundError):
@@ -132,10 +239,10 @@ class Volume:
     source
         Where it comes from and what it may be used for.
     voxels
-        `VOXEL` (x, y, z) running to the right, to the front and to the top (RAS): signal and tissues of a place lie together,
-        because they are always wanted together.
+        (x, y, z) running to the right, to the front and to the top (RAS). `VOXEL`: signal and tissues of a place lie together,
+        because they are always wanted together; uint16: the signal alone; uint8: numbers of structures.
     has_tissues
-        The tissues are known.
+        The tissues are known: the voxels are `VOXEL`.
     spacing
         Edges of a voxel in mm, (x, y, z).
     centre
@@ -145,7 +252,7 @@ class Volume:
     """
 
     source: Source
-    voxels: NDArray[np.void]
+    voxels: NDArray[Any]
     has_tissues: bool
     spacing: tuple[float, float, float]
     centre: tuple[float, float, float]
@@ -180,11 +287,26 @@ class Volume:
             raise ValueError(f"tissues must have the shape {(len(TISSUES), *signal.shape)}, got {tissues.shape}")
         if not (signal.min() >= 0 and signal.max() <= LARGEST_SIGNAL):
             raise ValueError(f"the signal must be in 0 to {LARGEST_SIGNAL}, got {signal.min()} to {signal.max()}")
+        units = np.round(signal * SIGNAL_UNITS).astype(np.uint16)
+        if tissues is None:
+            return cls(source, units, False, spacing, centre)
         voxels = np.zeros(signal.shape, dtype=VOXEL)
-        voxels["signal"] = np.round(signal * SIGNAL_UNITS)
-        if tissues is not None:
-            voxels["tissues"] = np.moveaxis(tissues, 0, -1)
-        return cls(source, voxels, tissues is not None, spacing, centre)
+        voxels["signal"] = units
+        voxels["tissues"] = np.moveaxis(tissues, 0, -1)
+        return cls(source, voxels, True, spacing, centre)
+
+    @property
+    def has_labels(self) -> bool:
+        """The voxels are numbers of structures."""
+        return self.voxels.dtype == np.uint8
+
+    def present(self, step: int) -> NDArray[np.bool_]:
+        """Tell where the head is, on every `step`-th voxel along each axis."""
+        part = self.voxels[::step, ::step, ::step]
+        if self.has_labels:
+            return np.asarray(part > 0)
+        signal = part["signal"] if part.dtype == VOXEL else part
+        return np.asarray(signal > _PRESENT * SIGNAL_UNITS)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -204,7 +326,8 @@ class Volume:
             "centre": list(self.centre),
             "tissues": self.has_tissues,
         }
-        np.save(folder / f"{name}.voxels.npy", self.voxels.view(np.uint64))
+        raw = self.voxels.view(np.uint64) if self.voxels.dtype == VOXEL else self.voxels
+        np.save(folder / f"{name}.voxels.npy", raw)
         (folder / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
 
     @classmethod
@@ -219,7 +342,11 @@ class Volume:
         if not is_saved(folder, source):
             raise VolumesNotFoundError(f"no volume {source.name} in {folder}: `make training-data` fetches the volumes")
         about = json.loads((folder / f"{source.name}.json").read_text())
-        voxels = np.asarray(np.load(folder / f"{source.name}.voxels.npy", mmap_mode="r")).view(VOXEL)
+        voxels = np.asarray(np.load(folder / f"{source.name}.voxels.npy", mmap_mode="r"))
+        if voxels.dtype == np.uint64:
+            voxels = voxels.view(VOXEL)
+            if not about["tissues"]:
+                voxels = np.ascontiguousarray(voxels["signal"])
         return cls(source, voxels, about["tissues"], _triple(about["spacing"]), _triple(about["centre"]), folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -262,7 +389,7 @@ def load_volumes(folder: Path, split: Split) -> tuple[Volume, ...]:
     wanted = [source for source in SOURCES if source.split == split]
     found = [source for source in wanted if is_saved(folder, source)]
     if not found:
-        names = ", ".join(source.name for source in wanted)
+        names = ", ".join(source.name for source in wanted if source in PACKAGED)
         raise VolumesNotFoundError(
             f"none of the {split} volumes ({names}) is in {folder}: `make training-data` fetches them"
         )

@@ -75,6 +75,22 @@ def channel_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def _encode(message: Message) -> bytes:
+    """Return the bytes of a message; what is no Unicode in its texts, from names within files say, becomes question marks."""
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(_unicode(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def _unicode(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_unicode(key): _unicode(held) for key, held in value.items()}
+    return [_unicode(held) for held in value] if isinstance(value, list | tuple) else value
+
+
 class _Packet:
     """A message as it goes through the socket: at most 48 KiB inline, more in a shared block."""
 
@@ -83,7 +99,7 @@ class _Packet:
     def __init__(self, message: Message, fds: Sequence[int]) -> None:
         if len(fds) > MOST_DESCRIPTORS:
             raise ValueError(f"{len(fds)} descriptors in one message; at most {MOST_DESCRIPTORS} fit")
-        encoded = _encoder.encode(message)
+        encoded = _encode(message)
         self._block: SharedBlock | None = None
         if len(encoded) <= _INLINE_BYTES:
             self.bytes, self.fds = _INLINE + encoded, list(fds)

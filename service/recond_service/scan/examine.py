@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 from recond_service.doctor import Report, examine
 from recond_service.processes import BlockingChannel, ChannelClosedError, Message, channel_pair
@@ -38,17 +42,32 @@ def examine_confined(request: ScanRequest) -> Report:
     """
     ours, theirs = channel_pair()
     channel: BlockingChannel[Examined] = BlockingChannel(ours, Examined)
-    with theirs:
+    with theirs, ExitStack() as opened:
+        sent, fds = _sendable(request, opened)
         command = [sys.executable, "-P", "-m", "recond_service.scan.examine", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno(), *fds], stdin=subprocess.DEVNULL)
     try:
-        channel.send(Examine(request))
+        channel.send(Examine(sent))
         return channel.receive().message.report
     except ChannelClosedError:
         return _refusal(request, cause_of_death(process.wait()))
     finally:
         channel.close()
         process.wait()
+
+
+def _sendable(request: ScanRequest, opened: ExitStack) -> tuple[ScanRequest, list[int]]:
+    """Return the request with descriptors of `opened` for paths that are no Unicode, which messages cannot hold."""
+    parts, fds = [], []
+    for part in request.parts:
+        if part.path.isprintable() or not Path(part.path).exists():
+            parts.append(part)
+            continue
+        fd = os.open(part.path, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, fd)
+        fds.append(fd)
+        parts.append(dataclasses.replace(part, path=f"/proc/self/fd/{fd}"))
+    return dataclasses.replace(request, parts=tuple(parts)), fds
 
 
 def _refusal(request: ScanRequest, error: RecondError) -> Report:

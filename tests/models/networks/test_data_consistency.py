@@ -104,3 +104,42 @@ def test_frames_do_not_mix(problem):
     together = fit(torch.cat([proposal, other]), torch.cat([data, other]), torch.tensor([0.1, 0.9]), both.gram, 6)[0]
     alone = fit(proposal, data, torch.tensor([0.1]), encoding.gram, 6)[0]
     torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_weights_of_pixels_solve_and_differentiate_as_those_of_a_frame_do(problem):
+    encoding, data, proposal = problem
+    generator = torch.Generator().manual_seed(5)
+    weights = 0.1 + torch.rand(1, ROWS, COLUMNS, generator=generator)
+    matrix = dense(encoding.gram)
+    target = torch.ones_like(proposal)
+    ours, theirs = weights.clone().requires_grad_(), weights.clone().requires_grad_()
+    images, _ = fit(proposal, data, ours, encoding.gram, 60)
+    right = data.flatten() + theirs.flatten() * proposal.flatten()
+    expected = torch.linalg.solve(matrix + torch.diag(theirs.flatten()), right).reshape(proposal.shape)
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
+    for result in (images, expected):
+        torch.view_as_real(result - target).square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=5e-3, rtol=5e-3)
+
+
+def test_a_profile_of_frequencies_solves_and_differentiates(problem):
+    encoding, data, proposal = problem
+    generator = torch.Generator().manual_seed(6)
+    weights = 0.1 + torch.rand(1, ROWS, COLUMNS, generator=generator)
+    profile = 0.5 + torch.rand(1, ROWS, COLUMNS, generator=generator)
+    matrix = dense(encoding.gram)
+    fourier = dense(lambda images: torch.fft.fft2(images, norm="ortho"))
+    target = torch.ones_like(proposal)
+    ours, theirs = ([one.clone().requires_grad_() for one in (weights, profile)] for _ in range(2))
+    images, misfits = fit(proposal, data, ours[0], encoding.gram, 60, ours[1])
+    roots = torch.diag(theirs[0].flatten().sqrt()).to(torch.complex64)
+    penalty = roots @ fourier.mH @ torch.diag(theirs[1].flatten()).to(torch.complex64) @ fourier @ roots
+    expected = torch.linalg.solve(matrix + penalty, data.flatten() + penalty @ proposal.flatten()).reshape(
+        proposal.shape
+    )
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(misfits, encoding.gram(images.detach()) - data, atol=1e-4, rtol=1e-4)
+    for result in (images, expected):
+        torch.view_as_real(result - target).square().sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=5e-3, rtol=5e-3)

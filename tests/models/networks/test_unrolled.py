@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recond_models import registry
+from recond_models import loading, registry
 from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.model import UnsuitableModelError
@@ -137,3 +139,25 @@ def test_fewer_rounds_are_the_first_rounds():
     assert len(all_rounds) == 2
     assert len(first) == len(proposals) == 1
     assert torch.equal(first[0], all_rounds[0])
+
+
+def test_added_parts_are_in_an_architecture_only_where_they_are_used():
+    assert not {"context", "trust", "resolution", "calibrated_noise", "spectral"} & set(SMALL.to_json())
+    added = dataclasses.replace(SMALL, context=24, trust=True, resolution=True, calibrated_noise=True, spectral=True)
+    assert UnrolledArchitecture.from_json(added.to_json()) == added
+    for info in registry.available():
+        if info.name.startswith("unrolled-brain"):
+            loading.load(info.name)
+
+
+@pytest.mark.parametrize(
+    "change", [{"context": 24}, {"trust": True}, {"resolution": True}, {"calibrated_noise": True}, {"spectral": True}]
+)
+def test_added_parts_reconstruct_alone_as_in_a_batch(change):
+    sizes = dataclasses.replace(SMALL, **change)
+    model = UnrolledReconstructor(INFO, network(architecture=sizes), "cpu", "float32")
+    frames = [frame(seed=1), frame(coils=6, seed=2)]
+    together = model.reconstruct(pack(*frames)).images
+    for number, one in enumerate(frames):
+        alone = model.reconstruct(pack(one)).images[0]
+        torch.testing.assert_close(together[number], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))

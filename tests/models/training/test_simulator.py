@@ -20,6 +20,12 @@ def simulator(head):
     return Simulator([head])
 
 
+@pytest.fixture(scope="module")
+def plain(head):
+    """White noise, nobody moves."""
+    return Simulator([head], SimulationSettings(coloured=0, motion=0))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2, 2**62])
 def test_same_seed_same_sample(simulator, head, seed):
     again = pickle.loads(pickle.dumps(Simulator([head]))).sample(seed, (96, 112))  # noqa: S301 - as a worker gets it
@@ -47,14 +53,15 @@ def test_a_sample_is_what_it_says(simulator, seed):
     assert not sample.kspace[:, ~sample.mask].any()
     assert np.isfinite(sample.kspace).all()
     assert np.isfinite(sample.coil_images).all()
-    assert 5e-4 <= sample.noise_level <= 5e-2
+    low, high = SimulationSettings().noise
+    assert low <= sample.noise_level <= high
     assert np.quantile(rss(sample.coil_images), 0.99) == pytest.approx(1, rel=0.02)
     assert sample.description.acceleration == pytest.approx(sample.mask.size / sample.mask.sum())
 
 
-def test_measured_samples_are_truth_plus_noise_of_the_stated_level(simulator):
+def test_measured_samples_are_truth_plus_noise_of_the_stated_level(plain):
     for seed in range(12):
-        sample = simulator.sample(seed, (128, 128))
+        sample = plain.sample(seed, (128, 128))
         noise = (sample.kspace - fields.to_kspace(sample.coil_images))[:, sample.mask]
         parts = np.stack([noise.real, noise.imag])
         assert parts.std() == pytest.approx(sample.noise_level, rel=0.05)
@@ -65,7 +72,7 @@ def test_measured_samples_are_truth_plus_noise_of_the_stated_level(simulator):
 
 
 def test_full_mask_without_noise_gives_back_the_coil_images(head):
-    settings = SimulationSettings(noise=(0, 0), accelerations=(1, 1.0001))
+    settings = SimulationSettings(noise=(0, 0), accelerations=(1, 1.0001), motion=0)
     simulator = Simulator([head], settings)
     full = [sample for seed in range(60) if (sample := simulator.sample(seed, (96, 80))).mask.all()]
     assert full
@@ -75,10 +82,10 @@ def test_full_mask_without_noise_gives_back_the_coil_images(head):
         assert np.abs(difference).max() < 1e-5
 
 
-def test_calibration_is_the_centre_of_kspace_where_that_is_measured(simulator):
+def test_calibration_is_the_centre_of_kspace_where_that_is_measured(plain):
     compared = 0
     for seed in range(30):
-        sample = simulator.sample(seed, (100, 121))
+        sample = plain.sample(seed, (100, 121))
         _, height, width = sample.calibration.shape
         top, left = 50 - height // 2, 60 - width // 2
         block = (slice(top, top + height), slice(left, left + width))
@@ -138,3 +145,37 @@ def test_settings_and_shapes_out_of_range_are_refused(head):
     ):
         with pytest.raises(ValueError, match="at least"):
             SimulationSettings(**wrong)
+
+
+def test_coloured_noise_has_the_stated_level_and_is_not_white(head):
+    simulator = Simulator([head], SimulationSettings(coils=(8,), coloured=1, motion=0))
+    largest = []
+    for seed in range(6):
+        sample = simulator.sample(seed, (128, 128))
+        noise = (sample.kspace - fields.to_kspace(sample.coil_images))[:, sample.mask]
+        assert np.stack([noise.real, noise.imag]).std() == pytest.approx(sample.noise_level, rel=0.05)
+        covariance = noise @ noise.conj().T / noise.shape[1] / (2 * sample.noise_level**2)
+        largest.append(np.abs(covariance - np.eye(len(covariance))).max())
+    assert max(largest) > 0.2
+
+
+def test_a_head_that_moves_is_where_it_was_in_the_centre_of_kspace(head):
+    settings = SimulationSettings(noise=(0, 0), kinds=("full",), motion=1)
+    moved = [Simulator([head], settings).sample(seed, (96, 80)) for seed in range(4)]
+    for sample in moved:
+        truth = fields.to_kspace(sample.coil_images)
+        np.testing.assert_allclose(sample.kspace[..., 40], truth[..., 40], atol=1e-5)
+        # A shift turns samples and changes none of the magnitudes.
+        np.testing.assert_allclose(np.abs(sample.kspace), np.abs(truth), atol=1e-4)
+    assert any(np.abs(s.kspace - fields.to_kspace(s.coil_images)).max() > 1e-2 for s in moved)
+
+
+def test_kinds_of_patterns_can_be_chosen(head):
+    settings = SimulationSettings(kinds=("grid",), accelerations=(4, 4))
+    kinds = {Simulator([head], settings).sample(seed, (96, 80)).description.pattern for seed in range(4)}
+    assert kinds == {"grid"}
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="motion"):
+        SimulationSettings(motion=2)

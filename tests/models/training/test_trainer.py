@@ -11,6 +11,7 @@ from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwor
 from recond_models.store.manifest import Manifest
 from recond_models.training.commands import train
 from recond_models.training.config import TrainingConfig, TrainingConfigError
+from recond_models.training.evaluation import inside_object, object_mask
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
 from recond_models.training.losses import loss, similarity
 from recond_models.training.trainer import Trainer, begin_from
@@ -184,7 +185,7 @@ def test_command_trains_and_leaves_a_model(tmp_path, volumes):
     assert sum(tensor.numel() for tensor in load_file(model / "weights.safetensors").values()) == manifest.parameters
     card = (model / "card.md").read_text()
     assert "4 steps" in card
-    assert all(source.name in card for source in SOURCES)
+    assert all((source.name in card) == (volumes / f"{source.name}.json").exists() for source in SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -213,3 +214,87 @@ def test_without_volumes_the_command_says_how_to_get_them(tmp_path):
     result = CliRunner().invoke(train, [str(tmp_path / "tiny.toml"), "--data", str(tmp_path / "none")])
     assert result.exit_code == 3
     assert "make training-data" in result.output
+
+
+def test_a_run_stops_when_its_time_is_over_and_keeps_the_best_weights(tmp_path, volumes):
+    run = trainer(volumes, tmp_path / "run")
+    run.run(lambda progress: None, seconds=1e-6)
+    assert run.step == 1
+    again = trainer(volumes, tmp_path / "run")
+    assert again.step == 1
+    again.run(lambda progress: None)
+    assert load_file(tmp_path / "run" / "best.safetensors").keys() == again.average.state_dict().keys()
+
+
+def test_command_stops_and_goes_on(tmp_path, volumes):
+    (tmp_path / "tiny.toml").write_text(TOML)
+    arguments = [str(tmp_path / "tiny.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(train, [*arguments, "--minutes", "0.00001"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "stopped at step 1 of 4" in result.output
+    assert not (tmp_path / "run" / "models").exists()
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "run" / "models" / "tiny").is_dir()
+
+
+def test_the_best_weights_of_a_run_become_a_model_in_bfloat16(tmp_path, volumes):
+    (tmp_path / "tiny.toml").write_text(TOML.replace("float32", "bfloat16"))
+    arguments = [str(tmp_path / "tiny.toml"), "--data", str(volumes), "-o", str(tmp_path / "run")]
+    early = CliRunner().invoke(train, [*arguments, "--best"])
+    assert early.exit_code == 3
+    assert "no evaluated weights" in early.output
+    assert CliRunner().invoke(train, arguments, catch_exceptions=False).exit_code == 0
+    result = CliRunner().invoke(train, [*arguments, "--best"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    model = tmp_path / "run" / "models" / "tiny"
+    stored, best = load_file(model / "weights.safetensors"), load_file(tmp_path / "run" / "best.safetensors")
+    assert all(tensor.dtype == torch.bfloat16 for tensor in stored.values())
+    assert all(torch.equal(stored[name], tensor.bfloat16()) for name, tensor in best.items())
+
+
+def test_the_loss_inside_the_object_hardly_sees_the_background():
+    magnitudes = torch.zeros(1, 64, 64)
+    magnitudes[:, 16:48, 16:48] = 1
+    truth = magnitudes.to(torch.complex64)
+    outside, inside = truth.clone(), truth.clone()
+    outside[:, :8] += 0.1
+    inside[:, 20:28] += 0.1
+    values = {
+        (place, only): float(loss([image], [], truth, magnitudes, 0.0, inside=only))
+        for place, image in (("outside", outside), ("inside", inside))
+        for only in (False, True)
+    }
+    assert values["outside", True] < 0.35 * values["outside", False]
+    assert values["inside", True] > 3 * values["outside", True]
+
+
+def test_figures_inside_the_object_leave_out_the_background():
+    reference = np.zeros((64, 64), dtype=np.float32)
+    reference[16:48, 16:48] = 1 + 0.2 * np.random.default_rng(0).random((32, 32), dtype=np.float32)
+    inside = object_mask(reference)
+    assert inside[16:48, 16:48].all()
+    assert inside.sum() < 1.5 * 32 * 32
+    shown = reference.copy()
+    shown[:8] = 0.3
+    ssim, psnr = inside_object(reference, shown)
+    assert ssim == pytest.approx(1)
+    assert psnr > 100
+    assert metrics.ssim(reference[None], shown[None], square=False) < 0.95
+
+
+def test_added_parts_of_a_network_begin_by_doing_nothing(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    plain = UnrolledNetwork(SIZES)
+    save_file(plain.state_dict(), tmp_path / "weights.safetensors")
+    added = UnrolledNetwork(dataclasses.replace(SIZES, context=8, trust=True, resolution=True, spectral=True))
+    begin_from(added, tmp_path / "weights.safetensors")
+    inputs = (
+        torch.randn(1, 16, 16, dtype=torch.complex64),
+        lambda images: 0.5 * images,
+        torch.tensor([0.1]),
+        torch.tensor([0.5]),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(added(*inputs)[0][-1], plain(*inputs)[0][-1])

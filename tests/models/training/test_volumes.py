@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from recond_models.training import planes, prepare, tissues
-from recond_models.training.volumes import SOURCES, TISSUES, Source, Volume, VolumesNotFoundError, load_volumes
+from recond_models.training.volumes import (
+    COLLECTED,
+    PACKAGED,
+    SOURCES,
+    TISSUES,
+    Source,
+    Volume,
+    VolumesNotFoundError,
+    load_volumes,
+)
 
 
 def test_no_subject_is_in_two_splits():
@@ -19,7 +28,8 @@ def test_no_subject_is_in_two_splits():
 
 
 def test_every_source_has_a_recipe():
-    assert prepare.sources() == SOURCES
+    assert prepare.sources() == PACKAGED
+    assert (*PACKAGED, *COLLECTED) == SOURCES
 
 
 def test_a_volume_survives_the_disc_and_the_pipe(tmp_path, head):

@@ -78,6 +78,12 @@ def test_long_message_and_descriptors_travel_together_and_nothing_stays_open(pai
     assert open_descriptors() == before
 
 
+def test_text_that_is_no_unicode_arrives_with_question_marks(pair):
+    left, right = pair
+    left.send(Told("group \udcff: \u00b5", 3, (None, 0.5)))
+    assert right.receive().message == Told("group ?: \u00b5", 3, (None, 0.5))
+
+
 def test_descriptors_of_a_malformed_message_are_closed():
     ours, theirs = channel_pair()
     right = BlockingChannel(theirs, Told)
