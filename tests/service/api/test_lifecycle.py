@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import grpc
@@ -22,6 +21,7 @@ from recond_testing import (
     Service,
     collect,
     fastmri_file,
+    limited,
     random_kspace,
     reconstruct,
     refusal,
@@ -32,9 +32,8 @@ from recond_testing import (
 )
 from waiting import eventually
 
-from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
-from recond_client import Client, RecondError, RetryPolicy
+from recond_client import Client, RecondError, RetryLaterError, RetryPolicy
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 KSPACE = random_kspace(5, 4, 160, 160)
@@ -86,17 +85,10 @@ def small_file_of_a_large_frame() -> bytes:
     return buffer.getvalue()
 
 
-def wait_until(condition, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.02)
-
-
 def test_killed_worker_costs_no_image(tmp_path):
     with running(tmp_path / "log") as service, stub_of(service) as stub:
         channel, seen = health_changes(service.address, "l1-wavelet")
-        wait_until(lambda: seen == [SERVING])
+        eventually(lambda: seen == [SERVING])
         call = slow_call(stub)
         service.worker.kill()
         answer = collect(call)
@@ -129,7 +121,7 @@ def test_killed_parser_ends_one_request_and_can_be_tried_again(tmp_path):
         assert found.retry_after is not None
         service.zygote.kill()
         kspace = random_kspace(1, 2, 16, 16)
-        wait_until(lambda: service.events("zygote-died"))
+        eventually(lambda: service.events("zygote-died"))
         np.testing.assert_allclose(
             reconstruct(stub, fastmri_file(kspace), model="rss").volume, rss_of(kspace), rtol=1e-5
         )
@@ -166,16 +158,30 @@ def test_limits_of_a_request_hold(tmp_path, options, data, reason):
 def test_first_signal_drains(tmp_path):
     with running(tmp_path / "log") as service, stub_of(service) as stub:
         channel, seen = health_changes(service.address, "")
-        wait_until(lambda: seen == [SERVING])
+        eventually(lambda: seen == [SERVING])
         call = slow_call(stub)
         service.process.terminate()
-        wait_until(lambda: seen[-1] == NOT_SERVING)
+        eventually(lambda: seen[-1] == NOT_SERVING)
         found = refused(stub.Reconstruct(requests_for(SLOW), timeout=60))
         assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert found.retry_after is not None
         assert collect(call).summary.images == 5
         assert service.process.wait(30) == 0
         channel.close()
+
+
+def test_a_signal_to_the_whole_process_group_lets_a_request_finish(tmp_path):
+    """As from Ctrl-C in a terminal, or from systemd, which signal the processes below the service, too."""
+    with running(tmp_path / "log") as service, stub_of(service) as stub:
+        call = slow_call(stub)
+        family = psutil.Process(service.process.pid).children(recursive=True)
+        assert {os.getpgid(each.pid) for each in family} == {service.process.pid}, "the signal reaches them all"
+        os.killpg(service.process.pid, signal.SIGTERM)
+        answer = collect(call)
+        assert sorted(answer.images) == list(range(5))
+        assert answer.summary.images == 5
+        assert service.process.wait(30) == 0
+    assert not [event for name in ("worker-lost", "zygote-died") for event in service.events(name)]
 
 
 def test_services_restarted_in_turn_cost_a_client_that_knows_both_no_request(tmp_path):
@@ -192,7 +198,6 @@ def test_services_restarted_in_turn_cost_a_client_that_knows_both_no_request(tmp
                     served.append(client.reconstruct(file, model="rss").images.shape)
                 except RecondError as error:
                     failed.append(error)
-                time.sleep(0.02)
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     try:
@@ -200,10 +205,10 @@ def test_services_restarted_in_turn_cost_a_client_that_knows_both_no_request(tmp
             thread.start()
         for place, address in enumerate(addresses):
             before = len(served)
-            wait_until(lambda before=before: len(served) > before + 3)
+            eventually(lambda before=before: len(served) > before + 3)
             services[place].stop()
             before = len(served)
-            wait_until(lambda before=before: len(served) > before + 3)
+            eventually(lambda before=before: len(served) > before + 3)
             services[place] = Service(tmp_path / f"again-{place}", "--listen", address)
     finally:
         over.set()
@@ -223,11 +228,18 @@ def test_a_client_that_knows_two_services_leaves_the_one_that_drains(tmp_path):
             client.wait_until_ready()
             call = slow_call(stub, np.repeat(KSPACE, 20, axis=0))
             one.process.terminate()
-            wait_until(lambda: one.events("draining"))
-            time.sleep(0.2)  # until its word has come
-            for _ in range(6):
-                client.reconstruct(file, model="rss")
+
+            def served() -> bool:
+                try:
+                    client.reconstruct(file, model="rss")
+                except RetryLaterError:
+                    return False
+                return True
+
+            # Until its word has come, every other request is still sent to the one that drains.
+            eventually(lambda: all(served() for _ in range(6)))
             assert one.process.poll() is None
+            assert one.events("draining")
         assert two.metrics()['recond_requests_total{status="OK"}'] >= 6
         call.cancel()
 
@@ -250,7 +262,7 @@ def test_calls_that_meet_a_stopping_service_are_told_so(tmp_path):
         threads = [threading.Thread(target=ask) for _ in range(6)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        eventually(lambda: service.metrics().get('recond_requests_total{status="OK"}', 0) >= len(threads))
         service.stop()
         over.set()
         for thread in threads:
@@ -267,13 +279,13 @@ def test_drain_ends(tmp_path, way):
         children += service.zygote.children()
         service.process.terminate()
         if way == "second signal":
-            wait_until(lambda: service.events("draining"))
+            eventually(lambda: service.events("draining"))
             service.process.terminate()
         assert service.process.wait(20) == 0
         with pytest.raises(grpc.RpcError) as caught:
             collect(call)
         assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-        wait_until(lambda: not any(child.is_running() for child in children))
+        eventually(lambda: not any(child.is_running() for child in children))
 
 
 def test_no_process_outlives_a_killed_service(tmp_path):
@@ -283,7 +295,7 @@ def test_no_process_outlives_a_killed_service(tmp_path):
         assert len(children) >= 3
         service.process.kill()
         service.process.wait(10)
-        wait_until(lambda: not any(child.is_running() for child in children))
+        eventually(lambda: not any(child.is_running() for child in children))
         with pytest.raises(grpc.RpcError) as caught:
             collect(call)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -342,6 +354,19 @@ def test_open_address_without_tls_is_refused():
     assert "--insecure" in result.stderr
 
 
+def test_too_few_descriptors_are_refused_and_just_enough_serve(tmp_path):
+    command = [*limited(100), sys.executable, "-m", "recond_service", "serve", "--listen", "127.0.0.1:0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "may have 100 files open" in result.stderr
+    assert "ulimit -n" in result.stderr
+    kspace = random_kspace(3, 2, 16, 16)
+    with running(tmp_path / "log", most_files=256) as service, stub_of(service) as stub:
+        np.testing.assert_allclose(
+            reconstruct(stub, fastmri_file(kspace), model="rss").volume, rss_of(kspace), rtol=1e-5
+        )
+
+
 def test_port_in_use_is_told(tmp_path):
     with running(tmp_path / "log") as service:
         result = serve("--listen", service.address, "--metrics-listen", "")
@@ -372,13 +397,3 @@ def test_interrupted_start_leaves_nothing():
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert psutil.wait_procs(started, 10)[1] == []
-
-
-def test_priority_is_passed_on(tmp_path):
-    with running(tmp_path / "log") as service, stub_of(service) as stub, stub_of(service) as urgent_stub:
-        call = slow_call(stub, priority=pb.PRIORITY_RESEARCH)
-        start = time.monotonic()
-        reconstruct(urgent_stub, fastmri_file(random_kspace(1, 2, 32, 32)), model="rss", priority=pb.PRIORITY_STAT)
-        stat_seconds = time.monotonic() - start
-        collect(call)
-        assert stat_seconds < time.monotonic() - start
