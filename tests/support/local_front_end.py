@@ -50,7 +50,8 @@ async def local_front_end(settings: Settings, *, sandboxes: bool = True) -> Asyn
         settings.admission.max_requests, 1 << 28, 60.0, lambda: scheduler.capacity, lambda: loop.time() + found.ahead
     )
     metrics = Metrics()
-    services = Services(settings, admission, scheduler, UploadCosts(), scan_sandboxes(), metrics)
+    pool = scan_sandboxes(most_requests=settings.scans.scan_process_requests)
+    services = Services(settings, admission, scheduler, UploadCosts(), pool, metrics)
     calls = Calls(Tracing(), metrics)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 4 << 20)])
     pb_grpc.add_ReconstructionServiceServicer_to_server(ReconstructionServicer(calls, services), server)
@@ -59,7 +60,7 @@ async def local_front_end(settings: Settings, *, sandboxes: bool = True) -> Asyn
     async with grpc.aio.insecure_channel(address) as channel:
         found = LocalFrontEnd(address, backend, services, channel)
         if sandboxes:
-            await services.sandboxes.start()
+            await pool.start()
         await server.start()
         yield found
         backend.gate.set()
@@ -67,4 +68,4 @@ async def local_front_end(settings: Settings, *, sandboxes: bool = True) -> Asyn
     await server.stop(None)
     await scheduler.close()
     if sandboxes:
-        await services.sandboxes.close()
+        await pool.close()
