@@ -34,29 +34,33 @@ KSPACE_BYTES = COUNT * COILS * SAMPLES * 8
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A scan of 100 slices; every slice has the same samples."""
     path = tmp_path_factory.mktemp("ingest") / "scan.h5"
-    encoding = Encoding((SAMPLES, LINES), (400.0, 200.0), (SAMPLES // 2, LINES), (200.0, 200.0))
+    write_scan(path, COUNT // LINES, LINES)
+    return path
+
+
+def write_scan(path: Path, slices: int, lines: int) -> None:
+    encoding = Encoding((SAMPLES, lines), (400.0, 200.0), (SAMPLES // 2, lines), (200.0, 200.0))
     rng = np.random.default_rng(0)
-    table = np.zeros(LINES, RECORD)
+    table = np.zeros(lines, RECORD)
     head = table["head"]
     head["version"] = 1
     head["number_of_samples"], head["center_sample"] = SAMPLES, SAMPLES // 2
     head["active_channels"] = head["available_channels"] = COILS
     head["read_dir"], head["phase_dir"], head["slice_dir"] = np.eye(3)
-    head["idx"]["kspace_encode_step_1"] = np.arange(LINES)
+    head["idx"]["kspace_encode_step_1"] = np.arange(lines)
     head["flags"][-1] = LAST_IN_SLICE
-    for line in range(LINES):
+    for line in range(lines):
         table["data"][line] = rng.standard_normal(2 * COILS * SAMPLES).astype(np.float32)
         table["traj"][line] = np.zeros(0, np.float32)
     with h5py.File(path, "w") as file:
         group = file.create_group("dataset")
         text = group.create_dataset("xml", (1,), h5py.string_dtype())
         text[0] = header_xml(encoding)
-        data = group.create_dataset("data", (COUNT,), RECORD, chunks=(1,), maxshape=(None,))
-        for number in range(COUNT // LINES):
+        data = group.create_dataset("data", (slices * lines,), RECORD, chunks=(1,), maxshape=(None,))
+        for number in range(slices):
             head["idx"]["slice"] = number
             head["position"][:, 2] = number
-            data[number * LINES : (number + 1) * LINES] = table
-    return path
+            data[number * lines : (number + 1) * lines] = table
 
 
 def read_blocks(path: Path) -> None:
@@ -118,6 +122,41 @@ def test_bulk_read_against_the_package_and_the_library(benchmark, scan: Path):
     print(f"\nbulk read of {KSPACE_BYTES / 1e9:.2f} GB: {benchmark.extra_info}")
     assert rival >= 30 * ours
     assert ours <= 2 * bare
+
+
+def test_ingest_and_conditioning_against_the_package(benchmark, tmp_path_factory: pytest.TempPathFactory):
+    """16 slices x 320 lines x 16 coils x 640 samples to frames, against the loop of `read_acquisition` over the same file.
+
+    In turns, so that both meet the same machine; processor time, since the machine may do other things meanwhile.
+    """
+    path = tmp_path_factory.mktemp("pair") / "scan.h5"
+    write_scan(path, 16, 320)
+
+    def frames() -> None:
+        request = file_request(path)
+        assert sum(1 for _ in condition(read_scan(request, FindingList()), request, FindingList())) == 16
+
+    def package() -> None:
+        with ismrmrd.Dataset(str(path), mode="r") as dataset:
+            for number in range(RIVAL_COUNT):
+                dataset.read_acquisition(number)
+
+    def seconds(work: Callable[[], None]) -> float:
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    frames()
+    pairs = [(seconds(frames), seconds(package) * 16 * 320 / RIVAL_COUNT) for _ in range(5)]
+    ours, theirs = (min(times) for times in zip(*pairs, strict=True))
+    benchmark.pedantic(frames, rounds=1)
+    benchmark.extra_info |= {
+        "frames_s": round(ours, 3),
+        "package_s": round(theirs, 2),
+        "package_over_frames": round(theirs / ours, 1),
+        "aim": 25,
+    }
+    print(f"\ningest and conditioning: {benchmark.extra_info}")
 
 
 def measured_apart(read: Callable[[Path], None], path: Path, limit: int = 0) -> tuple[float, int]:

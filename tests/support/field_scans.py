@@ -5,12 +5,13 @@ The object is sampled on the pixels, so that a correct reader gets it back to ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from raw_builders import LAST_IN_SLICE, Readout, acquisition_block, centred_ifft, file_request
+from raw_builders import LAST_IN_SLICE, Readout, acquisition_block, centred_ifft, file_request, write_mrd
 
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.conditioning.reference_image import reference_image
@@ -219,3 +220,19 @@ def read_stream(header: str, readouts: Sequence[Readout], *, pocs: bool = False)
         yield from conditioner.finish()
 
     return outcome_of(frames(), request, findings)
+
+
+RIGHT = 1e-3
+FULL = kspace_of(picture())
+
+
+def joined(parts: Iterable[Iterable[Readout]]) -> list[Readout]:
+    return list(itertools.chain.from_iterable(parts))
+
+
+def flag(number: int) -> int:
+    return 1 << (number - 1)
+
+
+def from_file(folder: Path, header: str | bytes, readouts: Sequence[Readout], *, pocs: bool = False) -> Outcome:
+    return read_file(write_mrd(folder / "scan.h5", header, readouts), pocs=pocs)

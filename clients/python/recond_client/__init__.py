@@ -16,6 +16,7 @@ from recond_client.result import (
     Progress,
     Result,
     Seconds,
+    Stack,
 )
 from recond_client.retry import RetryPolicy
 
@@ -38,6 +39,7 @@ __all__ = [
     "RetryPolicy",
     "Seconds",
     "ServiceError",
+    "Stack",
     "aio",
     "batches_of",
 ]

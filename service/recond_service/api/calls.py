@@ -60,7 +60,7 @@ class Calls:
         Parameters
         ----------
         context
-            Of the call.
+            What gRPC knows of the call.
         begin
             Returns its work, which may raise RecondError.
         """
@@ -106,9 +106,9 @@ class Calls:
         Parameters
         ----------
         pause_seconds
-            How long.
+            How long no call may have come.
         seconds
-            Longest wait.
+            How long to wait for such a pause.
         """
         try:
             async with asyncio.timeout(seconds):

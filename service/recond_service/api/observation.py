@@ -12,9 +12,9 @@ class SchedulerObserver(Observer):
     Parameters
     ----------
     metrics
-        Where to count.
+        Counts batches and frames.
     tracing
-        Where spans go.
+        Gets a span for each batch.
     """
 
     def __init__(self, metrics: Metrics, tracing: Tracing) -> None:

@@ -12,13 +12,14 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2_grpc as kserve_pb2_grpc
 
-from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2, reconstruction_pb2_grpc
+from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2
 from recond_models import registry
 from recond_service.api.calls import Calls
 from recond_service.api.kserve.servicer import KServeServicer
 from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruct.servicer import ReconstructionServicer
+from recond_service.api.reconstruct.servicer import add_to as add_reconstruction
 from recond_service.backends import Backend, EmbeddedBackend, ModelServer
 from recond_service.config import Settings, SettingsError, read_weights, split_address
 from recond_service.pipeline import Services
@@ -127,9 +128,7 @@ class Server:
                 ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a replica
             ]
         )
-        reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(
-            ReconstructionServicer(self._calls, services), server
-        )
+        add_reconstruction(server, ReconstructionServicer(self._calls, services))
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.scheduler.capacity > 0), server)
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(self._calls, services), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -17,7 +17,7 @@ class ServerLostError(Exception):
     Parameters
     ----------
     message
-        What happened.
+        How the server was lost.
     begun
         The server may have begun to compute the batch: then one of its frames may be what brought it down.
     """
@@ -38,7 +38,7 @@ class FrameInput:
     Parameters
     ----------
     layout
-        Sizes.
+        Sizes of the frame and of its image.
     block
         Shared memory of that layout.
     """

@@ -34,7 +34,7 @@ class Centre:
     Parameters
     ----------
     step
-        Its counter.
+        Value of the phase-encode counter, or number of the sample, at k = 0.
     doubt
         Why it is not the one that the header states.
     certain

@@ -1,61 +1,32 @@
-"""Open frames: what has come of them, when they are complete, and the frames that they become."""
+"""Open frames: what has come of them, and when they are complete."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
-from recond_service.conditioning.alignment import Alignment
-from recond_service.conditioning.compression import coil_covariance, compressions
 from recond_service.conditioning.encoding import EncodingPlan, plan_encoding
-from recond_service.conditioning.geometry import geometry_of
+from recond_service.conditioning.framing import FrameBuilder, OpenFrame
 from recond_service.conditioning.grid import KspaceGrid
 from recond_service.conditioning.noise import Whitening
-from recond_service.conditioning.noise_source import check_whitened
-from recond_service.conditioning.preparation import prepare
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.runs import ImageKey, Run
-from recond_service.conditioning.sampling import calibration_extent, centre_block
-from recond_service.conditioning.scaling import bring_to_unity, multiply_by_power
-from recond_service.conditioning.separate_calibration import EarlierCalibration, SeparateCalibration
+from recond_service.conditioning.separate_calibration import SeparateCalibration
 from recond_service.conditioning.survey import Steps, Survey, evidence_of, flag_names
-from recond_service.conditioning.volume import HybridVolume, VolumeGrid
+from recond_service.conditioning.volume import VolumeGrid
 from recond_service.types import (
-    Crossing,
     FindingList,
     Frame,
-    FrameIndex,
-    Geometry,
-    InvalidInputError,
     LimitExceededError,
     MrdHeader,
     ScanRequest,
 )
 
-_AT_ONCE = 16  # readout positions that are gathered together: enough for whole cache lines
 _AS_FULL = 0.9  # of the lines of other images: readouts of doubtful purpose that fill k-space like these make an image
-
-
-@dataclass(slots=True)
-class _OpenFrame:
-    """What has come of a 2-D frame, or of all frames of a 3-D scan, so far."""
-
-    plan: EncodingPlan
-    grid: KspaceGrid | VolumeGrid
-    first_header: np.void
-    expected: NDArray[np.bool_]
-    unfinished_lines: int
-    last_averages: set[int] = field(default_factory=set)
-    average_counters: set[int] = field(default_factory=set)
-    segments: set[int] = field(default_factory=set)
-    placements: set[Placement] = field(default_factory=set)
-    calibrated: list[int] = field(default_factory=list)
-    repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -92,27 +63,21 @@ class FrameCollector:
         self._header = header
         self._request = request
         self._findings = findings
-        self._name = name
         self._survey = survey
-        self._siemens = "siemens" in header.system.vendor.lower()
-        times = header.sequence.repetition_times
-        self._repetition_time = times[0] if len(times) == 1 and times[0] > 0 else None
-        self._open: dict[ImageKey, _OpenFrame] = {}
+        self._builder = FrameBuilder(header, request, findings, name, survey)
+        self._open: dict[ImageKey, OpenFrame] = {}
         self._embedded: dict[ImageKey, _Aside] = {}
         self._doubtful: dict[ImageKey, _Aside] = {}
-        self._separate: SeparateCalibration | None = None
-        self._earlier = EarlierCalibration(header.encodings[0].limits)
-        self._alignment = Alignment(findings)
         self._finished: set[ImageKey] = set()
         self._most_lines: dict[int, int] = {}
         self._images = 0
         self._open_bytes = 0
-        self._whitening: Whitening | None = None
         self.ready = False
 
     def get_ready(self, whitening: Whitening | None) -> None:
         """Set the whitening of all frames, before the first one is begun."""
-        self._whitening, self.ready = whitening, True
+        self._builder.whiten_with(whitening)
+        self.ready = True
 
     @property
     def made(self) -> bool:
@@ -139,7 +104,7 @@ class FrameCollector:
         run
             Imaging readouts.
         key
-            Their image.
+            The image that they belong to.
         plan
             Of their encoding.
         chosen
@@ -207,7 +172,7 @@ class FrameCollector:
         run
             Imaging readouts.
         key
-            Their image.
+            The image that they belong to.
         number
             Which of them.
         """
@@ -287,11 +252,11 @@ class FrameCollector:
 
     def add_separate(self, run: Run, key: ImageKey, plan: EncodingPlan, placement: Placement) -> None:
         """Keep calibration readouts that do not lie on the grid of the images."""
-        if self._separate is None:
-            self._separate = SeparateCalibration(self._request.limits)
+        if self._builder.separate is None:
+            self._builder.separate = SeparateCalibration(self._request.limits)
         steps = zip(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"), strict=True)
         for readout, (step_1, step_2) in zip(run.readouts, steps, strict=True):
-            self._separate.add(key, readout, placement, (int(step_1), int(step_2)), plan)
+            self._builder.separate.add(key, readout, placement, (int(step_1), int(step_2)), plan)
 
     def add_embedded(
         self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
@@ -336,32 +301,14 @@ class FrameCollector:
         state = self._open.pop(key)
         self._finished.add(key)
         released = state.grid.nbytes + self._fill_from_asides(key, state)
-        if len(state.average_counters) > 1:
-            self._findings.info("averages-combined", "Averages were combined as complex numbers, line by line.")
-        if isinstance(state.grid, VolumeGrid) and self._survey is None and _stands_still(state):
+        if isinstance(state.grid, VolumeGrid) and _stands_still(state):
             self._flatten(state)
-        plan = state.plan
         number = key.counters.encoding
         self._most_lines[number] = max(self._most_lines.get(number, 0), int((state.grid.lines > 0).sum()))
-        geometry = geometry_of(state.first_header, plan.spacing, self._findings)
-        conjugate = geometry is not None and self._siemens
-        if conjugate:
-            self._findings.info(
-                "conjugated", "The scanner's Fourier transform has the other sign: k-space was conjugated."
-            )
-        repeats = float(np.mean(state.grid.lines[state.grid.lines > 0]))
-        same_placement = len(state.placements) == 1
-        assumed = any(placement.center_assumed for placement in state.placements)
-        targets = self._alignment.align(
-            plan, state.grid, state.calibrated, rows_may_move=same_placement, rows_assumed=assumed
-        )
-        if isinstance(state.grid, VolumeGrid):
-            yield from self._close_volume(key, state, targets, geometry, repeats, conjugate=conjugate)
-        else:
-            yield self._close_plane(key, state, state.grid, targets, geometry, repeats, conjugate=conjugate)
+        yield from self._builder.frames_of(key, state)
         self._open_bytes -= released
 
-    def _fill_from_asides(self, key: ImageKey, state: _OpenFrame) -> int:
+    def _fill_from_asides(self, key: ImageKey, state: OpenFrame) -> int:
         """Fill the gaps of a frame from what was put aside; return how many bytes that frees."""
         released = 0
         embedded = self._embedded.pop(key, None)
@@ -409,17 +356,18 @@ class FrameCollector:
         self._doubtful[key] = doubtful
         yield from self.close(key)
 
-    def _flatten(self, state: _OpenFrame) -> None:
-        """Make a 2-D frame of a stream whose header announces partitions that none of its readouts counts."""
+    def _flatten(self, state: OpenFrame) -> None:
+        """Make a 2-D frame of readouts whose partition counter stands still, although the header announces partitions."""
         number = state.plan.number
         still = Steps(np.eye(1, dtype=np.int64)[0])
         evidence = replace(evidence_of(state.first_header), step_2=still)
         coils = int(state.first_header["active_channels"])
         flat = plan_encoding(self._header, number, coils, self._request, self._findings, evidence)
         if isinstance(state.grid, VolumeGrid):
-            state.plan, state.grid = flat, state.grid.as_plane()
+            state.plan = replace(flat, step_1=state.plan.step_1)
+            state.grid = state.grid.as_plane()
 
-    def _begin(self, header: np.void, place: str, plan: EncodingPlan) -> _OpenFrame:
+    def _begin(self, header: np.void, place: str, plan: EncodingPlan) -> OpenFrame:
         limit = self._request.limits.max_images
         self._images += 1 if plan.positions is None else max(plan.positions.images, plan.image_shape[1])
         if self._images > limit:
@@ -431,7 +379,7 @@ class FrameCollector:
         expected = plan.expected()
         unfinished = int(expected.sum())
         # With nothing to expect, only flags and the end complete a frame.
-        return _OpenFrame(plan, self._new_grid(header, place, plan), header.copy(), expected, unfinished or 1)
+        return OpenFrame(plan, self._new_grid(header, place, plan), header.copy(), expected, unfinished or 1)
 
     def _new_grid(self, header: np.void, place: str, plan: EncodingPlan) -> KspaceGrid | VolumeGrid:
         coils = int(header["active_channels"])
@@ -451,144 +399,6 @@ class FrameCollector:
                 field=place,
             )
 
-    def _close_plane(
-        self,
-        key: ImageKey,
-        state: _OpenFrame,
-        grid: KspaceGrid,
-        targets: NDArray[np.int64],
-        geometry: Geometry | None,
-        repeats: float,
-        *,
-        conjugate: bool,
-    ) -> Frame:
-        plan = state.plan
-        result = grid.finish(plan.rows, self._whitening, targets, plan.columns, conjugate=conjugate)
-        _refuse_overflow(result.finite, key)
-        frame = self._frame(key, plan, result.kspace, result.mask, result.exponent)
-        frame.geometry = geometry
-        if self._whitening is not None:
-            check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
-        if self._separate is not None:
-            found = self._separate.for_frame(key, plan, self._whitening, self._findings, conjugate=conjugate)
-            if found is not None and found.kspace.shape[2] > frame.calibration_extent[1]:
-                multiply_by_power(found.kspace, _exponent(frame) - found.exponent)
-                frame.calibration = found.kspace
-        return self._prepared(frame, None)
-
-    def _close_volume(
-        self,
-        key: ImageKey,
-        state: _OpenFrame,
-        targets: NDArray[np.int64],
-        geometry: Geometry | None,
-        repeats: float,
-        *,
-        conjugate: bool,
-    ) -> Iterator[Frame]:
-        plan, grid = state.plan, state.grid
-        positions = plan.positions
-        if positions is None or not isinstance(grid, VolumeGrid):
-            return
-        partial = any(placed.target_stop - placed.target_start < plan.encoded_rows - 1 for placed in state.placements)
-        if partial and self._request.conditioning.partial_fourier == "pocs":
-            self._findings.warn(
-                "pocs-not-applicable",
-                "Asymmetric echoes of a 3-D scan are not completed by POCS: what was not measured is zero.",
-            )
-        shape = (plan.columns, plan.partitions)
-        volume = grid.finish(plan.rows, positions, self._whitening, targets, shape, conjugate=conjugate)
-        _refuse_overflow(volume.finite, key)
-        mask = volume.mask
-        extent = calibration_extent(mask)
-        separate = None
-        if self._separate is not None:
-            separate = self._separate.for_volume(key, plan, self._whitening, self._findings, conjugate=conjugate)
-        apart = (0, 0) if separate is None else calibration_extent(separate.mask)
-        if min(apart) <= min(extent):
-            separate = None
-        matrices = self._matrices(volume, separate, extent, positions.images)
-        for number, kspace in enumerate(_planes_of(volume, positions.images)):
-            frame = self._frame(key, plan, kspace, mask.copy(), volume.exponent)
-            frame.crossing = Crossing(number, positions.images)
-            frame.geometry = geometry
-            if self._whitening is not None:
-                check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
-            if separate is not None:
-                block = centre_block(separate.planes(number, 1)[0], apart)
-                multiply_by_power(block, _exponent(frame) - separate.exponent)
-                frame.calibration = block
-            yield self._prepared(frame, matrices[number] if matrices else None)
-
-    def _matrices(
-        self, volume: HybridVolume, separate: HybridVolume | None, extent: tuple[int, int], images: int
-    ) -> list[NDArray[np.complex64]]:
-        """Return the compression matrices of all readout positions, none if the coils stay as they are."""
-        options = self._request.conditioning
-        if not options.virtual_coils and not options.coil_energy:
-            return []
-        source = volume if separate is None else separate
-        covariances = []
-        for kspace in _planes_of(source, images):
-            block = centre_block(kspace, extent) if separate is None and min(extent) > 1 else kspace
-            covariances.append(coil_covariance(block))
-        return compressions(covariances, options, self._findings)
-
-    def _prepared(self, frame: Frame, matrix: NDArray[np.complex64] | None) -> Frame:
-        if self._earlier.exchange(frame):
-            self._findings.info(
-                "calibration-shared", "Calibration of an earlier image of the slice serves images that have none."
-            )
-        return prepare(frame, self._request, self._findings, self._name, matrix)
-
-    def _frame(
-        self,
-        key: ImageKey,
-        plan: EncodingPlan,
-        kspace: NDArray[np.complex64],
-        mask: NDArray[np.bool_],
-        exponent: int,
-    ) -> Frame:
-        index = self._index_of(key)
-        normalised = bring_to_unity(kspace)
-        if normalised is None:
-            self._findings.warn("slice-empty", f"Slice {index.slice} is zero everywhere: so is its image.")
-        exponent = 0 if normalised is None else exponent + normalised
-        return Frame(
-            index=index,
-            kspace=kspace,
-            mask=mask,
-            calibration_extent=calibration_extent(mask),
-            scale=2.0**exponent,
-            image_shape=plan.image_shape,
-            window=plan.window,
-            whitened=self._whitening is not None,
-            repetition_time=self._repetition_time,
-        )
-
-    def _index_of(self, key: ImageKey) -> FrameIndex:
-        """Return the counters of an image; echoes that were not counted become contrasts."""
-        counters = key.counters
-        found = None if self._survey is None else self._survey.encodings.get(counters.encoding)
-        contrasts = 1 if found is None else found.contrasts
-        return FrameIndex(
-            counters.slice,
-            counters.contrast + key.echo * contrasts,
-            counters.phase,
-            counters.repetition,
-            counters.set,
-            counters.encoding,
-            key.place,
-        )
-
-
-def _planes_of(volume: HybridVolume, images: int) -> Iterator[NDArray[np.complex64]]:
-    """Give the k-space (coils, columns, partitions) of all readout positions; some are gathered at once."""
-    for first in range(0, images, _AT_ONCE):
-        gathered = volume.planes(first, min(_AT_ONCE, images - first))
-        for kspace in gathered:
-            yield kspace.copy()
-
 
 def _fill(grid: KspaceGrid | VolumeGrid, other: KspaceGrid | VolumeGrid) -> int:
     """Fill the gaps of a grid from another of the same kind; return how many lines."""
@@ -599,22 +409,8 @@ def _fill(grid: KspaceGrid | VolumeGrid, other: KspaceGrid | VolumeGrid) -> int:
     return 0
 
 
-def _stands_still(state: _OpenFrame) -> bool:
+def _stands_still(state: OpenFrame) -> bool:
     """Tell whether all readouts of a 3-D frame have the same partition counter."""
     shape = state.plan.step_1.count, state.plan.step_2.count
     measured = (state.grid.lines > 0).reshape(shape)
     return int(measured.any(axis=0).sum()) == 1
-
-
-def _exponent(frame: Frame) -> int:
-    return math.frexp(frame.scale)[1] - 1
-
-
-def _refuse_overflow(finite: bool, key: ImageKey) -> None:
-    if not finite:
-        place = f"slice {key.counters.slice}"
-        raise InvalidInputError(
-            f"The averages of {place} add up to more than single precision holds: scale the data down.",
-            reason="NOT_FINITE",
-            field=place,
-        )

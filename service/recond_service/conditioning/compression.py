@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_service.conditioning.sampling import centre_block
+from recond_models.sampling import centre_block
 from recond_service.types import ConditioningOptions, FindingList, Frame
 
 _ENOUGH = 4  # rows and columns of a calibration block from which the coils are told apart
@@ -29,7 +29,7 @@ def calibration_samples(frame: Frame) -> NDArray[np.complex64]:
     if frame.calibration is not None:
         return frame.calibration
     if min(frame.calibration_extent) >= _ENOUGH:
-        return centre_block(frame.kspace, frame.calibration_extent)
+        return centre_block(frame.kspace, frame.calibration_extent).copy()
     return frame.kspace
 
 

@@ -19,7 +19,7 @@ def condition(scan: RawScan | KspaceScan, request: ScanRequest, findings: Findin
     Parameters
     ----------
     scan
-        From ingest.
+        From `ingest.read_scan`.
     request
         Limits, and the undersampling that is wanted.
     findings

@@ -23,6 +23,7 @@ from recond_service.types import (
 
 _SAME = 1e-3  # relative difference below which two fields of view are taken for one
 _SAME_PIXEL = 0.02
+_LONGER = 1.125  # times the matrix from which a readout is oversampled; below, it has some samples more at its ends
 _CLEARLY_MORE = 1.25  # times the lines of the matrix from which the counters are believed and not cut off
 
 
@@ -315,7 +316,7 @@ def _corrected(encoding: Encoding, evidence: Evidence, findings: FindingList) ->
     limits = None if limit is None else (limit.minimum, limit.maximum)
     bounds = None if evidence.step_1 is None else evidence.step_1.bounds(limits, y)
     lines = 0 if bounds is None else bounds[1] - bounds[0] + 1
-    if evidence.samples > x + 1:
+    if evidence.samples > _LONGER * x:
         findings.warn(
             "readout-longer-than-matrix",
             f"Readouts have {evidence.samples} samples, the header's matrix {x}: the samples are believed, and the rest is "

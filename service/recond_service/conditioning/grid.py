@@ -183,13 +183,26 @@ class KspaceGrid:
         coils = values.shape[1]
         del self._sums
         average(values, counts)
-        exponent, finite = exponent_to_range(values)
-        if not finite:
-            empty = np.zeros((coils, rows, total), np.complex64)
-            return GridResult(empty, np.zeros((rows, total), np.bool_), 0, finite=False)
-        multiply_by_power(values, exponent)
-        compact, measured = _shortened(values, counts > 0, rows, conjugate=conjugate)
+        measured = counts > 0
+        exponent = 0
+        shorter = _halved(values) if values.shape[2] == 2 * rows else None
+        if shorter is None:
+            exponent, finite = exponent_to_range(values)
+            if not finite:
+                empty = np.zeros((coils, rows, total), np.complex64)
+                return GridResult(empty, np.zeros((rows, total), np.bool_), 0, finite=False)
+            multiply_by_power(values, exponent)
+            shorter = values if values.shape[2] == rows else _cut(values, rows)
         del values
+        if conjugate:
+            np.conjugate(shorter, out=shorter)
+        compact = np.ascontiguousarray(shorter.transpose(1, 2, 0))
+        del shorter
+        if rows != measured.shape[1] and not measured.all():
+            measured = _nearest(measured, rows)
+            np.copyto(compact, 0, where=~measured.T)
+        elif rows != measured.shape[1]:
+            measured = np.ones((len(measured), rows), np.bool_)
         if whitening is not None:
             # One product of all samples: many small ones would each wait for the threads of the BLAS.
             matrix = whitening.matrix.conj() if conjugate else whitening.matrix
@@ -212,18 +225,36 @@ def average(values: NDArray[np.complex64], counts: NDArray[np.uint16]) -> None:
             parts /= np.maximum(counts, 1)[:, None, :, None].astype(np.float32)
 
 
-def _halve(values: NDArray[np.complex64], target: NDArray[np.complex64]) -> None:
-    """Write the middle half of the image along the readout, as k-space, to `target`: of 2 M samples M, the usual oversampling.
+def _halved(values: NDArray[np.complex64]) -> NDArray[np.complex64] | None:
+    """Return the middle half of the image along the readout, as k-space: of 2 M samples M, the usual oversampling.
 
     Every second sample lies on the shorter grid already. The others are interpolated onto it: their M-point image is turned by the
-    phase of half a sample and transformed back. That is one transform of M points each way, of half of the samples.
+    phase of half a sample and transformed back: one transform of M points each way, of half of the samples. Some columns are
+    transformed at a time, so that what is read once stays in the cache.
+
+    Parameters
+    ----------
+    values
+        (columns, coils, 2 M).
+
+    Returns
+    -------
+    ndarray or None
+        complex64 (columns, coils, M); None where samples are so large or small that they have to be scaled before.
     """
-    on, phase = _half_sample(values.shape[2] // 2)
-    others = scipy.fft.ifft(values[:, :, 1 - on :: 2], axis=2)
-    others *= phase
-    interpolated = scipy.fft.fft(others, axis=2, overwrite_x=True)
-    np.add(interpolated, values[:, :, on::2], out=target)
-    target *= np.float32(np.sqrt(0.5))
+    columns, coils, encoded = values.shape
+    on, phase = _half_sample(encoded // 2)
+    shorter = np.empty((columns, coils, encoded // 2), np.complex64)
+    for first in range(0, columns, _AT_ONCE):
+        some, target = values[first : first + _AT_ONCE], shorter[first : first + _AT_ONCE]
+        if exponent_to_range(some) != (0, True):
+            return None
+        others = scipy.fft.ifft(some[:, :, 1 - on :: 2], axis=2)
+        others *= phase
+        others = scipy.fft.fft(others, axis=2, overwrite_x=True)
+        np.add(others, some[:, :, on::2], out=target)
+        target *= np.float32(np.sqrt(0.5))
+    return shorter
 
 
 @functools.lru_cache(maxsize=16)
@@ -249,47 +280,9 @@ def _cut(values: NDArray[np.complex64], rows: int) -> NDArray[np.complex64]:
     return shorter
 
 
-def _shortened(
-    values: NDArray[np.complex64], measured: NDArray[np.bool_], rows: int, *, conjugate: bool
-) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
-    """Keep the middle `rows` pixels along the readout, so that the centre stays the centre, and turn the axes.
-
-    A few columns are transformed at a time, so that what is read once stays in the cache until it is written.
-
-    Parameters
-    ----------
-    values
-        (columns, coils, encoded rows), overwritten.
-    measured
-        bool (columns, encoded rows).
-    rows
-        As many as there are, or fewer.
-    conjugate
-        Take the complex conjugate of the k-space that is left.
-
-    Returns
-    -------
-    ndarray, ndarray
-        complex64 (coils, rows, columns), and bool (columns, rows).
-    """
-    columns, coils, encoded = values.shape
-    shorter = values
-    if rows != encoded:
-        shorter = np.empty((columns, coils, rows), np.complex64)
-        for first in range(0, columns, _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            if encoded == 2 * rows:
-                _halve(values[some], shorter[some])
-            else:
-                shorter[some] = _cut(values[some], rows)
-    if conjugate:
-        np.conjugate(shorter, out=shorter)
-    compact = np.ascontiguousarray(shorter.transpose(1, 2, 0))
-    del shorter
-    if rows == encoded or measured.all():
-        return compact, measured if rows == encoded else np.ones((columns, rows), np.bool_)
-    # Sample j of the shorter readout lies where sample `nearest[j]` of the longer one did.
+def _nearest(measured: NDArray[np.bool_], rows: int) -> NDArray[np.bool_]:
+    """Return which of `rows` samples lie where one of the longer readout, (columns, encoded rows), was measured."""
+    encoded = measured.shape[1]
     nearest = np.rint(encoded // 2 + (np.arange(rows) - rows // 2) * (encoded / rows)).astype(np.int64)
-    kept = measured[:, np.clip(nearest, 0, encoded - 1)]
-    np.copyto(compact, 0, where=~kept.T)
-    return compact, kept
+    kept: NDArray[np.bool_] = measured[:, np.clip(nearest, 0, encoded - 1)]
+    return kept

@@ -43,13 +43,6 @@ def calibration_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
     return best
 
 
-def centre_block(kspace: NDArray[np.complex64], extent: tuple[int, int]) -> NDArray[np.complex64]:
-    """Return a copy of the block of `extent` (rows, columns) about the centre of the last two axes, C order."""
-    (rows, columns), (height, width) = kspace.shape[-2:], extent
-    top, left = rows // 2 - height // 2, columns // 2 - width // 2
-    return kspace[..., top : top + height, left : left + width].copy()
-
-
 def centred_run(line: NDArray[np.bool_]) -> int:
     """Return the length m of the longest run of true values at ``[n // 2 - m // 2, + m)``."""
     middle = len(line) // 2

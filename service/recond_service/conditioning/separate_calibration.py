@@ -9,12 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_models.sampling import centre_block
 from recond_service.conditioning.encoding import EncodingPlan, Positions
 from recond_service.conditioning.grid import GridResult, KspaceGrid
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.runs import ImageKey
-from recond_service.conditioning.sampling import calibration_extent, centre_block
+from recond_service.conditioning.sampling import calibration_extent
 from recond_service.conditioning.scaling import multiply_by_power
 from recond_service.conditioning.volume import HybridVolume, VolumeGrid
 from recond_service.types import EncodingLimits, FindingList, Frame, LimitExceededError, Limits
@@ -100,7 +101,7 @@ class SeparateCalibration:
         rows, width = calibration_extent(result.mask)
         if not result.finite or not rows:
             return None
-        block = centre_block(result.kspace, (rows, width))
+        block = centre_block(result.kspace, (rows, width)).copy()
         return GridResult(block, np.ones((rows, width), np.bool_), result.exponent, finite=True)
 
     def for_volume(
@@ -184,7 +185,7 @@ class EarlierCalibration:
             frame.calibration = block
             return True
         if kept is None and columns >= enough and frame.calibration is None and not frame.mask.all():
-            self._blocks[where] = centre_block(frame.kspace, frame.calibration_extent), exponent
+            self._blocks[where] = centre_block(frame.kspace, frame.calibration_extent).copy(), exponent
         return False
 
 

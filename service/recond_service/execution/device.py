@@ -57,7 +57,7 @@ class Device(Protocol):
         kind
             Work of a kind takes the same memory every time.
         work
-            The work.
+            Computes; its result is returned.
         input_bytes
             Memory that was taken before, when the work was staged.
         """

@@ -102,7 +102,7 @@ def run_batch(
     Parameters
     ----------
     model
-        What reconstructs.
+        The model that reconstructs them.
     batch
         The frames, on the device.
     layouts

@@ -17,7 +17,7 @@ class FrameComputation:
     Parameters
     ----------
     scheduler
-        Where they go.
+        Takes them to model servers.
     context
         The request.
     findings

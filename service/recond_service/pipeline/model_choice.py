@@ -17,7 +17,7 @@ def named_model(name: str, version: str, field: str) -> ModelInfo:
     Parameters
     ----------
     name, version
-        As asked for.
+        Of the model; an empty version means the newest.
     field
         Where that was asked, for the error.
 

@@ -26,7 +26,7 @@ class SharedBlock:
     fd
         Descriptor of a sealed memfd. The block owns it from now on.
     size
-        Bytes.
+        Length of the block, bytes.
     """
 
     __slots__ = ("_fd", "size")

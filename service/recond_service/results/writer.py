@@ -54,7 +54,7 @@ class ScanSummary:
     Parameters
     ----------
     figures
-        Quality figures.
+        Quality figures of the images of the output.
     reference_source
         Where the reference came from, as in `Frame`; empty without one.
     order

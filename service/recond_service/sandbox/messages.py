@@ -30,7 +30,7 @@ class SandboxDefect(Message, frozen=True):
     Parameters
     ----------
     traceback
-        For the log.
+        Text for the log of the service.
     """
 
     traceback: str

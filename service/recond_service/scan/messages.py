@@ -24,7 +24,7 @@ class OpenScan(Message, frozen=True):
     memory_bytes, most_memory_bytes
         Address space beyond what the loaded parsers take, for this request and for any later one.
     cpu_seconds
-        CPU time.
+        CPU time that reading it may take.
     file_bytes
         Largest block of shared memory.
     """
@@ -51,7 +51,7 @@ class Acquisitions(Message, frozen=True):
     count
         Number of readouts.
     headers, trajectories, samples
-        Bytes of each.
+        Length of each in the block, bytes.
     """
 
     count: int

@@ -34,7 +34,7 @@ class Demand:
     priority
         How urgent it is.
     client
-        Whose it is.
+        Name of the client, for fairness between clients.
     deadline
         Time on the clock of the admission after which nobody wants the images, or None.
     """
@@ -59,7 +59,7 @@ class Ticket:
     Attributes
     ----------
     held
-        Bytes.
+        Bytes that the request holds now.
     seconds
         Predicted seconds of work that are left.
     idle_since

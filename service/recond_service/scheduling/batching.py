@@ -100,9 +100,9 @@ class Batching:
         Parameters
         ----------
         waiting
-            The queue.
+            The frames to choose from.
         now
-            Time.
+            Time on the clock of the scheduler, s.
         starts
             When the server is predicted to begin the batch. If that is not now, no frame is held back: others may join its batch
             until then, but what is handed over is handed over late as it is.

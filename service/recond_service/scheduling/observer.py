@@ -12,11 +12,11 @@ class BatchReport:
     Parameters
     ----------
     server
-        Where.
+        Name of the model server that computed it.
     model
-        By what.
+        Name of the model.
     size
-        Frames in it.
+        Number of frames.
     fill
         Frames in it over frames that would have been best, at most 1.
     coils

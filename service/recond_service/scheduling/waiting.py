@@ -126,7 +126,7 @@ class WaitingFrames:
         Parameters
         ----------
         now
-            Time.
+            Time on the clock of the scheduler, s.
         passing
             Tells of frames that are to be passed over this time, all of their bucket with them.
         """

@@ -86,7 +86,7 @@ class Tracing:
         Parameters
         ----------
         request_id
-            Its id.
+            Names the request in logs, errors and spans.
         metadata
             What the client sent along; ``traceparent`` and ``tracestate`` count.
         """

@@ -87,7 +87,7 @@ class Frame:
     Parameters
     ----------
     index
-        Counters.
+        Counters of the image that the frame belongs to.
     kspace
         complex64 (coils, rows, columns), centred orthonormal DFT, zero where nothing was measured, multiplied by `scale`. Rows =
         readout, columns = phase encode; of a 3-D scan, one readout position: rows = phase encode, columns = partition.

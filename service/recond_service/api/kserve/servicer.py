@@ -58,7 +58,7 @@ class KServeServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
     Parameters
     ----------
     calls
-        Serves calls.
+        Surrounds every call with its id, spans, metrics and status.
     services
         What the service has.
     """

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from recond.v1 import reconstruction_pb2 as pb
+from recond_service.api.reconstruct.received import Received, ReceivedChunk, kind_of
 from recond_service.types import InvalidInputError
 
 
@@ -17,10 +18,10 @@ class Inbox:
     requests
         Messages of the client.
     idle_seconds
-        Longest silence.
+        How long the client may send nothing.
     """
 
-    def __init__(self, requests: AsyncIterator[pb.ReconstructRequest], idle_seconds: float) -> None:
+    def __init__(self, requests: AsyncIterator[Received], idle_seconds: float) -> None:
         self._requests = requests
         self._idle_seconds = idle_seconds
 
@@ -28,7 +29,7 @@ class Inbox:
         """Change the longest silence from now on."""
         self._idle_seconds = seconds
 
-    async def next(self) -> pb.ReconstructRequest | None:
+    async def next(self) -> Received | None:
         """Return the next message, or None when the client has half-closed.
 
         Raises
@@ -46,17 +47,35 @@ class Inbox:
             ) from None
 
     async def next_of(self, kind: str, what_for: str) -> pb.ReconstructRequest | None:
-        """Return the next message, which has to be of one kind.
+        """Return the next message, which has to be of one kind and no chunk.
 
         Raises
         ------
         InvalidInputError
             If it is of another.
         """
+        message = await self._next_of(kind, what_for)
+        return message if isinstance(message, pb.ReconstructRequest) else None
+
+    async def next_chunk(self, what_for: str) -> ReceivedChunk | None:
+        """Return the next message, which has to be a chunk.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is of another kind.
+        """
+        message = await self._next_of("chunk", what_for)
+        if isinstance(message, pb.ReconstructRequest):  # written in a way that only protobuf can read
+            chunk = message.chunk
+            return ReceivedChunk(chunk.part, chunk.offset, memoryview(chunk.data))
+        return message
+
+    async def _next_of(self, kind: str, what_for: str) -> Received | None:
         message = await self.next()
-        if message is not None and message.WhichOneof("message") != kind:
+        if message is not None and (found := kind_of(message)) != kind:
             raise InvalidInputError(
-                f"expected {kind} ({what_for}) but got {message.WhichOneof('message') or 'an empty message'}",
+                f"expected {kind} ({what_for}) but got {found or 'an empty message'}",
                 reason="WRONG_ORDER",
                 field="message",
             )

@@ -11,6 +11,7 @@ from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 from recond_service.api.calls import Calls
 from recond_service.api.reconstruct.call import ReconstructCall
 from recond_service.api.reconstruct.inbox import Inbox
+from recond_service.api.reconstruct.received import Received, read_request
 from recond_service.pipeline import Services
 
 Context = grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse]
@@ -22,7 +23,7 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
     Parameters
     ----------
     calls
-        Serves calls.
+        Surrounds every call with its id, spans, metrics and status.
     services
         What the service has.
     """
@@ -32,8 +33,19 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
         self._services = services
 
     async def Reconstruct(  # noqa: N802 - named by the proto
-        self, request_iterator: AsyncIterator[pb.ReconstructRequest], context: Context
+        self, request_iterator: AsyncIterator[Received], context: Context
     ) -> None:
         """Serve one call; see the comments in ``reconstruction.proto``."""
         inbox = Inbox(request_iterator, self._services.settings.limits.upload_idle_seconds)
         await self._calls.serve(context, lambda call: ReconstructCall(self._services, call, inbox, context.write).run())
+
+
+def add_to(server: grpc.aio.Server, servicer: ReconstructionServicer) -> None:
+    """Have a server serve `Reconstruct`, its messages read by `read_request`."""
+    name = pb.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.Reconstruct,
+        request_deserializer=read_request,
+        response_serializer=pb.ReconstructResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Reconstruct": method}),))

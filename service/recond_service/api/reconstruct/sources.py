@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from recond.v1 import reconstruction_pb2 as pb
 from recond_service.api.reconstruct.inbox import Inbox
+from recond_service.api.reconstruct.received import ReceivedChunk
 from recond_service.pipeline import AcquisitionBatch
 from recond_service.processes import SharedBlock
 from recond_service.types import InvalidInputError, LimitExceededError, Limits, Part
@@ -23,7 +23,7 @@ class UploadedParts:
     inbox
         What the client sends.
     parts
-        As announced.
+        What the spec announced.
     idle_seconds
         Longest silence; the whole upload may take that, and a second for each 64 KiB.
     """
@@ -65,18 +65,17 @@ class UploadedParts:
             blocks.append(block)
             received = 0
             while received < part.size_bytes:
-                message = await self._inbox.next_of("chunk", f"part {place} has {received} of {part.size_bytes} bytes")
-                if message is None:
+                chunk = await self._inbox.next_chunk(f"part {place} has {received} of {part.size_bytes} bytes")
+                if chunk is None:
                     raise InvalidInputError(
                         f"the client half-closed the call after {received} of {part.size_bytes} bytes of part {place}; send "
                         "all of it",
                         reason="INPUT_INCOMPLETE",
                         field=f"spec.parts.parts[{place}].size_bytes",
                     )
-                data = message.chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
-                self._check(message.chunk, len(data), place, received, part.size_bytes)
-                block.write(data, received)
-                received += len(data)
+                self._check(chunk, place, received, part.size_bytes)
+                block.write(chunk.data, received)
+                received += len(chunk.data)
         if await self._inbox.next() is not None:
             raise InvalidInputError(
                 "the client sent more than it announced; half-close the stream after the last chunk",
@@ -85,7 +84,7 @@ class UploadedParts:
             )
 
     @staticmethod
-    def _check(chunk: pb.Chunk, length: int, place: int, received: int, size: int) -> None:
+    def _check(chunk: ReceivedChunk, place: int, received: int, size: int) -> None:
         if chunk.part != place:
             raise InvalidInputError(
                 f"chunk of part {chunk.part} while part {place} has {received} of {size} bytes; send the parts one after another",
@@ -98,11 +97,11 @@ class UploadedParts:
                 reason="CHUNK_ORDER",
                 field="chunk.offset",
             )
-        if not length:
+        if not chunk.data:
             raise InvalidInputError(f"empty chunk of part {place}", reason="CHUNK_SIZE", field="chunk.data")
-        if received + length > size:
+        if received + len(chunk.data) > size:
             raise InvalidInputError(
-                f"chunk of {length} bytes at offset {received} goes over the {size} bytes of part {place}",
+                f"chunk of {len(chunk.data)} bytes at offset {received} goes over the {size} bytes of part {place}",
                 reason="CHUNK_SIZE",
                 field="chunk.data",
             )

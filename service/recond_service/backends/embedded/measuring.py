@@ -39,7 +39,7 @@ def measure_loaded(models: LoadedModels, device: Device, infos: Sequence[ModelIn
     device
         Where they compute.
     infos
-        Those to measure.
+        The models to measure.
     """
     found = []
     spent = 0.0

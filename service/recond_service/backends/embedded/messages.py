@@ -124,7 +124,7 @@ class Failed(Message, frozen=True):
     batch
         Its number.
     error
-        Why.
+        Why not.
     traceback
         For the log; empty where the error says everything.
     """

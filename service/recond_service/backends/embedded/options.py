@@ -52,7 +52,7 @@ class WorkerOptions:
     device
         torch device.
     threads
-        To compute with.
+        With how many threads it computes.
     beat_seconds
         Time between two signs of life.
     workers

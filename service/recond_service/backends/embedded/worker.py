@@ -39,7 +39,7 @@ class Worker:
     Parameters
     ----------
     channel
-        To the supervisor.
+        The way to the supervisor in the front end.
     board
         Where frames are struck out, and batches marked that are begun.
     options

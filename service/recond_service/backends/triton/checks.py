@@ -32,9 +32,9 @@ class Checks:
     server
         Its name, for the log.
     connection
-        To it.
+        The gRPC connection to the server.
     exchange
-        With it.
+        Sends frames to the server and takes images back.
     regions
         Shared memory with it.
     probe_seconds

@@ -36,7 +36,7 @@ class Deployed:
     Parameters
     ----------
     name, version, weights_sha256
-        Which one.
+        Which model of recond it serves.
     instances
         How many batches it computes at once.
     """

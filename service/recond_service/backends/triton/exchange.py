@@ -25,7 +25,7 @@ class Exchange:
     Parameters
     ----------
     connection
-        To the server.
+        The gRPC connection to the server.
     regions
         Shared memory with it.
     executor

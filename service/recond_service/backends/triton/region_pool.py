@@ -27,7 +27,7 @@ class RegionPool:
     server
         Name of the server, for the log.
     connection
-        To it.
+        The gRPC connection to the server, which has to know every region.
 
     Attributes
     ----------

@@ -78,7 +78,7 @@ class TritonModelServer:
     address
         ``HOST:PORT`` of its gRPC service.
     connection
-        To it.
+        The gRPC connection to the server.
     patience
         How long it may take.
     shared_memory

@@ -61,7 +61,7 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
     Parameters
     ----------
     series
-        All images.
+        All images, of any sizes.
     model, version
         What made them, for the attribute `ImageComments`.
     file
