@@ -55,8 +55,10 @@ $(VENV)-%/.ready: tests/interop/%.txt $(VENV)/.ready
 demo: $(VENV)/.head
 	@$(BIN)/python examples/demo.py $(OUT)
 
+# A process of tests on each core, up to four: each may have a service, with its worker. Free ones take tests from those that lag.
+# One thread each; single tests go faster without all that: .venv/bin/pytest tests/test_house.py
 test: $(VENV)/.head
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

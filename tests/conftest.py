@@ -26,7 +26,7 @@ def added_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def service(added_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service that most tests share."""
-    with running(tmp_path_factory.mktemp("service") / "log", "--upload-idle-seconds", "5") as shared:
+    with running(tmp_path_factory.mktemp("service") / "log") as shared:
         yield shared
 
 

@@ -18,7 +18,7 @@ class Step:
     Parameters
     ----------
     duration
-        Seconds.
+        Length of the step, seconds.
     rate, load
         One of them, as in `Arrivals`; a rate of 0 is a pause.
     """

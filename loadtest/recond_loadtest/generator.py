@@ -27,7 +27,7 @@ class RunClock:
     Parameters
     ----------
     now
-        A monotonic clock.
+        Returns seconds that never go back.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -91,7 +91,7 @@ class Generator:
     scenario
         What is being run.
     wire
-        How requests travel.
+        Open connections to the target.
     encoded
         Requests as they travel, by (class, input, fault), those without a fault of the content under ``""``.
     frames

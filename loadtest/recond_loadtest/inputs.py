@@ -37,7 +37,7 @@ class Scan:
     file
         The bytes of a raw file to send in place of the arrays, or None.
     file_name
-        Its name.
+        Name that the file is sent under.
     """
 
     settings: InputSettings

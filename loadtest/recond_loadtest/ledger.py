@@ -31,7 +31,7 @@ class RequestRecord:
     Parameters
     ----------
     number
-        In the schedule.
+        Place in the schedule, from 0.
     kind
         Name of its class.
     fault
@@ -49,7 +49,7 @@ class RequestRecord:
     first_image
         When the first image came, None if none did.
     end
-        When it ended.
+        When the last answer or the error came.
     outcome
         ``"cancelled"`` only if the scenario cancelled it; ``"lost"`` if it had no end within the bound.
     status, reason, message

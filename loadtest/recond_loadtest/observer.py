@@ -34,7 +34,7 @@ class Observer:
     Parameters
     ----------
     target
-        What to watch.
+        Target whose metrics and processes are sampled.
     clock
         Time of the run.
     on_tick

@@ -58,7 +58,7 @@ class OpenPlan:
     Parameters
     ----------
     schedule
-        The requests.
+        Requests with their intended times.
     warm_up
         Seconds at the start that do not count.
     duration

@@ -87,7 +87,7 @@ class Search:
     Parameters
     ----------
     limit
-        Seconds.
+        Longest latency at the quantile, seconds.
     quantile
         Which latency: 0.99, or 0.9 where the samples of a probe are too few for that.
     probes
@@ -235,7 +235,7 @@ def parse_scenario(text: str, name: str = "scenario", folder: Path | None = None
     Parameters
     ----------
     text
-        TOML.
+        Contents of a TOML file.
     name
         Its name where it gives none.
     folder

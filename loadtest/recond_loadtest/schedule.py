@@ -85,7 +85,7 @@ def arrival_times(
     arrivals
         The process, other than a trace.
     length
-        Seconds.
+        Length of the schedule, seconds.
     generator
         Source of randomness.
     peak

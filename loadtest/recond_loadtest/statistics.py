@@ -35,7 +35,7 @@ class Latency:
     Parameters
     ----------
     count
-        How many.
+        How many values there were.
     quantiles
         Those of `QUANTILES`; None where the samples are too few for it.
     largest, mean
@@ -157,9 +157,9 @@ class Rates:
     offered
         Requests that were due.
     throughput
-        Successful requests.
+        Successful requests a second.
     frames
-        Their images.
+        Images of those a second.
     goodput
         Those with the right images and within their deadline.
     """

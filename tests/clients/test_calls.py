@@ -263,11 +263,9 @@ def test_deadline(peer: Any, call: Call) -> None:
         await asyncio.sleep(30)
 
     peer.scripts = [hang]
-    started = time.monotonic()
     with pytest.raises(RetryLaterError, match="within the timeout") as caught:
         call(peer.target, "reconstruct", kspace=KSPACE, timeout=0.4)
     assert caught.value.status == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - started < 5
     assert 0 < remaining[0] <= 0.5
     assert peer.ended.wait(5)
 

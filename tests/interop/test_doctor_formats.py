@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from recond_models.simulate import write_fastmri, write_ismrmrd
 from recond_models.simulate.scan import ScanSettings, simulate
+from recond_service.commands.doctor import doctor
 
 
 def run(*command: str, folder: Path | None = None) -> None:
@@ -79,9 +81,8 @@ def bart_header(folder: Path) -> Path:
 )
 def test_doctor(tmp_path: Path, write: Callable[[Path], Path], kind: str, images: int) -> None:
     path = write(tmp_path)
-    command = [sys.executable, "-m", "recond_client", "doctor", str(path)]
-    result = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stderr + result.stdout
+    result = CliRunner().invoke(doctor, [str(path), "--json"])
+    assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["refused"] is None
     assert report["kind"] == kind

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 from loadtest_servers import KserveServer, serving
 from tritonclient.grpc import service_pb2_grpc
+from waiting import eventually
 
 
 @pytest.fixture
@@ -26,7 +26,4 @@ def no_new_threads() -> Iterator[None]:
     """Nothing that a run started is left behind."""
     before = set(threading.enumerate())
     yield
-    end = time.monotonic() + 5
-    while time.monotonic() < end and (left := set(threading.enumerate()) - before):
-        time.sleep(0.05)
-    assert not left, left
+    eventually(lambda: set(threading.enumerate()) <= before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from pathlib import Path
 
@@ -126,10 +127,11 @@ def test_errors_are_counted_by_status(kserve) -> None:
 
 
 def test_a_server_that_never_answers_loses_requests(kserve) -> None:
-    kserve.before = lambda number, context: time.sleep(0.0 if number < 20 else 3.0)
-    # With a bound as short as this, what waits behind a sleep of three seconds has no end in time.
+    over = threading.Event()
+    kserve.before = lambda number, context: number < 20 or over.wait(30)
     bounded = GeneratorSettings(bound=1.0, lag_seconds=0.25)
     result = run(scenario(kserve.address, generator=bounded, duration=1.0))
+    over.set()
     check_accounts(result)
     assert result.outcomes().lost > 10
     assert result.failed

@@ -6,12 +6,12 @@ import dataclasses
 import html.parser
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from recond_testing import Service
+from waiting import eventually
 
 from recond_client.cli import main
 from recond_loadtest import ResultError, RunResult
@@ -82,9 +82,7 @@ def report(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("loadtest")
     scenario = folder / "mine.toml"
     scenario.write_text(_SCENARIO)
-    end = time.monotonic() + 10
-    while not (listening := service.events("listening")) and time.monotonic() < end:
-        time.sleep(0.02)  # the log comes after the line that the service prints
+    listening = eventually(lambda: service.events("listening"))  # it comes after the line that the service prints
     port = listening[0]["metrics_port"]
     page = folder / "run.html"
     metrics = f"http://127.0.0.1:{port}/metrics"

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from recond_testing import Service, rss_of
+from waiting import eventually
 
 from recond_loadtest import (
     Scenario,
@@ -233,20 +234,14 @@ def test_processes_are_stopped_continued_restarted_and_ended() -> None:
         pid = process.restart()
         assert pid not in {child.pid for child in first}
         assert process.usage().cpu_seconds >= before.cpu_seconds
-        end = time.monotonic() + 10
-        while not opened.wire.ready() and time.monotonic() < end:
-            time.sleep(0.02)
-        assert opened.wire.ready()
+        eventually(opened.wire.ready)
     assert not psutil.pid_exists(pid)
     # A shell that waits for its child: below the target there is a process to hurt.
     nested = replace(target, command=f"sh -c '{target.command}; true'")
     with open_target(nested, ["client"]) as opened:
         pid = opened.process.hurt("stop", r"http\.server")
         child = psutil.Process(pid)
-        end = time.monotonic() + 10
-        while child.status() != psutil.STATUS_STOPPED and time.monotonic() < end:
-            time.sleep(0.01)
-        assert child.status() == psutil.STATUS_STOPPED
+        eventually(lambda: child.status() == psutil.STATUS_STOPPED)
         assert opened.process.hurt("continue", r"http\.server") == pid
         opened.process.hurt("stop", r"http\.server")
     assert not psutil.pid_exists(pid), "a stopped process is ended, too"

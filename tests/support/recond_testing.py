@@ -7,9 +7,8 @@ import io
 import json
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,19 +18,31 @@ import numpy as np
 import psutil
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from waiting import eventually
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 
 
 class Service:
-    """`recond serve` as a child process."""
+    """`recond serve` as a child process, in a process group of its own.
 
-    def __init__(self, log: Path, *options: str) -> None:
+    Parameters
+    ----------
+    log
+        Where its log goes.
+    options
+        Of the command.
+    most_files
+        Limit of open files that it is started under.
+    """
+
+    def __init__(self, log: Path, *options: str, most_files: int | None = None) -> None:
         self.log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [
+                    *([] if most_files is None else limited(most_files)),
                     *(sys.executable, "-m", "recond_service", "serve", "--stop-with-stdin"),
                     *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--compute-threads", "1", *options),
                 ],
@@ -39,6 +50,7 @@ class Service:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                process_group=0,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -54,32 +66,22 @@ class Service:
             lines = answer.read().decode().splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
-    def child(self, module: str) -> psutil.Process:
-        """Return the child process that runs a module, as soon as it is there."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            for child in psutil.Process(self.process.pid).children():
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    if module in child.cmdline():
-                        return child
-            time.sleep(0.02)
-        raise AssertionError(f"no child runs {module}")
-
     @property
     def worker(self) -> psutil.Process:
         """The first worker, as soon as it is there: forked, so that its command line is that of the process it comes from."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                for child in psutil.Process(self.process.pid).children(recursive=True):
-                    if child.name() == "recond-worker-0":
-                        return child
-            time.sleep(0.02)
-        raise AssertionError("there is no worker")
+        return eventually(lambda: self._descendant(lambda process: process.name() == "recond-worker-0"))
 
     @property
     def zygote(self) -> psutil.Process:
-        return self.child("recond_service.scan.zygote")
+        """The process that parsers are forked from, as soon as it is there."""
+        return eventually(lambda: self._descendant(lambda process: "recond_service.scan.zygote" in process.cmdline()))
+
+    def _descendant(self, fits: Callable[[psutil.Process], bool]) -> psutil.Process | None:
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if fits(process):
+                    return process
+        return None
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -90,9 +92,14 @@ class Service:
                 stream.close()
 
 
+def limited(most_files: int) -> list[str]:
+    """Return what goes before a command so that it may not open more files."""
+    return ["sh", "-c", f'ulimit -n {most_files}; exec "$@"', "sh"]
+
+
 @contextlib.contextmanager
-def running(log: Path, *options: str) -> Iterator[Service]:
-    service = Service(log, *options)
+def running(log: Path, *options: str, most_files: int | None = None) -> Iterator[Service]:
+    service = Service(log, *options, most_files=most_files)
     try:
         yield service
     finally:

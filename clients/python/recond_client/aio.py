@@ -34,7 +34,7 @@ class _BatchesFromLoop:
     Parameters
     ----------
     batches
-        The iterable.
+        Batches of acquisitions, as they are measured.
     """
 
     def __init__(self, batches: AsyncIterable[AcquisitionBatch]) -> None:
@@ -75,7 +75,7 @@ class AsyncImageStream:
     Parameters
     ----------
     stream
-        The call.
+        An open `Reconstruct` call of gRPC.
     batches
         What hands the acquisitions to it, if that needs to be stopped.
     """

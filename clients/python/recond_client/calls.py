@@ -34,7 +34,7 @@ class ImageStream:
     Parameters
     ----------
     stub
-        Where to call.
+        Stub on an open channel.
     first
         The message with the spec.
     data

@@ -113,7 +113,7 @@ def error_of_call(
     trailing_metadata
         What the service added, None if it never answered.
     target
-        Which service.
+        Address of the service, for the message.
     request_id
         What is known of it from the call itself.
     """

@@ -155,7 +155,7 @@ class Client:
         RetryLaterError
             The service is full, away, or too slow for the timeout.
         ServiceError
-            Ask the administrator.
+            The service or this client is at fault: ask the administrator.
         """
         upload = upload_of(source, kspace, mask, reference)
         options = Options(
@@ -289,7 +289,7 @@ class Client:
         Parameters
         ----------
         timeout
-            Seconds.
+            Longest wait, seconds.
 
         Raises
         ------

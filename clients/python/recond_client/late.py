@@ -86,9 +86,9 @@ class ExtraMissingError(click.ClickException):
     Parameters
     ----------
     command
-        What was called.
+        The whole command, such as ``recond models add``.
     module
-        What is missing.
+        Module that cannot be imported.
     """
 
     exit_code = EXIT_USAGE
@@ -106,7 +106,7 @@ class AbsentCommand(click.Command):
     Parameters
     ----------
     name
-        Of the command.
+        What the command is called by.
     about
         What it is for, one sentence.
     missing

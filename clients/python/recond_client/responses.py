@@ -97,7 +97,7 @@ class ResponseAssembler:
         Parameters
         ----------
         response
-            As it came.
+            Message of the service, in the order of the wire.
 
         Returns
         -------

@@ -72,7 +72,7 @@ class Image:
     Parameters
     ----------
     index
-        Where it belongs.
+        Slice, contrast, phase and further counters.
     pixels
         float32 (rows, columns), magnitudes in the units of the measured data; rows = readout.
     geometry
@@ -136,7 +136,7 @@ class Finding:
     severity
         ``"info"`` or ``"warning"``.
     message
-        One sentence.
+        What was found and what was done about it, in one sentence.
     count
         How often it happened.
     """
@@ -256,7 +256,7 @@ class Stack:
     images
         float32 (images, rows, columns), in their order; shape (0, 0, 0) if the images were not asked for.
     index, geometry
-        Of each image.
+        Place and position of each image.
     shape
         (images, rows, columns), also where the images were not asked for.
     complex_images
@@ -283,7 +283,7 @@ class Result:
     index, geometry
         Of each image, in the same order; the geometry is None where the input has none.
     figures
-        Quality figures.
+        SSIM, PSNR, NMSE and others; None where one does not apply.
     seconds
         Where the time went.
     findings
@@ -373,7 +373,7 @@ class Result:
         Returns
         -------
         tuple of Path
-            What was written.
+            The files that were written.
 
         Raises
         ------
@@ -413,7 +413,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     path
         Where to; a file of that name is replaced.
     data
-        Its contents.
+        The whole contents of the file.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class Clock:
     Parameters
     ----------
     now
-        Monotonic seconds.
+        Returns seconds that never go back.
     random
         Uniform in [0, 1).
     """

@@ -138,7 +138,7 @@ def stream_request(options: Options, expected_bytes: int) -> pb.ReconstructReque
     Parameters
     ----------
     options
-        What to do.
+        Model, priority, outputs and conditioning.
     expected_bytes
         Bytes of samples that will be sent in all, 0 if that is not known.
     """

@@ -98,7 +98,7 @@ class UploadPart:
     Parameters
     ----------
     content
-        Its bytes.
+        Bytes in memory or of a file, sent in pieces.
     role, format
         As on the wire.
     name
@@ -174,7 +174,7 @@ def stream_data(header_xml: str | bytes, batches: Iterable[AcquisitionBatch]) ->
     header_xml
         The ISMRMRD XML header.
     batches
-        The acquisitions.
+        Acquisitions, sent as soon as they come.
     """
     xml = header_xml.encode() if isinstance(header_xml, str) else header_xml
     yield pb.ReconstructRequest(mrd_header=pb.MrdHeader(xml=xml))

@@ -34,9 +34,9 @@ class EncodedFrames:
     Parameters
     ----------
     messages
-        One a frame.
+        A request of the protocol for each frame.
     rows, columns
-        Of the images.
+        Size of the images.
     """
 
     messages: tuple[bytes, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,9 @@ import psutil
 import pytest
 from raw_builders import LAST_IN_SLICE, Encoding, Phantom, Readout, cartesian, header_xml, noise_readouts, write_mrd
 from recond_testing import fastmri_file, random_kspace, reconstruct, refused, requests_for, rss_of
+from waiting import eventually
+
+from recond_service.sandbox.pool import _SPARES as SPARES
 
 INVALID, PRECONDITION, EXHAUSTED = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -188,19 +191,21 @@ def test_bad_files_leave_no_memory_descriptors_or_processes_behind(service, stub
         for data in files:
             refused(stub.Reconstruct(requests_for(data, model="rss"), timeout=60))
 
-    def state() -> tuple[int, int, int]:
-        time.sleep(0.5)
-        processes = [front_end, *front_end.children(recursive=True)]
-        return sum(process.num_fds() for process in processes), len(processes), front_end.memory_info().rss
+    def state() -> tuple[int, int]:
+        """Return descriptors and processes, once nothing is under way."""
+        eventually(lambda: service.metrics()["recond_requests_in_flight"] == 0)
+        eventually(lambda: len(service.zygote.children()) == SPARES)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes = [front_end, *front_end.children(recursive=True)]
+            return sum(process.num_fds() for process in processes), len(processes)
+        return state()
 
     send_all()
-    descriptors, processes, memory = state()
+    before, memory = state(), front_end.memory_info().rss
     for _ in range(3):
         send_all()
-    after = state()
-    assert after[0] <= descriptors
-    assert after[1] <= processes
-    assert after[2] < memory * 1.05
+    eventually(lambda: all(now <= then for now, then in zip(state(), before, strict=True)))
+    assert front_end.memory_info().rss < memory * 1.05
     assert service.metrics()["recond_bytes_in_flight"] == 0
 
 

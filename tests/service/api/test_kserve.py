@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from local_server import LocalServer
+from local_front_end import LocalFrontEnd, local_front_end
 from recond_testing import Refusal, random_kspace, refusal, rss_of
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
@@ -19,60 +18,30 @@ from waiting import eventually_async
 from recond_models import registry, selection
 from recond_models.sampling import Sampling
 from recond_models.simulate.scan import ScanSettings, simulate
-from recond_service.api.calls import Calls
-from recond_service.api.kserve.servicer import KServeServicer
 from recond_service.conditioning.sampling import calibration_extent
 from recond_service.config import Settings
-from recond_service.pipeline import Services
-from recond_service.scan import scan_sandboxes
-from recond_service.scheduling import Admission, Scheduler, UploadCosts
-from recond_service.telemetry import Metrics, Tracing
 from recond_service.types import DefectError, Priority
 
 COILS, ROWS, COLUMNS = 4, 48, 40
 
 
-@dataclass
 class Facade:
-    address: str
-    backend: LocalServer
-    services: Services
-    stub: pb_grpc.GRPCInferenceServiceStub
+    """A front end, and a stub to it."""
+
+    def __init__(self, house: LocalFrontEnd) -> None:
+        self.address, self.backend, self.services, self.idle = house.address, house.backend, house.services, house.idle
+        self.stub = pb_grpc.GRPCInferenceServiceStub(house.channel)
 
     async def refused(self, request: pb.ModelInferRequest, seconds: float = 30) -> Refusal:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.stub.ModelInfer(request, timeout=seconds)
         return refusal(caught.value)
 
-    async def idle(self) -> None:
-        """Wait until nothing is in flight any more, and check that nothing was left behind."""
-        services = self.services
-        scheduler = services.scheduler
-        await eventually_async(lambda: not (services.admission.requests or scheduler.running or scheduler.waiting))
-        assert self.services.admission.bytes_held == 0
-
 
 @pytest.fixture
 async def facade() -> AsyncIterator[Facade]:
-    loop = asyncio.get_running_loop()
-    backend = LocalServer()
-    scheduler = Scheduler(backend.servers, loop.time)
-    admission = Admission(16, 1 << 28, 60.0, lambda: scheduler.capacity, loop.time)
-    settings = Settings(max_frame_bytes=1 << 20)
-    metrics = Metrics()
-    services = Services(settings, admission, scheduler, UploadCosts(), scan_sandboxes(), metrics)
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 4 << 20)])
-    pb_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(Calls(Tracing(), metrics), services), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    address = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(address) as channel:
-        found = Facade(address, backend, services, pb_grpc.GRPCInferenceServiceStub(channel))
-        yield found
-        backend.gate.set()
-        await found.idle()
-    await server.stop(None)
-    await scheduler.close()
+    async with local_front_end(Settings(max_requests=16, max_frame_bytes=1 << 20), sandboxes=False) as house:
+        yield Facade(house)
 
 
 def floats(kspace: np.ndarray) -> np.ndarray:
@@ -314,6 +283,34 @@ async def test_wrong_parameters_and_outputs_are_refused(facade):
     shared = request_of({"KSPACE": KSPACE})
     shared.inputs[0].parameters["shared_memory_region"].string_param = "mine"
     assert (await facade.refused(shared)).reason == "SHARED_MEMORY"
+
+
+def many_of(field: str) -> pb.ModelInferRequest:
+    request = request_of({"KSPACE": KSPACE})
+    if field == "KSPACE":
+        del request.inputs[0].shape[:]
+        request.inputs[0].shape.extend([(1 << 62) + 1] * 60_000)
+    elif field == "raw_input_contents":
+        request.raw_input_contents.extend([b""] * 100_000)
+    elif field == "parameters":
+        for number in range(20_000):
+            request.parameters[str(number)].int64_param = 1
+    else:
+        lists = getattr(request, field)
+        lists.extend([lists.add(name="KSPACE" if field == "inputs" else "IMAGE")] * 100_000)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("KSPACE", "INPUT_SHAPE"),
+        *((field, "TOO_MANY_ENTRIES") for field in ("inputs", "outputs", "raw_input_contents", "parameters")),
+    ],
+)
+async def test_endless_lists_are_refused(facade, field, reason):
+    refused = await facade.refused(many_of(field), seconds=10)
+    assert (refused.code, refused.reason, refused.field) == (grpc.StatusCode.INVALID_ARGUMENT, reason, field)
 
 
 async def test_a_model_that_cannot_take_the_frame_refuses_it(facade):

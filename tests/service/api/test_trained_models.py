@@ -1,6 +1,5 @@
 """Trained models over the wire: added while the service runs, verified, within and outside their contracts."""
 
-import time
 from pathlib import Path
 
 import grpc
@@ -9,6 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_files import UNET, VARNET, state_file, weights_of
 from recond_testing import fastmri_file, random_kspace, reconstruct, refused, requests_for
+from waiting import eventually
 
 from recond.v1 import model_pb2, model_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
@@ -110,11 +110,7 @@ def health(service, name: str) -> int | None:
 
 def test_added_models_have_a_health(service, added_models, add):
     def wait_for(status: int) -> None:
-        for _ in range(200):
-            if health(service, "healthy") == status:
-                return
-            time.sleep(0.1)
-        raise AssertionError(f"the health never became {status}")
+        eventually(lambda: health(service, "healthy") == status)
 
     add("healthy")
     wait_for(health_pb2.HealthCheckResponse.SERVING)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
-import time
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -296,7 +296,7 @@ def test_no_header(path):
 
 def test_claims_beyond_the_end_are_refused_before_memory_is_taken(path):
     huge = b"\xff" * 9 + b"\x01"
-    start = time.monotonic()
+    tracemalloc.start()
     refused(path, GOOD[:9] + huge, InvalidInputError, "MRD2_DAMAGED")  # a schema of 2^64 bytes
     refused(path, HEADER + huge, InvalidInputError, "MRD2_TRUNCATED")  # that many items
     refused(
@@ -304,7 +304,9 @@ def test_claims_beyond_the_end_are_refused_before_memory_is_taken(path):
     )  # a name so long
     refused(path, HEADER + b"\x01\x77" + bytes(99), InvalidInputError, "MRD2_DAMAGED")  # a case that is none
     refused(path, HEADER + b"\xff" * 12, InvalidInputError, "MRD2_DAMAGED")  # a number without end
-    assert time.monotonic() - start < 2
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 26
 
 
 def test_limits(path):
@@ -351,7 +353,7 @@ def test_readouts_that_cannot_be(path):
         assert "data[2]" in error.field
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_refused_or_read_but_never_crashes(path, data):
     """Bytes behind the schema are changed, removed or added: what comes is frames or an error with a name."""

@@ -59,7 +59,6 @@ async def test_weighted_clients_get_their_shares():
     time = VirtualTime()
     server = VirtualServer(time)
     scheduler = scheduler_on(time, server, weights={"large": 3.0}, costs=single())
-    jobs = {frame_job(client).frame: client for client in ["large"] * 40 + ["small"] * 40}
     owners = {}
     for client in ["large"] * 40 + ["small"] * 40:
         job = frame_job(client)
@@ -67,7 +66,6 @@ async def test_weighted_clients_get_their_shares():
         scheduler.submit(job)
     await time.advance(4.05)  # about 40 frames
     served = [owners[frame] for frame in server.computed]
-    assert len(jobs) == 80
     assert 38 <= len(served) <= 41
     assert 28 <= served.count("large") <= 32
 

@@ -26,7 +26,7 @@ class Task:
     Parameters
     ----------
     volume
-        The volume.
+        File, size and attributes.
     model
         Name of the model, or ``"auto"``.
     sampling
@@ -48,9 +48,9 @@ class Failure:
     Parameters
     ----------
     file, model, sampling
-        What was tried.
+        File, model and undersampling that were tried.
     message
-        Why not.
+        What the service or the file had against it.
     """
 
     file: str
@@ -67,7 +67,7 @@ def plan(client: Client, volumes: Sequence[Volume], models: Sequence[str], sampl
     client
         Tells which weights its service has.
     volumes, models, samplings
-        What to combine.
+        Every volume is scored with every model at every sampling.
 
     Raises
     ------
@@ -95,9 +95,9 @@ def run(
     Parameters
     ----------
     client
-        The service.
+        Connection to the service that reconstructs.
     tasks
-        What to score.
+        Volumes with their models, in the order in which they are scored.
     scores
         What has been scored already; grows.
     save
@@ -108,7 +108,7 @@ def run(
     Yields
     ------
     Score or Failure
-        For every task.
+        One for each task, in order.
 
     Raises
     ------

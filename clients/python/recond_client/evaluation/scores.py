@@ -24,7 +24,7 @@ class Score:
     file
         Name of the file.
     acquisition
-        Its acquisition.
+        Attribute ``acquisition`` of the file, such as ``"AXT2"``.
     model, version, weights_sha256
         What ran: for `auto`, what the service chose.
     asked
@@ -32,7 +32,7 @@ class Score:
     sampling
         ``"own mask"``, or the undersampling as ``KIND:R:CENTRE``.
     slices
-        Number of slices.
+        Slices of the volume.
     ssim, psnr, nmse
         Figures as fastMRI defines them, psnr in dB; None where one is infinite or does not exist.
     seconds

@@ -18,7 +18,7 @@ class Mean:
     Parameters
     ----------
     mean
-        Mean.
+        Mean over the volumes.
     two_std
         Twice the standard deviation with ``n - 1``; None for a single volume.
     volumes
@@ -43,7 +43,7 @@ class Group:
     acquisition
         Acquisition, or ``"all"``.
     volumes, slices
-        How many.
+        How many were scored.
     ssim, psnr, nmse
         Figures, None where no volume has one.
     seconds_per_slice
@@ -72,7 +72,7 @@ def summarise(scores: Sequence[Score]) -> list[Group]:
     Parameters
     ----------
     scores
-        Scores.
+        One of each volume, model and sampling.
 
     Returns
     -------

@@ -30,7 +30,7 @@ class Volume:
     acceleration
         Attribute of that name, None if there is none.
     slices
-        Number of slices.
+        Slices of the k-space.
     masked
         It brings a mask: the challenge's test files do.
     reference

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 
 import numpy as np
 import psutil
@@ -91,13 +90,10 @@ async def test_a_dead_worker_is_replaced_and_says_what_it_had_begun(fleet, way):
     with closing(first, second):
         begun, staged = (asyncio.ensure_future(server.run(batch)) for batch in (first, second))
         await eventually_async((fleet.folder / "begun").exists)
-        since = time.monotonic()
         os.kill(server.pid, way)
         lost = await asyncio.gather(begun, staged, return_exceptions=True)
-        seconds = time.monotonic() - since
     assert [type(error) for error in lost] == [ServerLostError, ServerLostError]
     assert [error.begun for error in lost] == [True, False]
-    assert seconds < 3.0  # 1.5 s of silence, and what a busy machine adds
     with closing(batch_of(CG, FRAMES[0])) as (batch,):
         if not server.up:
             with pytest.raises(ServerLostError) as down:
@@ -128,7 +124,7 @@ async def test_a_batch_that_takes_too_long_ends_its_worker(start):
         # What was predicted to take long may: the gate is opened after the time that was too much before.
         with closing(batch_of(INFOS["gate"], FRAMES[0], seconds=10)) as (batch,):
             running = asyncio.ensure_future(started.server.run(batch))
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(0.7)
             (started.folder / "open").touch()
             (await running).frames[0].image.close()
         assert len(started.changes) == 3
