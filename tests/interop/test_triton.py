@@ -82,7 +82,7 @@ def servers(
         triton_server(repository, log / "2", wait=False) as two,
     ):
         for server in (one, two):
-            server.wait_ready(60)
+            server.wait_ready(240)
         yield one, two
 
 
@@ -149,7 +149,7 @@ async def test_frames_that_travel_give_the_images_of_frames_in_shared_memory(bac
     shared = images(await backend.servers[0].run(batch))
     inline = TritonBackend([servers[0].address], batch_seconds=30, shared_memory="off", on_change=changes)
     await inline.start()
-    await asyncio.wait_for(inline.wait_ready(), 30)
+    await asyncio.wait_for(inline.wait_ready(), 120)
     try:
         assert not inline.servers[0].by_shared_memory
         assert np.array_equal(images(await inline.servers[0].run(batch)), shared)
@@ -161,7 +161,7 @@ async def test_a_server_that_does_not_see_our_memory_gets_its_frames_along(serve
     monkeypatch.setattr(regions, "FOLDER", tmp_path)
     backend = TritonBackend([servers[0].address], batch_seconds=30, on_change=changes)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     try:
         assert not backend.servers[0].by_shared_memory
         batch = batch_of([frame(4)], "rss")
@@ -174,10 +174,15 @@ async def test_a_server_that_does_not_see_our_memory_gets_its_frames_along(serve
 SABOTAGE = """
 import recond_service.backends.triton.executor as executor
 
-def fail(self, batch, withdrawal):
-    raise RuntimeError("no such instruction")
+class Failing:
+    def __init__(self, model):
+        self.info = model.info
 
-executor.Executor._reconstruct = fail
+    def reconstruct(self, batch):
+        raise RuntimeError("no such instruction")
+
+load = executor._load
+executor._load = lambda *arguments: Failing(load(*arguments))
 """
 
 
@@ -204,10 +209,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
 
 
 async def test_a_model_that_fails_is_its_own_matter(secure, changes):
-    await asyncio.to_thread(secure.wait_ready, 60)
+    await asyncio.to_thread(secure.wait_ready, 240)
     backend = TritonBackend([secure.address], batch_seconds=30, ca=secure.ca, on_change=changes, patience=PATIENCE)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     (server,) = backend.servers
     with pytest.raises(DefectError, match="no such instruction") as failure:
         await server.run(batch_of([frame(4)], "tv"))
@@ -218,11 +223,11 @@ async def test_a_model_that_fails_is_its_own_matter(secure, changes):
 
 
 async def test_servers_are_checked_by_their_certificates(secure, changes, tmp_path):
-    await asyncio.to_thread(secure.wait_ready, 60)
+    await asyncio.to_thread(secure.wait_ready, 240)
     batch = batch_of([frame(4)], "rss")
     backend = TritonBackend([secure.address], batch_seconds=30, ca=secure.ca, on_change=changes)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     assert relative(images(await backend.servers[0].run(batch)), here(batch)) < TOLERANCE
     await backend.close()
     trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
@@ -305,7 +310,7 @@ async def test_what_a_process_that_died_left_behind_is_removed(servers, changes)
     assert name in registered(server)
     backend = TritonBackend([server.address], batch_seconds=30, on_change=changes)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     assert name not in ours()
     assert name not in registered(server)
     await backend.close()
@@ -336,7 +341,7 @@ async def test_a_server_killed_with_a_batch_is_down_until_it_makes_images_again(
 async def test_a_server_that_stands_still_loses_its_batch_and_comes_back(servers, changes):
     backend = TritonBackend([servers[1].address], batch_seconds=1.0, on_change=changes, patience=PATIENCE)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     (server,) = backend.servers
     os.kill(servers[1].process.pid, signal.SIGSTOP)
     try:
@@ -391,7 +396,7 @@ async def test_a_dead_python_process_is_noticed_and_started_anew_though_triton_s
 async def test_a_server_that_shuts_down_ends_what_it_has_and_takes_no_more(servers, changes):
     backend = TritonBackend([servers[0].address], batch_seconds=30, on_change=changes, patience=PATIENCE)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     (server,) = backend.servers
     batch = batch_of([frame(8, 192, 160, seed=n) for n in range(6)], "l1-wavelet")
     running = asyncio.ensure_future(server.run(batch))
@@ -410,7 +415,7 @@ async def test_a_server_that_shuts_down_ends_what_it_has_and_takes_no_more(serve
 
 
 def test_a_service_loses_no_request_when_a_triton_server_is_killed(servers, tmp_path):
-    servers[0].wait_ready(60)
+    servers[0].wait_ready(240)
     kspace = np.stack([frame(8, 192, 160, seed=n).kspace for n in range(4)])
     wanted = here(batch_of([frame(8, 192, 160, seed=n) for n in range(4)], "l1-wavelet"))
     addresses = ",".join(server.address for server in servers)
@@ -440,7 +445,7 @@ def test_a_service_loses_no_request_when_a_triton_server_is_killed(servers, tmp_
 async def test_a_server_with_a_dead_python_process_stays_down_where_nobody_may_start_it_anew(servers, changes):
     backend = TritonBackend([servers[1].address], batch_seconds=30, on_change=changes, patience=PATIENCE)
     await backend.start()
-    await asyncio.wait_for(backend.wait_ready(), 30)
+    await asyncio.wait_for(backend.wait_ready(), 120)
     (server,) = backend.servers
     (process,) = servers[1].stubs("recond-rss")
     process.kill()
