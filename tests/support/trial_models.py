@@ -27,7 +27,7 @@ INFOS = {
     )
     for name in NAMES
 }
-HOG_SECONDS = 4.0
+HOG_SECONDS = 2.0
 MEASURED = (80, 64)
 """Rows and columns of the frame on which a worker measures models at its start, as many as there is time for: there all behave."""
 

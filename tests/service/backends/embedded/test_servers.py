@@ -137,7 +137,7 @@ async def test_a_worker_that_dies_while_it_is_measured_is_replaced_by_one_that_i
         await image_comes(started.server)
 
 
-async def test_a_silent_worker_that_computes_is_left_alone(start):
+async def test_a_silent_worker_that_computes_is_left_alone_and_one_that_does_nothing_is_replaced(start):
     async with start(heartbeat_seconds=0.8) as started:
         pid = started.server.pid
         assert HOG_SECONDS > 2 * 0.8
@@ -145,13 +145,10 @@ async def test_a_silent_worker_that_computes_is_left_alone(start):
             (await started.server.run(batch)).frames[0].image.close()
         assert started.server.pid == pid
         assert started.changes == [("worker-0", True)]
-
-
-async def test_a_silent_worker_that_does_nothing_is_replaced(start):
-    async with start(heartbeat_seconds=0.8) as started:
         with closing(batch_of(INFOS["deaf"], FRAMES[0])) as (batch,), pytest.raises(ServerLostError):
             await started.server.run(batch)
         await started.up(2)
+        assert started.server.pid != pid
         await image_comes(started.server)
 
 
@@ -242,26 +239,24 @@ async def test_workers_compute_at_the_same_time_and_die_alone(start):
         ]
 
 
-async def test_a_killed_zygote_is_replaced_with_its_workers(start):
-    async with start() as started:
-        zygote = started.backend.zygote_pid
-        assert psutil.Process(zygote).num_threads() == 1
-        assert psutil.Process(started.server.pid).ppid() == zygote
-        os.kill(zygote, signal.SIGKILL)
-        await started.up(2)
-        assert started.backend.zygote_pid != zygote
-        await image_comes(started.server)
+async def test_a_killed_zygote_is_replaced_with_its_workers(fleet):
+    zygote = fleet.backend.zygote_pid
+    assert psutil.Process(zygote).num_threads() == 1
+    assert psutil.Process(fleet.server.pid).ppid() == zygote
+    os.kill(zygote, signal.SIGKILL)
+    await fleet.up()
+    assert fleet.backend.zygote_pid != zygote
+    await image_comes(fleet.server)
 
 
-async def test_a_stopped_zygote_is_replaced_when_it_is_needed(start, monkeypatch):
+async def test_a_stopped_zygote_is_replaced_when_it_is_needed(fleet, monkeypatch):
     monkeypatch.setattr(zygotes, "_FORK_SECONDS", 0.5)
-    async with start() as started:
-        zygote = started.backend.zygote_pid
-        os.kill(zygote, signal.SIGSTOP)
-        os.kill(started.server.pid, signal.SIGKILL)
-        await started.up(2)
-        assert started.backend.zygote_pid != zygote
-        await image_comes(started.server)
+    zygote = fleet.backend.zygote_pid
+    os.kill(zygote, signal.SIGSTOP)
+    os.kill(fleet.server.pid, signal.SIGKILL)
+    await fleet.up()
+    assert fleet.backend.zygote_pid != zygote
+    await image_comes(fleet.server)
 
 
 async def test_a_model_that_is_replaced_serves_those_that_were_planned_with_it(start, tmp_path):
