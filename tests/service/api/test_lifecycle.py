@@ -346,7 +346,7 @@ def test_port_in_use_is_told(tmp_path):
     with running(tmp_path / "log") as service:
         result = serve("--listen", service.address, "--metrics-listen", "")
     assert result.returncode == 2
-    assert service.address in result.stderr
+    assert f"{service.address}: the port is taken" in result.stderr
     assert "Traceback" not in result.stderr
 
 
