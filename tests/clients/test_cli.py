@@ -25,6 +25,7 @@ from recond.v1 import model_pb2
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client import embedded
 from recond_client.cli import main
+from recond_client.client import Client
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RetryLaterError
 from recond_client.late import LateGroup
@@ -174,6 +175,7 @@ def test_progress_on_a_terminal(peer: Any, scan: Path) -> None:
         ["--timeout", "0"],
         ["--unheard-of"],
         ["--ca", "x.pem"],
+        ["--server", "nonsense"],
     ],
 )
 def test_usage(scan: Path, arguments: list[str]) -> None:
@@ -228,6 +230,36 @@ def test_models(peer: Any) -> None:
     assert json.loads(recond("models", "show", "rss", "--json", "--server", peer.target).stdout) == listed["models"][0]
     assert "classical" in recond("models", "show", "rss", "--server", peer.target).stdout
     assert recond("models", "show", "none", "--server", peer.target).exit_code == 3
+
+
+def test_models_fit_a_narrow_terminal(peer: Any) -> None:
+    words = "A description of some length, which tells what the model does and what it needs to do it well."
+    peer.models = [
+        model_pb2.Model(name="unrolled-brain-fast", version="1", kind="network", ready=True, description=words)
+    ]
+    lines = recond("models", "list", "--server", peer.target).stdout.splitlines()
+    assert lines[0] == "unrolled-brain-fast 1 (network)"
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines[1:]).split()) == words
+
+
+def test_an_output_is_written_once(peer: Any, scan: Path) -> None:
+    peer.scripts = [good]
+    result = recond("reconstruct", scan, "-o", "a.h5", "-o", "./a.h5", "--json", "--server", peer.target)
+    assert len(json.loads(result.stdout)["outputs"]) == 1
+
+
+def test_ctrl_c(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "reconstruct", interrupted)
+    result = recond("reconstruct", scan, "--server", "localhost:1")
+    assert (result.exit_code, result.stderr) == (130, "recond: stopped; nothing was written\n")
+    monkeypatch.setattr(Client, "models", interrupted)
+    result = recond("models", "list", "--server", "localhost:1")
+    assert (result.exit_code, result.stderr) == (130, "recond: stopped\n")
 
 
 def test_version_and_help() -> None:

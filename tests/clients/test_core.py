@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.acquisitions import AcquisitionBatch, batches_of
 from recond_client.channel import Endpoint, error_of_call
+from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError, error_from_status
 from recond_client.result import Result
 from recond_client.retry import Clock, RetryPolicy, Schedule
@@ -105,6 +106,29 @@ def test_bad_options() -> None:
         parse_outputs([".dcm"])
     with pytest.raises(InputError, match="no such priority"):
         Options(priority="urgent").to_wire()  # type: ignore[arg-type]
+
+
+def test_a_string_is_no_list() -> None:
+    with Client("localhost:1") as client:
+        with pytest.raises(InputError, match=r"give a list, outputs=\['.h5'\]"):
+            client.reconstruct(b"raw", outputs=".h5")
+        with pytest.raises(InputError, match=r"give a list, heads=\['x'\]"):
+            client.stream("", [], heads="x")
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan")])
+def test_timeouts_are_above_0(timeout: float) -> None:
+    with Client("localhost:1") as client:
+        for call in (
+            lambda: client.reconstruct(b"raw", timeout=timeout),
+            lambda: client.stream("", [], timeout=timeout),
+            lambda: client.models(timeout=timeout),
+            lambda: client.health(timeout=timeout),
+            lambda: client.wait_until_ready(timeout),
+        ):
+            with pytest.raises(InputError, match="give seconds above 0") as caught:
+                call()
+            assert (caught.value.reason, caught.value.field) == ("OUT_OF_RANGE", "timeout")
 
 
 def acquisition(line: int, channels: int = 2, samples: int = 4, dimensions: int = 0) -> ismrmrd.Acquisition:
@@ -223,6 +247,10 @@ def test_unreadable_details_do_not_hide_the_status() -> None:
     assert (error.message, error.request_id) == ("bad", "r-1")
 
 
+def test_a_timeout_of_this_side_has_the_reason_of_a_deadline() -> None:
+    assert error_of_call("DEADLINE_EXCEEDED", "Deadline Exceeded", None, "host:1").reason == "DEADLINE"
+
+
 @pytest.mark.parametrize(
     ("status", "details", "kind", "text"),
     [
@@ -239,6 +267,22 @@ def test_words_where_only_the_transport_spoke(status: str, details: str, kind: t
     error = error_of_call(status, details, None, "host:1")
     assert type(error) is kind
     assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    "target", ["nonsense", "host:", ":1", "host:http", "host:0", "host:65536", "http://host:1", "::1:5"]
+)
+def test_targets_that_are_none(target: str) -> None:
+    with pytest.raises(InputError, match="is not HOST:PORT: give") as caught:
+        Endpoint(target)
+    assert caught.value.reason == "BAD_TARGET"
+
+
+@pytest.mark.parametrize(
+    "target", ["host:1", "[::1]:50051", "ipv4:10.0.0.5:1,10.0.0.6:1", "dns:///host:443", "unix:/x"]
+)
+def test_targets(target: str) -> None:
+    assert Endpoint(target).target == target
 
 
 # --- retries ---

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
+from recond_service.commands.serve import serve
 from recond_service.config import Settings, SettingsError, load_settings, settings_options, split_address
 from recond_service.config import settings as settings_module
 
@@ -55,6 +56,34 @@ def test_a_setting_in_the_table_of_another_group_is_refused(tmp_path: Path, text
     file.write_text(text)
     with pytest.raises(SettingsError, match="there is no such setting"):
         load_settings(file, {})
+
+
+def test_a_setting_in_the_wrong_table_is_told_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "recond.toml"
+    file.write_text("[server]\nmax_scan_bytes = 1\n")
+    with pytest.raises(SettingsError, match=r"no such setting in \[server\]: it belongs in \[limits\]"):
+        load_settings(file, {})
+
+
+def test_a_setting_on_top_and_in_its_table_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "recond.toml"
+    file.write_text("listen = '127.0.0.1:1'\n[server]\nlisten = '127.0.0.1:2'\n")
+    with pytest.raises(SettingsError, match=r"listen: given twice, on top and in \[server\]"):
+        load_settings(file, {})
+
+
+@pytest.mark.parametrize("size", ["abc", "5parsecs"])
+def test_sizes_that_are_none(size: str) -> None:
+    with pytest.raises(SettingsError, match=rf"max_scan_bytes: give a size .*64GiB \(got '{size}'\)"):
+        load_settings(None, {"max_scan_bytes": size})
+
+
+def test_settings_are_shown_where_their_files_cannot_be_read(pem: Path) -> None:
+    missing = pem.with_name("missing")
+    flags = {"tls_certificate": missing, "tls_key": missing, "triton_ca": missing}
+    assert load_settings(None, flags, unread_files=True).redacted()["tls_certificate"] == str(missing)
+    shown = CliRunner().invoke(serve, ["--show-config", "--tls-certificate", str(missing), "--tls-key", str(missing)])
+    assert json.loads(shown.output)["tls_certificate"] == str(missing)
 
 
 def test_is_frozen() -> None:

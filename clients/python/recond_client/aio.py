@@ -21,8 +21,8 @@ from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
 from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Image, Model, Progress, Result
-from recond_client.retry import Clock, RetryPolicy, Schedule
-from recond_client.spec import Options, PartialFourier, Priority, file_request, stream_request
+from recond_client.retry import Clock, RetryPolicy, Schedule, check_timeout
+from recond_client.spec import Options, PartialFourier, Priority, file_request, names_of, stream_request
 from recond_client.upload import Source, stream_data, upload_of
 
 Answer = TypeVar("Answer")
@@ -218,8 +218,8 @@ class Client:
             model=model,
             model_version=model_version,
             undersample=undersample,
-            outputs=tuple(outputs),
-            heads=tuple(heads),
+            outputs=names_of(outputs, "outputs"),
+            heads=names_of(heads, "heads"),
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -275,8 +275,8 @@ class Client:
             model=model,
             model_version=model_version,
             undersample=undersample,
-            outputs=tuple(outputs),
-            heads=tuple(heads),
+            outputs=names_of(outputs, "outputs"),
+            heads=names_of(heads, "heads"),
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -289,7 +289,7 @@ class Client:
         call = self._connection.reconstruct(
             stream_request(options, expected_bytes),
             stream_data(header_xml, handed if handed is not None else batches),  # type: ignore[arg-type]
-            timeout=timeout,
+            timeout=check_timeout(timeout),
             images=images,
             reporter=ProgressReporter(_in_loop(on_progress), expected_bytes),
         )
@@ -311,10 +311,11 @@ class Client:
 
     async def health(self, service: str = "", *, timeout: float | None = 10.0) -> str:  # noqa: ASYNC109
         """Return ``"SERVING"`` or ``"NOT_SERVING"``; as `recond_client.Client.health`."""
-        return await asyncio.to_thread(self._connection.health, service, timeout)
+        return await asyncio.to_thread(self._connection.health, service, check_timeout(timeout))
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109
         """Wait until the service is up and has a worker; as `recond_client.Client.wait_until_ready`."""
+        check_timeout(timeout)
         end = self._clock.now() + timeout
         while (left := end - self._clock.now()) > 0:
             try:

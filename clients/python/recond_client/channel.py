@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _SEVERAL: Final = json.dumps(
     {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}, separators=(",", ":")
 )
 _CANCELLED_HERE: Final = ("locally cancelled", "channel closed")  # what gRPC says when this side cancels or closes
+_PLAIN_TARGET: Final = re.compile(r"(\[[^\[\]]+\]|[^:/\[\]\s]+):([0-9]{1,5})")
+_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
 
 Pem = str | os.PathLike[str] | bytes
 
@@ -52,7 +55,7 @@ class Endpoint:
     Raises
     ------
     InputError
-        If a file cannot be read, or a certificate comes without its key.
+        If the target is malformed, a file cannot be read, or a certificate comes without its key.
     """
 
     target: str
@@ -62,6 +65,7 @@ class Endpoint:
     tls: bool | None = None
 
     def __post_init__(self) -> None:
+        check_target(self.target)
         if (self.certificate is None) != (self.key is None):
             msg = "certificate and key go together: give both, or neither"
             raise InputError(msg, reason="BAD_TLS", field="certificate")
@@ -83,6 +87,22 @@ class Endpoint:
         proxy = 0 if self.target.startswith(_LOOPBACK) else 1
         several = [("grpc.service_config", _SEVERAL)] if "," in self.target else []
         return [*_OPTIONS, ("grpc.enable_http_proxy", proxy), *several]
+
+
+def check_target(target: str) -> None:
+    """Refuse what is neither ``HOST:PORT`` nor a gRPC target with a scheme.
+
+    Raises
+    ------
+    InputError
+        If it is malformed.
+    """
+    if target.startswith(_SCHEMES):
+        return
+    plain = _PLAIN_TARGET.fullmatch(target)
+    if plain is None or not 0 < int(plain[2]) <= 65535:
+        msg = f"{target!r} is not HOST:PORT: give the address of the service, for example localhost:50051"
+        raise InputError(msg, reason="BAD_TARGET", field="target")
 
 
 def _pem(value: Pem | None, field: str) -> bytes | None:
@@ -131,6 +151,7 @@ def error_of_call(
     if status == "UNAVAILABLE" and error.retry_after is None:
         error.message = f"the service at {target} cannot be reached, or went away: try again later ({message})"
     elif status == "DEADLINE_EXCEEDED":
+        error.reason = "DEADLINE"
         error.message = f"{target} did not finish within the timeout: allow more time, or try again later ({message})"
     elif status == "CANCELLED" and message.lower().startswith(_CANCELLED_HERE):
         error.message = f"the call to {target} was cancelled ({message})"

@@ -19,6 +19,7 @@ from recond_client.late import LateGroup
 EXIT_INPUT: Final = 3
 EXIT_UNAVAILABLE: Final = 4
 EXIT_FAILED: Final = 5
+EXIT_INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 
 _OWN: Final = {
     "reconstruct": "recond_client.commands.reconstruct:reconstruct",
@@ -52,6 +53,9 @@ class RecondGroup(LateGroup):
         except RecondError as error:
             click.echo(explain(error), err=True)
             ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            click.echo("recond: stopped", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
 
 
 def _print_anything() -> None:
@@ -104,5 +108,5 @@ def explain(error: RecondError) -> str:
 def main() -> None:
     """MRI reconstruction: raw k-space in, images and their quality figures out.
 
-    Exit codes: 0 done, 2 usage, 3 bad input, 4 service unavailable or overloaded, 5 reconstruction failed.
+    Exit codes: 0 done, 2 usage, 3 bad input, 4 service unavailable or overloaded, 5 reconstruction failed, 130 stopped by Ctrl-C.
     """

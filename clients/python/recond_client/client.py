@@ -15,8 +15,8 @@ from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
 from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Model, Result
-from recond_client.retry import Clock, RetryPolicy, Schedule
-from recond_client.spec import Options, PartialFourier, Priority, file_request, stream_request
+from recond_client.retry import Clock, RetryPolicy, Schedule, check_timeout
+from recond_client.spec import Options, PartialFourier, Priority, file_request, names_of, stream_request
 from recond_client.upload import Source, stream_data, upload_of
 
 Answer = TypeVar("Answer")
@@ -162,8 +162,8 @@ class Client:
             model=model,
             model_version=model_version,
             undersample=undersample,
-            outputs=tuple(outputs),
-            heads=tuple(heads),
+            outputs=names_of(outputs, "outputs"),
+            heads=names_of(heads, "heads"),
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -234,8 +234,8 @@ class Client:
             model=model,
             model_version=model_version,
             undersample=undersample,
-            outputs=tuple(outputs),
-            heads=tuple(heads),
+            outputs=names_of(outputs, "outputs"),
+            heads=names_of(heads, "heads"),
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -247,7 +247,7 @@ class Client:
         return self._connection.reconstruct(
             stream_request(options, expected_bytes),
             stream_data(header_xml, batches),
-            timeout=timeout,
+            timeout=check_timeout(timeout),
             images=images,
             reporter=ProgressReporter(on_progress, expected_bytes),
         )
@@ -281,7 +281,7 @@ class Client:
         InputError
             If the service knows nothing of that name.
         """
-        return self._connection.health(service, timeout)
+        return self._connection.health(service, check_timeout(timeout))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait until the service is up and has a worker.
@@ -298,6 +298,7 @@ class Client:
         ServiceError
             If it does not let this client in.
         """
+        check_timeout(timeout)
         end = self._clock.now() + timeout
         while (left := end - self._clock.now()) > 0:
             try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from recond_client.errors import RecondError, RetryLaterError
+from recond_client.errors import InputError, RecondError, RetryLaterError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,20 @@ class Clock:
     random: Callable[[], float] = field(default=random.random)
 
 
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a timeout as it is.
+
+    Raises
+    ------
+    InputError
+        If it is not above 0.
+    """
+    if timeout is not None and not timeout > 0:
+        msg = f"timeout={timeout:g}: give seconds above 0, or None for no limit"
+        raise InputError(msg, reason="OUT_OF_RANGE", field="timeout")
+    return timeout
+
+
 class Schedule:
     """The attempts of one call.
 
@@ -65,9 +79,15 @@ class Schedule:
         Seconds for all attempts together, None for no end.
     clock
         Where time and chance come from.
+
+    Raises
+    ------
+    InputError
+        If the timeout is not above 0.
     """
 
     def __init__(self, policy: RetryPolicy, timeout: float | None, clock: Clock) -> None:
+        check_timeout(timeout)
         self._policy = policy
         self._clock = clock
         self._end = None if timeout is None else clock.now() + timeout

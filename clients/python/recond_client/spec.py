@@ -125,6 +125,27 @@ class Options:
 _DEFAULT_CONDITIONING: Final = pb.Conditioning(partial_fourier=pb.PARTIAL_FOURIER_ZERO_FILL)
 
 
+def names_of(values: Iterable[str], field: str) -> tuple[str, ...]:
+    """Return a list of names as a tuple.
+
+    Parameters
+    ----------
+    values
+        The list.
+    field
+        What it is, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is one string: its letters would be taken for names.
+    """
+    if isinstance(values, str):
+        msg = f"{field}={values!r} is a string: give a list, {field}=[{values!r}]"
+        raise InputError(msg, reason="WRONG_TYPE", field=field)
+    return tuple(values)
+
+
 def file_request(options: Options, upload: Upload) -> pb.ReconstructRequest:
     """Return the first message of a call that uploads parts."""
     spec = options.to_wire()

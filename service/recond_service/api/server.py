@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from pathlib import Path
 
 import grpc
@@ -193,7 +195,7 @@ class Server:
                 credentials = _tls(settings.tls.tls_certificate, settings.tls.tls_key, settings.tls.tls_client_ca)
                 self.port = self._grpc.add_secure_port(settings.server.listen, credentials)
         except RuntimeError as error:
-            raise SettingsError(f"cannot listen on {settings.server.listen}: {error}") from error
+            raise SettingsError(_why_not_listening(settings.server.listen)) from error
 
     @property
     def metrics_port(self) -> int | None:
@@ -281,6 +283,26 @@ def _tracing(settings: Settings) -> Tracing:
 
 def _model_names() -> frozenset[str]:
     return frozenset(info.name for info in registry.available())
+
+
+def _why_not_listening(address: str) -> str:
+    """Return why gRPC, which does not say, could not listen on an address, and what to do."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen()
+    except socket.gaierror:
+        return (
+            f"cannot listen on {address}: {host!r} is not an address of this machine: choose another host with listen"
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"cannot listen on {address}: the port is taken: end what uses it, or choose another with listen"
+        return f"cannot listen on {address}: {error.strerror}: choose another address with listen"
+    return f"cannot listen on {address}: it could not be bound: try again, or choose another address with listen"
 
 
 def _tls(certificate: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:

@@ -77,5 +77,13 @@ def doctor(file: Path, *, as_json: bool) -> None:
 
     Exits with 3 if the service would refuse the file.
     """
+    request = request_for(file)
+    # A pipe would block for ever: nothing may be opened before this.
+    odd = next(
+        (part.path for part in request.parts if Path(part.path).exists() and not Path(part.path).is_file()), None
+    )
+    if odd is not None:
+        click.echo(f"recond: {odd} is not a regular file: copy its contents to a file first.", err=True)
+        sys.exit(_BAD_INPUT)
     if run_doctor(file, as_json=as_json, examination=examine_confined).refused is not None:
         sys.exit(_BAD_INPUT)

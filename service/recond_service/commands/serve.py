@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 def serve(config: Path | None, *, show_config: bool, stop_with_stdin: bool, **flags: Any) -> None:  # noqa: ANN401
     """Serve reconstructions over gRPC until SIGTERM or Ctrl-C, which let accepted requests finish; a second one does not."""
     try:
-        settings = load_settings(config, flags)
+        settings = load_settings(config, flags, unread_files=show_config)
     except SettingsError as error:
         click.echo(f"recond serve: {error}", err=True)
         sys.exit(_USAGE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from recond_service.config.addresses import is_loopback, read_weights, split_address
@@ -36,9 +36,10 @@ class SettingsGroup(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def require_readable(path: Path | None) -> Path | None:
-    """Return a path; raise ValueError for one that cannot be read."""
-    if path is not None and not os.access(path, os.R_OK):
+def require_readable(path: Path | None, info: ValidationInfo) -> Path | None:
+    """Return a path; raise ValueError for one that cannot be read, unless the context says ``unread_files``."""
+    told = (info.context or {}).get("unread_files", False)
+    if path is not None and not told and not os.access(path, os.R_OK):
         msg = f"{str(path)!r} cannot be read"
         raise ValueError(msg)
     return path
@@ -92,8 +93,8 @@ class TlsSettings(SettingsGroup):
 
     @field_validator("tls_certificate", "tls_key", "tls_client_ca")
     @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
-        return require_readable(value)
+    def _readable(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return require_readable(value, info)
 
     @model_validator(mode="after")
     def _together(self) -> TlsSettings:
@@ -239,8 +240,8 @@ class TritonSettings(SettingsGroup):
 
     @field_validator("triton_ca")
     @classmethod
-    def _readable(cls, value: Path | None) -> Path | None:
-        return require_readable(value)
+    def _readable(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return require_readable(value, info)
 
     @property
     def addresses(self) -> tuple[str, ...]:

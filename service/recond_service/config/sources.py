@@ -17,7 +17,7 @@ class SettingsError(ValueError):
     """The settings are wrong; the message names every offending setting, its value and the remedy."""
 
 
-def load_settings(config_path: Path | None, flags: Mapping[str, Any]) -> Settings:
+def load_settings(config_path: Path | None, flags: Mapping[str, Any], *, unread_files: bool = False) -> Settings:
     """Put the settings together: flags, then the environment, then the file, then the defaults.
 
     Parameters
@@ -26,6 +26,8 @@ def load_settings(config_path: Path | None, flags: Mapping[str, Any]) -> Setting
         TOML file whose keys are names of settings, in the tables of their groups or on top; or None.
     flags
         Values by name of setting, as `settings_options` hands them to a command; None means not given.
+    unread_files
+        Take paths of certificates and keys that cannot be read here: to show settings, not to use them.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def load_settings(config_path: Path | None, flags: Mapping[str, Any]) -> Setting
     # By name: a flag counts more than the same setting in a table of the file.
     values = _by_name(values) | environment | given
     try:
-        return Settings(**values)
+        return Settings.model_validate(values, context={"unread_files": unread_files})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
 
@@ -59,11 +61,21 @@ def _variable(name: str) -> str:
 
 
 def _by_name(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the contents of a file without its tables; what is unknown in one keeps the name of the table."""
+    """Return the contents of a file without its tables; what is unknown in one keeps the name of the table.
+
+    Raises
+    ------
+    SettingsError
+        If a setting stands in the table of its group and on top, too.
+    """
     places = {name: group for group, name, _ in Settings.fields()}
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if key in Settings.model_fields and isinstance(value, Mapping):
+            twice = [name for name in value if name in values and places.get(name) == key]
+            if twice:
+                msg = f"{', '.join(twice)}: given twice, on top and in [{key}]: remove one of them"
+                raise SettingsError(msg)
             flat |= {name if places.get(name) == key else f"{key}.{name}": each for name, each in value.items()}
         else:
             flat[key] = value
@@ -72,13 +84,18 @@ def _by_name(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     """Return one line per wrong setting, without the values of secrets."""
+    places = {name: group for group, name, _ in Settings.fields()}
     lines = []
     for item in error.errors(include_url=False):
         # Without the group: settings have one name.
         name = str(item["loc"][-1]) if item["loc"] else ""
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "there is no such setting"
+            table, _, bare = name.rpartition(".")
+            elsewhere = f" in [{table}]: it belongs in [{places[bare]}]" if table and bare in places else ""
+            message = f"there is no such setting{elsewhere}"
+        elif item["type"].startswith("byte_size"):
+            message = f"give a size in bytes, or with a unit, such as 64GiB (got {item['input']!r})"
         elif name and item["type"] != "value_error":
             message += f" (got {item['input']!r})"
         lines.append(f"{name}: {message}" if name else message)

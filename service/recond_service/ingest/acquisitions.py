@@ -109,7 +109,8 @@ def check_encodings(headers: NDArray[np.void], header: MrdHeader, place: str, fi
         number = int(np.argmax(wrong))
         field = f"{place}[{first + number}].encoding_space_ref"
         raise InvalidInputError(
-            f"{field} is {int(headers['encoding_space_ref'][number])}, but the header has {len(header.encodings)} encodings.",
+            f"{field} is {int(headers['encoding_space_ref'][number])}, but the <encoding> elements of the header are numbered 0 to "
+            f"{len(header.encodings) - 1}: correct the readouts, or add the missing <encoding> to the header.",
             reason="ENCODING_UNKNOWN",
             field=field,
         )

@@ -5,6 +5,7 @@ BART's Fourier transform is centred, as is ours; whether it was unitary does not
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,16 +42,21 @@ _HEADER_BYTES = 64 << 10
 def read_dimensions(part: Part) -> tuple[int, ...]:
     """Return the 16 dimensions that a `.hdr` lists; those that it leaves out are 1.
 
+    A byte order mark, empty lines, and dimensions of 1 behind the 16 are ignored.
+
     Raises
     ------
     InvalidInputError
         If it is not a BART header.
     """
     with Path(part.path).open("rb") as file:
-        lines = [line.strip() for line in file.read(_HEADER_BYTES).decode("latin-1").splitlines()]
+        text = file.read(_HEADER_BYTES).removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
     place = part.name or ".hdr"
     start = next((number for number, line in enumerate(lines) if line.lower() == "# dimensions"), None)
     words = lines[start + 1].split() if start is not None and start + 1 < len(lines) else []
+    while len(words) > len(_NAMES) and words[-1] == "1":
+        words.pop()
     if (
         not words
         or len(words) > len(_NAMES)

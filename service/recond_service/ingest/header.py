@@ -32,6 +32,7 @@ from recond_service.types import (
 _PLACE = "xml"
 _LARGEST_COUNTER = 65535  # counters of acquisitions are uint16
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_FEWEST_WIDE_BYTES = 8  # mark and first character, and what may follow before a NUL
 _DECLARATION = re.compile(r"<\?xml\s[^>]*?\?>")
 _MOST_ENCODINGS = 256
 _MOST_LABELS = 65536
@@ -103,8 +104,8 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
     Parameters
     ----------
     xml
-        UTF-8 XML. A byte order mark, white space before the declaration and everything from the first NUL on are ignored, since
-        senders disagree about them; bytes that are no UTF-8 are read as Windows-1252.
+        XML in UTF-8, or in UTF-16 with a byte order mark. A byte order mark, white space before the declaration and everything
+        from the first NUL on are ignored, since senders disagree about them; bytes that are neither are read as Windows-1252.
     limits
         `max_xml_bytes` bounds the size.
     findings
@@ -133,7 +134,7 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
     nodes = root.all("encoding")
     if not 0 < len(nodes) <= _MOST_ENCODINGS:
         raise InvalidInputError(
-            f"The ISMRMRD header has {len(nodes)} encodings; it must have between 1 and {_MOST_ENCODINGS}.",
+            f"The ISMRMRD header has {len(nodes)} encodings; it must have between 1 and {_MOST_ENCODINGS}: correct the header.",
             reason="HEADER_ENCODINGS",
             field=f"{_PLACE}.encoding",
         )
@@ -153,8 +154,14 @@ def read_header(xml: bytes, limits: Limits, findings: FindingList) -> MrdHeader:
 
 def _text(xml: bytes, findings: FindingList) -> str:
     """Return the text of a header without byte order mark, declaration and what comes before and after the XML."""
+    wide = xml.startswith(_WIDE)
+    if wide and len(xml) < _FEWEST_WIDE_BYTES:
+        raise InvalidInputError(
+            "The ISMRMRD header is UTF-16, of which HDF5 text keeps nothing behind the first NUL: write it as UTF-8.",
+            reason="HEADER_NOT_XML",
+            field=_PLACE,
+        )
     try:
-        wide = xml.startswith(_WIDE)
         text = xml.decode("utf-16") if wide else xml.split(b"\0", 1)[0].decode("utf-8-sig")
     except UnicodeDecodeError:
         findings.info("header-not-utf8", "The ISMRMRD header is not UTF-8: its names were read as Windows-1252.")

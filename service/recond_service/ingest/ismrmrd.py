@@ -88,6 +88,8 @@ def read_ismrmrd(part: Part, limits: Limits, findings: FindingList) -> RawScan:
 def _explain_missing(file: h5py.File) -> None:
     for name in child_names(file):
         if is_group(file, name):
+            if any(member.startswith("image_") for member in child_names(file[name])):
+                continue  # images with their header
             for member in ("xml", "data"):
                 if not has_child(file[name], member) and (
                     has_child(file[name], "xml") or has_child(file[name], "data")

@@ -74,7 +74,7 @@ def header_of(values: dict[str, Any], findings: FindingList) -> MrdHeader:
     encodings = values["encoding"]
     if not 0 < len(encodings) <= _MOST_ENCODINGS:
         raise InvalidInputError(
-            f"The header has {len(encodings)} encodings; it must have between 1 and {_MOST_ENCODINGS}.",
+            f"The header has {len(encodings)} encodings; it must have between 1 and {_MOST_ENCODINGS}: correct the header.",
             reason="HEADER_ENCODINGS",
             field=f"{_PLACE}.encoding",
         )

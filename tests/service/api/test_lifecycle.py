@@ -355,7 +355,7 @@ def test_too_few_descriptors_are_refused_and_just_enough_serve(narrow):
 def test_port_in_use_is_told(service):
     result = serve("--listen", service.address, "--metrics-listen", "")
     assert result.returncode == 2
-    assert service.address in result.stderr
+    assert f"{service.address}: the port is taken" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,16 @@ def test_the_command_prints_json_and_fails_on_bad_input(scan: Path, tmp_path: Pa
     assert result.exit_code == 3
     assert "NOT_HDF5" in result.output
     assert CliRunner().invoke(doctor, [str(tmp_path / "absent.h5")]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["scan.h5", "scan.cfl", "scan.hdr"])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    for made in {"scan.cfl", "scan.hdr"} - {name}:
+        (tmp_path / made).write_bytes(b"")
+    os.mkfifo(tmp_path / name)
+    result = CliRunner().invoke(doctor, [str(tmp_path / name)])
+    assert result.exit_code == 3
+    assert f"{name} is not a regular file: copy" in result.stderr
 
 
 def test_the_examination_can_be_done_elsewhere(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,14 @@ def test_texts_of_any_encoding_and_end(encoding: str, end: str) -> None:
     assert header.encodings[0].encoded.matrix == (64, 48, 1)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_what_hdf5_leaves_of_utf_16_is_refused_with_the_remedy(encoding: str) -> None:
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    left = (mark + header_xml(Encoding()).encode(encoding)).split(b"\0", 1)[0]
+    with pytest.raises(InvalidInputError, match="write it as UTF-8"):
+        read_header(left, Limits(), FindingList())
+
+
 def test_a_range_that_cannot_be_is_no_range() -> None:
     findings = FindingList()
     xml = header_xml(Encoding()).replace("<minimum>0</minimum>", "<minimum>50</minimum>", 1)

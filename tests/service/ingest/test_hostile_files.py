@@ -264,7 +264,8 @@ def test_an_encoding_that_is_not_there(scan: Path) -> None:
         row = file["dataset/data"][9]
         row["head"]["encoding_space_ref"] = 4
         file["dataset/data"][9] = row
-    refused(scan, "ENCODING_UNKNOWN", "dataset/data[9].encoding_space_ref")
+    error = refused(scan, "ENCODING_UNKNOWN", "dataset/data[9].encoding_space_ref")
+    assert "numbered 0 to 0: correct the readouts" in error.message
 
 
 @pytest.mark.parametrize("dtype", [np.dtype("<f4"), np.dtype([("head", "<u2"), ("traj", "<f4"), ("data", "<f4")])])

@@ -194,7 +194,7 @@ def test_bart_planes_of_two_phase_encodes(tmp_path: Path) -> None:
         ([4, 5, 1, 4], "SIZE_MISMATCH", InvalidInputError),
         ([4, 0, 1, 3], "EMPTY_AXIS", InvalidInputError),
         ([60000, 60000, 1, 3], "FRAME_TOO_LARGE", LimitExceededError),
-        ([1] * 17, "BART_HEADER", InvalidInputError),
+        ([*[1] * 16, 2], "BART_HEADER", InvalidInputError),
     ],
 )
 def test_bart_headers_that_cannot_be(
@@ -214,6 +214,21 @@ def test_bart_headers_that_are_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         scan_of(file_request(path, header))
     assert caught.value.reason == "BART_HEADER"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff# Dimensions\n4 5 1 3\n",
+        "# Dimensions\n\n  \n4 5 1 3\n",
+        "# Dimensions\n" + "4 5 1 3" + 14 * " 1" + "\n",
+    ],
+    ids=["mark", "empty lines", "18 dimensions"],
+)
+def test_bart_headers_with_what_does_not_matter(tmp_path: Path, text: str) -> None:
+    path, header = write_cfl(tmp_path, "scan", [4, 5, 1, 3], np.zeros(60, np.complex64), header=text)
+    found = scan_of(file_request(path, header))
+    assert found.shape == (3, 4, 5)
 
 
 def test_a_cfl_without_its_header(tmp_path: Path) -> None:

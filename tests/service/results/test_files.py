@@ -13,10 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from raw_builders import added, codes
+from raw_builders import added, codes, file_request
 
+from recond_service.ingest import read_scan
 from recond_service.results import ResultWriter
-from recond_service.types import FindingList, Frame, FrameIndex, Geometry, OutputFormat, ScanRequest
+from recond_service.types import FindingList, Frame, FrameIndex, Geometry, InvalidInputError, OutputFormat, ScanRequest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nibabel calls its DICOM readers experimental
@@ -113,6 +114,30 @@ def test_mrd_files_are_read_by_the_ismrmrd_package(tmp_path: Path) -> None:
         assert [float(value) for value in image.meta["ImageRowDir"]] == pytest.approx(geometry.row_direction)
         assert head.attribute_string_len > 0
     dataset.close()
+
+
+def test_mrd_files_have_a_header_of_their_images(tmp_path: Path) -> None:
+    results, _, _ = finished(list(oblique(1, 3)), volumes=2)
+    path = write(results, OutputFormat.MRD, tmp_path / "out.mrd")
+    dataset = ismrmrd.Dataset(str(path), mode="r")
+    header = ismrmrd.xsd.CreateFromDocument(dataset.read_xml_header())
+    dataset.close()
+    (encoding,) = header.encoding
+    for space in (encoding.encodedSpace, encoding.reconSpace):
+        assert (space.matrixSize.x, space.matrixSize.y, space.matrixSize.z) == (ROWS, COLUMNS, 1)
+        view = space.fieldOfView_mm
+        assert (view.x, view.y, view.z) == pytest.approx((ROWS * 1.25, COLUMNS * 0.75, 3.0))
+    limits = encoding.encodingLimits
+    assert (limits.slice.minimum, limits.slice.maximum, limits.repetition.maximum) == (0, 2, 1)
+    assert encoding.trajectory is ismrmrd.xsd.trajectoryType.CARTESIAN
+
+
+def test_images_are_still_no_raw_data(tmp_path: Path) -> None:
+    results, _, _ = finished([None])
+    path = write(results, OutputFormat.MRD, tmp_path / "out.mrd")
+    with pytest.raises(InvalidInputError) as caught:
+        read_scan(file_request(path), FindingList())
+    assert caught.value.reason == "NOT_RAW_DATA"
 
 
 def test_mrd_images_without_geometry_say_so(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
+from recond_client.channel import check_target
 from recond_client.client import Client
 from recond_client.commands.display import waiting
 from recond_client.embedded import EmbeddedService
-from recond_client.errors import RecondError
+from recond_client.errors import InputError, RecondError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -66,6 +67,15 @@ class Connection:
                 raise
 
 
+def _check_server(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            check_target(value)
+        except InputError as error:
+            raise click.BadParameter(error.message) from error
+    return value
+
+
 def connection_options(function: Decorated) -> Decorated:
     """Decorate a command with the options that say where to connect."""
     pem = click.Path(path_type=Path, dir_okay=False)
@@ -78,6 +88,7 @@ def connection_options(function: Decorated) -> Decorated:
             metavar="HOST:PORT",
             envvar="RECOND_SERVER",
             show_envvar=True,
+            callback=_check_server,
             help="Service to use; without one, a service is started for this call.",
         ),
     ):

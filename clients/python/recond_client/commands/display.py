@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
@@ -27,6 +28,8 @@ _FIGURES = {
     "data_consistency_residual": ("data-consistency residual", "{:.4f}"),
     "noise_level": ("noise level", "{:.5f} of maximum"),
 }
+
+_WIDE_ENOUGH = 120  # columns of a terminal that the table of models needs, with some forty left for descriptions
 
 
 @contextmanager
@@ -150,7 +153,16 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
 
 
 def print_models(models: Sequence[Model]) -> None:
-    """Print a table of models."""
+    """Print a table of models; where it is too wide, a line for each, with its description below."""
+    console = Console()
+    if console.width < _WIDE_ENOUGH:
+        for model in models:
+            facts = [model.kind, model.origin if model.origin != "built-in" else "", "" if model.ready else "not ready"]
+            facts.append("needs calibration" if model.needs_calibration else "")
+            line = Text.assemble((f"{model.name} {model.version}", "bold"), f" ({', '.join(filter(None, facts))})")
+            console.print(line, soft_wrap=True)
+            console.print(Padding(Text(model.description), (0, 0, 0, 4)))
+        return
     narrow = [Column(title, no_wrap=True) for title in ("name", "version", "kind", "ready", "calibration")]
     table = Table(*narrow, "description", box=box.SIMPLE_HEAD)
     for model in models:
@@ -162,7 +174,7 @@ def print_models(models: Sequence[Model]) -> None:
             "needed" if model.needs_calibration else "-",
             Text(model.description),
         )
-    Console().print(table)
+    console.print(table)
 
 
 def print_model(model: Model) -> None:

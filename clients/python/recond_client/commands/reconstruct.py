@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from recond_client.cli import EXIT_FAILED
+from recond_client.cli import EXIT_FAILED, EXIT_INTERRUPTED
 from recond_client.commands.connection import Connection, connection_options
 from recond_client.commands.display import print_json, print_result, progress_bars, result_object
 from recond_client.errors import InputError
@@ -138,28 +138,33 @@ def reconstruct(
     INPUT is an ISMRMRD .h5 or .mrd, an MRD version 2 stream (.mrd2, .bin), a fastMRI .h5, or one file of a BART
     .cfl/.hdr pair.
     """
-    targets = outputs or (Path(f"{source.name.removesuffix(source.suffix)}_recon.h5"),)
+    named = outputs or (Path(f"{source.name.removesuffix(source.suffix)}_recon.h5"),)
+    targets = tuple({target.resolve(): target for target in named}.values())
     for target in targets:
         _check_output(target, source)
     upload_of(source, reference=reference)  # what is wrong with the files shows before a service is started
-    with Connection(server, ca, certificate, key).open() as client, progress_bars(wanted=not as_json) as show:
-        result = client.reconstruct(
-            source,
-            reference=reference,
-            model=model,
-            model_version=model_version,
-            undersample=undersample,
-            outputs=tuple(dict.fromkeys(_ending(target) for target in targets)),
-            heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
-            priority=priority,
-            partial_fourier=partial_fourier,
-            virtual_coils=virtual_coils,
-            coil_energy=coil_energy,
-            stack=stack,
-            complex_images=complex_images,
-            timeout=timeout,
-            on_progress=show,
-        )
+    try:
+        with Connection(server, ca, certificate, key).open() as client, progress_bars(wanted=not as_json) as show:
+            result = client.reconstruct(
+                source,
+                reference=reference,
+                model=model,
+                model_version=model_version,
+                undersample=undersample,
+                outputs=tuple(dict.fromkeys(_ending(target) for target in targets)),
+                heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
+                priority=priority,
+                partial_fourier=partial_fourier,
+                virtual_coils=virtual_coils,
+                coil_energy=coil_energy,
+                stack=stack,
+                complex_images=complex_images,
+                timeout=timeout,
+                on_progress=show,
+            )
+    except KeyboardInterrupt:
+        click.echo("recond: stopped; nothing was written", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     written: list[Path] = []
     for target in targets:
         try:

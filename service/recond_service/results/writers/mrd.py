@@ -56,6 +56,9 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
     The groups `dataset/image_0`, `dataset/image_1`, ... have `header`, `data` (images, 1, 1, columns, rows) and `attributes`.
     Images with their phase follow as series of their own, complex.
 
+    `dataset/xml` is a minimal ISMRMRD header with an encoding for each stack: its matrix, field of view and counters. It
+    does not repeat the header of the scan, which may identify a person; the resonance frequency is 0 for not known.
+
     Images without geometry get unit directions at the origin and say so in their attribute `GeometryMissing`.
 
     Parameters
@@ -69,12 +72,43 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
     """
     with h5py.File(file, "w") as handle:
         dataset = handle.create_group("dataset")
+        xml = dataset.create_dataset("xml", (1,), h5py.special_dtype(vlen=bytes), track_times=False)
+        xml[0] = _scan_header(series).encode("ascii")
         for number, stack in enumerate(series.stacks):
             _write_stack(dataset.create_group(f"image_{number}"), stack, number, f"{model} {version}".strip())
         for number, stack in enumerate(series.stacks, len(series.stacks)):
             if all(image.complex_pixels is not None for image in stack.images):
                 group = dataset.create_group(f"image_{number}")
                 _write_stack(group, stack, number, f"{model} {version}".strip(), is_complex=True)
+
+
+def _scan_header(series: Series) -> str:
+    """Return an ISMRMRD header that says of the images what it can."""
+    encodings = []
+    for stack in series.stacks:
+        _, rows, columns = stack.shape
+        spacing = (stack.images[0].geometry or _NOWHERE).spacing
+        view = (rows * spacing[0], columns * spacing[1], spacing[2])
+        space = (
+            f"<matrixSize><x>{rows}</x><y>{columns}</y><z>1</z></matrixSize>"
+            f"<fieldOfView_mm><x>{view[0]:.6g}</x><y>{view[1]:.6g}</y><z>{view[2]:.6g}</z></fieldOfView_mm>"
+        )
+        limits = "".join(_range(stack, name) for name in ("slice", "contrast", "phase", "repetition", "set"))
+        encodings.append(
+            f"<encoding><encodedSpace>{space}</encodedSpace><reconSpace>{space}</reconSpace>"
+            f"<encodingLimits>{limits}</encodingLimits><trajectory>cartesian</trajectory></encoding>"
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions>'
+        "<H1resonanceFrequency_Hz>0</H1resonanceFrequency_Hz></experimentalConditions>"
+        f"{''.join(encodings)}</ismrmrdHeader>\n"
+    )
+
+
+def _range(stack: Stack, name: str) -> str:
+    numbers = [int(getattr(image.index, name)) for image in stack.images]
+    first, last = min(numbers), max(numbers)
+    return f"<{name}><minimum>{first}</minimum><maximum>{last}</maximum><center>{(first + last + 1) // 2}</center></{name}>"
 
 
 def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str, *, is_complex: bool = False) -> None:
