@@ -26,7 +26,7 @@ from recond_service.types import (
     ScanRequest,
 )
 
-_REPEATED = 0.05  # share of readouts of doubtful purpose that may repeat lines of the image if the others are to fill its gaps
+_REPEATED = 0.05  # share of readouts of doubtful purpose that may repeat lines of the image where they fill its gaps
 _AS_FULL = 0.9  # of the lines of other images: readouts of doubtful purpose that fill k-space like these make an image
 
 
@@ -255,6 +255,7 @@ class FrameCollector:
         """Keep calibration readouts that do not lie on the grid of the images."""
         if self._builder.separate is None:
             self._builder.separate = SeparateCalibration(self._request.limits)
+        placement = placement.as_measured(plan.encoded_rows)
         steps = zip(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"), strict=True)
         for readout, (step_1, step_2) in zip(run.readouts, steps, strict=True):
             self._builder.separate.add(key, readout, placement, (int(step_1), int(step_2)), plan)
