@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recond_service.conditioning.centre import Centre, Doubt, find_centre
 from recond_service.conditioning.encoding import EncodingPlan, Lines, is_one_sided, possible_centres
 from recond_service.conditioning.grid import KspaceGrid
+from recond_service.conditioning.polarity import is_as_measured
 from recond_service.conditioning.volume import VolumeGrid
 from recond_service.types import FindingList
 
@@ -30,6 +31,7 @@ class Alignment:
         self._findings = findings
         self._centres: dict[tuple[int, int], int] = {}
         self._shifts: dict[tuple[int, int], int] = {}
+        self._as_measured: dict[int, bool] = {}
 
     def align(
         self,
@@ -58,6 +60,7 @@ class Alignment:
             Their centre sample could not be.
         """
         shape = plan.step_1.count, plan.step_2.count
+        self._settle_reversed(plan, grid)
         measured = (grid.lines > 0).reshape(shape)
         flagged = np.zeros(len(grid.lines), np.bool_)
         flagged[list(calibrated)] = True
@@ -131,6 +134,40 @@ class Alignment:
             self._findings.warn(
                 "centre-denied",
                 f"The header's centre is {lines.stated}, but the energy of the samples lies elsewhere: {where}.",
+            )
+
+    def _settle_reversed(self, plan: EncodingPlan, grid: KspaceGrid | VolumeGrid) -> None:
+        """Move reversed readouts to where their centre lies, if that of the readout as measured is meant.
+
+        Where all are reversed, both ways differ by a phase of the image alone.
+        """
+        backwards = grid.turned > 0
+        if not backwards.any() or (grid.turned == grid.lines).all():
+            return
+        if plan.number not in self._as_measured:
+            found = is_as_measured(grid, (plan.step_1.count, plan.step_2.count))
+            self._as_measured[plan.number] = found is not False
+            if found is None:
+                self._findings.warn(
+                    "reversed-centre-unclear",
+                    "center_sample of reversed readouts lies in the middle of an even number of samples, and the samples do not "
+                    "tell whether that is meant before or after they are turned: before is taken, as the format has it. If there "
+                    "are ghosts, the reversed lines lie one sample off.",
+                )
+            elif not found:
+                self._findings.info(
+                    "reversed-centre-turned",
+                    "The samples show that center_sample of reversed readouts is that after they are turned: it was taken so.",
+                )
+        if self._as_measured[plan.number]:
+            grid.push_rows(np.flatnonzero(backwards & (grid.turned == grid.lines)))
+        mixed = int((backwards & (grid.turned < grid.lines)).sum())
+        if mixed and self._as_measured[plan.number]:
+            self._findings.warn(
+                "reversed-centre-mixed",
+                "Lines were averaged of readouts of both directions whose center_sample lies in the middle of an even number of "
+                "samples: they were put one on the other as if it were meant after they are turned.",
+                mixed,
             )
 
     def _align_rows(self, plan: EncodingPlan, grid: KspaceGrid | VolumeGrid, *, assumed: bool) -> None:

@@ -26,6 +26,7 @@ from recond_service.types import (
     ScanRequest,
 )
 
+_REPEATED = 0.05  # share of readouts of doubtful purpose that may repeat lines of the image where they fill its gaps
 _AS_FULL = 0.9  # of the lines of other images: readouts of doubtful purpose that fill k-space like these make an image
 
 
@@ -67,7 +68,7 @@ class FrameCollector:
         self._builder = FrameBuilder(header, request, findings, name, survey)
         self._open: dict[ImageKey, OpenFrame] = {}
         self._embedded: dict[ImageKey, _Aside] = {}
-        self._doubtful: dict[ImageKey, _Aside] = {}
+        self._doubtful: dict[ImageKey, dict[int, _Aside]] = {}
         self._finished: set[ImageKey] = set()
         self._most_lines: dict[int, int] = {}
         self._images = 0
@@ -254,6 +255,7 @@ class FrameCollector:
         """Keep calibration readouts that do not lie on the grid of the images."""
         if self._builder.separate is None:
             self._builder.separate = SeparateCalibration(self._request.limits)
+        placement = placement.as_measured(plan.encoded_rows)
         steps = zip(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"), strict=True)
         for readout, (step_1, step_2) in zip(run.readouts, steps, strict=True):
             self._builder.separate.add(key, readout, placement, (int(step_1), int(step_2)), plan)
@@ -262,26 +264,21 @@ class FrameCollector:
         self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
     ) -> None:
         """Keep calibration readouts for the gaps of their frame."""
-        self._put_aside(self._embedded, run, key, plan, lines, placement)
+        self._embedded[key] = self._put_aside(self._embedded.get(key), run, plan, lines, placement)
 
     def add_doubtful(
         self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
     ) -> None:
         """Keep readouts whose flags say that they are not imaging, as long as nothing else shows that."""
-        self._put_aside(self._doubtful, run, key, plan, lines, placement)
+        asides = self._doubtful.setdefault(key, {})
+        bits = int(run.header["flags"]) & flags.ALL_DOUBTFUL
+        asides[bits] = self._put_aside(asides.get(bits), run, plan, lines, placement)
 
     def _put_aside(
-        self,
-        asides: dict[ImageKey, _Aside],
-        run: Run,
-        key: ImageKey,
-        plan: EncodingPlan,
-        lines: NDArray[np.int64],
-        placement: Placement,
-    ) -> None:
-        aside = asides.get(key)
+        self, aside: _Aside | None, run: Run, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
+    ) -> _Aside:
         if aside is None:
-            aside = asides[key] = _Aside(plan, self._new_grid(run.header, run.place(), plan), run.header.copy())
+            aside = _Aside(plan, self._new_grid(run.header, run.place(), plan), run.header.copy())
         before = aside.grid.nbytes
         for readout, line in zip(run.readouts, lines, strict=True):
             if line >= 0:
@@ -289,6 +286,7 @@ class FrameCollector:
         aside.count += len(run)
         aside.bits |= int(np.bitwise_or.reduce(run.block.headers["flags"][run.start : run.stop]))
         self._claim(aside.grid.nbytes - before, run.place())
+        return aside
 
     def close(self, key: ImageKey) -> Iterator[Frame]:
         """Turn what was collected for a frame into the frame, or into those of all readout positions of a 3-D scan.
@@ -318,15 +316,17 @@ class FrameCollector:
             filled = _fill(state.grid, embedded.grid)
             if filled:
                 self._findings.info("calibration-lines-used", "Calibration lines fill gaps of k-space.", filled)
-        doubtful = self._doubtful.pop(key, None)
-        if doubtful is not None:
+        # Those of one flag are never averaged with those of another; the most complete fill gaps first.
+        for doubtful in sorted(self._doubtful.pop(key, {}).values(), key=_by_lines, reverse=True):
             released += doubtful.grid.nbytes
-            missing = int(((doubtful.grid.lines > 0) & (state.grid.lines == 0)).sum())
-            if 2 * missing >= doubtful.count:
+            lines = doubtful.grid.lines > 0
+            again = int((lines & (state.grid.lines > 0)).sum())
+            if lines.any() and again <= _REPEATED * lines.sum():
                 _fill(state.grid, doubtful.grid)
                 self._note_doubtful_used(doubtful)
             else:
-                self._findings.info(
+                add = self._findings.warn if again < lines.sum() else self._findings.info
+                add(
                     "readouts-flagged-apart",
                     f"Readouts with the flag {flag_names(doubtful.bits)} repeat lines of the images: they are not used.",
                     doubtful.count,
@@ -342,18 +342,19 @@ class FrameCollector:
 
     def _close_doubtful(self, key: ImageKey) -> Iterator[Frame]:
         """Make an image of readouts that all carry a doubtful flag, if the scan has no others or they fill k-space as these do."""
-        doubtful = self._doubtful.pop(key)
-        lines = int((doubtful.grid.lines > 0).sum())
+        doubtful = self._doubtful[key]
+        first = max(doubtful.values(), key=_by_lines)
+        lines = int(np.any([aside.grid.lines > 0 for aside in doubtful.values()], axis=0).sum())
         if not lines or lines < _AS_FULL * self._most_lines.get(key.counters.encoding, 0):
-            self._findings.warn(
-                "readouts-flagged-apart",
-                f"Readouts with the flag {flag_names(doubtful.bits)} belong to no image: they are not used.",
-                doubtful.count,
-            )
-            self._open_bytes -= doubtful.grid.nbytes
+            for aside in self._doubtful.pop(key).values():
+                self._findings.warn(
+                    "readouts-flagged-apart",
+                    f"Readouts with the flag {flag_names(aside.bits)} belong to no image: they are not used.",
+                    aside.count,
+                )
+                self._open_bytes -= aside.grid.nbytes
             return
-        self._open[key] = self._begin(doubtful.first_header, f"slice {key.counters.slice}", doubtful.plan)
-        self._doubtful[key] = doubtful
+        self._open[key] = self._begin(first.first_header, f"slice {key.counters.slice}", first.plan)
         yield from self.close(key)
 
     def _flatten(self, state: OpenFrame) -> None:
@@ -398,6 +399,11 @@ class FrameCollector:
                 reason="SCAN_TOO_LARGE",
                 field=place,
             )
+
+
+def _by_lines(aside: _Aside) -> tuple[int, int]:
+    """Return by what readouts of doubtful purpose are ordered: how many lines they have, and their flags."""
+    return int((aside.grid.lines > 0).sum()), aside.bits & flags.ALL_DOUBTFUL
 
 
 def _fill(grid: KspaceGrid | VolumeGrid, other: KspaceGrid | VolumeGrid) -> int:

@@ -50,6 +50,8 @@ class KspaceGrid:
     coils, encoded_rows, columns
         Size of the grid, readout oversampling included. Its columns are those counters that are collected; which column of the
         matrix each of them is need not be known before the end.
+
+    `lines` tells how many readouts came to each column, `turned` how many of them with `Placement.turned_centre`.
     """
 
     def __init__(self, coils: int, encoded_rows: int, columns: int) -> None:
@@ -57,12 +59,14 @@ class KspaceGrid:
         self._sums = np.zeros((columns, coils, encoded_rows), np.complex64)
         self._counts = np.zeros((columns, encoded_rows), np.uint16)
         self.lines = np.zeros(columns, np.int64)
+        self.turned = np.zeros(columns, np.int64)
 
     @classmethod
     def of(cls, sums: NDArray[np.complex64], counts: NDArray[np.uint16], lines: NDArray[np.int64]) -> KspaceGrid:
         """Return a grid of sums (columns, coils, rows), counts of samples (columns, rows) and counts of lines (columns,)."""
         grid = cls(sums.shape[1], sums.shape[2], 0)
         grid._sums, grid._counts, grid.lines = sums, counts, lines
+        grid.turned = np.zeros_like(lines)
         return grid
 
     @property
@@ -106,6 +110,19 @@ class KspaceGrid:
         self._sums = np.roll(self._sums, shift, axis=2)
         self._counts = np.roll(self._counts, shift, axis=1)
 
+    def values_of(self, columns: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Return the averages of columns, (columns, coils, encoded rows), the largest sample of the grid near 1."""
+        values = self._sums[columns] * self._scale()
+        average(values, self._counts[columns])
+        return values
+
+    def push_rows(self, columns: NDArray[np.int64]) -> None:
+        """Move the readouts of some columns by one row; what lay on the last row is lost."""
+        self._sums[columns, :, 1:] = self._sums[columns, :, :-1]
+        self._counts[columns, 1:] = self._counts[columns, :-1]
+        self._sums[columns, :, 0] = 0
+        self._counts[columns, 0] = 0
+
     @property
     def nbytes(self) -> int:
         """Memory of the collected lines, bytes."""
@@ -133,6 +150,7 @@ class KspaceGrid:
             self._sums[columns, :, rows] = used
         self._counts[columns, rows] += 1
         self.lines[columns] += 1
+        self.turned[columns] += int(placement.turned_centre)
 
     def fill_from(self, other: KspaceGrid) -> int:
         """Take over the columns that are empty here and filled in `other`; return how many."""
@@ -140,6 +158,7 @@ class KspaceGrid:
         self._sums[columns] = other._sums[columns]
         self._counts[columns] = other._counts[columns]
         self.lines[columns] = other.lines[columns]
+        self.turned[columns] = other.turned[columns]
         return len(columns)
 
     def averaged(self) -> NDArray[np.complex64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Placement:
         Valid samples that fall outside the grid.
     center_assumed
         `center_sample` could not be, and another was taken.
+    turned_centre
+        `center_sample` was read as that of the reversed readout; as that of the readout as measured, it would lie a row farther.
     """
 
     source_start: int
@@ -36,11 +38,19 @@ class Placement:
     reverse: bool
     lost: int
     center_assumed: bool
+    turned_centre: bool = False
 
     @property
     def target_stop(self) -> int:
         """Row behind the last sample."""
         return self.target_start + self.source_stop - self.source_start
+
+    def as_measured(self, rows: int) -> Placement:
+        """Return the placement on a grid of `rows` with `center_sample` read as that of the readout as measured."""
+        if not self.turned_centre:
+            return self
+        stop = self.source_stop - max(0, self.target_stop + 1 - rows)
+        return replace(self, source_stop=stop, target_start=self.target_start + 1, turned_centre=False)
 
 
 def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int, *, reverse: bool) -> Placement:
@@ -51,6 +61,9 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
     `center_sample` behind the readout (some senders keep it when they remove oversampling), or one of 0 in a readout that would
     then not fit, is replaced by the middle. Where valid samples would fall off a grid that has room for all of them, the centre is
     moved as far as it takes.
+
+    The `center_sample` of a reversed readout of even length that lies in its middle may be meant before or after the samples are
+    turned: the latter is taken here, with which no sample is lost, and `Alignment` tells by the samples which it is.
 
     Parameters
     ----------
@@ -70,13 +83,14 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
     Placement
         Which may be empty (``source_stop <= source_start``) if nothing valid falls on the grid.
     """
+    in_doubt = reverse and samples % 2 == 0 and center == samples // 2
     assumed = center >= samples or (center == 0 and samples > rows - rows // 2)
     if assumed:
         center = samples // 2
     first, last = discard[0], samples - discard[1]
     if reverse:
         first, last = samples - last, samples - first
-        center = samples - 1 - center
+        center = samples - 1 - center + int(in_doubt)
     offset = rows // 2 - center
     if 0 < last - first <= rows:
         fitting = min(max(offset, -first), rows - last)
@@ -84,7 +98,7 @@ def place_readout(samples: int, discard: tuple[int, int], center: int, rows: int
             offset, assumed = fitting, True
     start, stop = max(first, -offset), min(last, rows - offset)
     lost = max(0, last - first) - max(0, stop - start)
-    return Placement(start, max(start, stop), start + offset, reverse, lost, assumed)
+    return Placement(start, max(start, stop), start + offset, reverse, lost, assumed, in_doubt)
 
 
 class Placements:

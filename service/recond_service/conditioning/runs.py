@@ -161,6 +161,8 @@ def runs_of(block: AcquisitionBlock, first: int) -> Iterator[Run]:
     packed = np.ascontiguousarray(block.headers).view(np.uint8).reshape(len(block), -1)[:, _DECIDING]
     turned = (bits & np.uint64(flags.REVERSE)) != 0
     cut = (packed[1:] != packed[:-1]).any(axis=1)
+    doubtful = bits & np.uint64(flags.ALL_DOUBTFUL)
+    cut |= doubtful[1:] != doubtful[:-1]
     cut |= (kinds[1:] != kinds[:-1]) | (turned[1:] != turned[:-1]) | ((bits[:-1] & _LAST) != 0)
     starts = [0, *(np.flatnonzero(cut) + 1).tolist(), len(block)]
     for start, stop in pairwise(starts):

@@ -35,6 +35,7 @@ class VolumeGrid:
         self._used = 0
         self._slabs: list[KspaceGrid] = []
         self.lines = np.zeros(shape[0] * shape[1], np.int64)
+        self.turned = np.zeros_like(self.lines)
 
     @property
     def nbytes(self) -> int:
@@ -54,6 +55,7 @@ class VolumeGrid:
             here = slabs == slab
             self._slabs[slab].add(readouts if here.all() else readouts[here], placement, slots[here] % _SLAB)
         self.lines[lines] += 1
+        self.turned[lines] += int(placement.turned_centre)
 
     def fill_from(self, other: VolumeGrid) -> int:
         """Take over the lines that are empty here and filled in `other`, which is used up; return how many."""
@@ -66,6 +68,7 @@ class VolumeGrid:
             if here.any():
                 self.add(values[slots[here] % _SLAB], whole, wanted[here])
         other._slabs.clear()
+        self.turned[wanted] = (other.turned[wanted] > 0) & (other.turned[wanted] == other.lines[wanted])
         return len(wanted)
 
     @property
@@ -97,6 +100,21 @@ class VolumeGrid:
         for slab in self._slabs:
             slab.shift_rows(shift)
 
+    def values_of(self, lines: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Return the averages of lines, (lines, coils, encoded rows); each slab has a scale of its own."""
+        slots = self._slot[lines]
+        values = np.empty((len(lines), *self._size), np.complex64)
+        for slab in np.unique(slots // _SLAB):
+            here = slots // _SLAB == slab
+            values[here] = self._slabs[slab].values_of(slots[here] % _SLAB)
+        return values
+
+    def push_rows(self, lines: NDArray[np.int64]) -> None:
+        """Move the readouts of some lines by one row; what lay on the last row is lost."""
+        slots = self._slot[lines]
+        for slab in np.unique(slots // _SLAB):
+            self._slabs[slab].push_rows(slots[slots // _SLAB == slab] % _SLAB)
+
     def as_plane(self) -> KspaceGrid:
         """Return the lines of a scan whose second counter stands still as the grid of a plane; they are used up."""
         first, second = np.nonzero(self.lines.reshape(self._shape))
@@ -108,7 +126,9 @@ class VolumeGrid:
             slab = self._slabs[slot // _SLAB]
             sums[column], counts[column] = slab.sums[slot % _SLAB], slab.counts[slot % _SLAB]
         self._slabs.clear()
-        return KspaceGrid.of(sums, counts, self.lines.reshape(self._shape).sum(axis=1))
+        plane = KspaceGrid.of(sums, counts, self.lines.reshape(self._shape).sum(axis=1))
+        plane.turned = self.turned.reshape(self._shape).sum(axis=1)
+        return plane
 
     def _lines_by_slot(self) -> NDArray[np.int64]:
         order = np.flatnonzero(self._slot >= 0)

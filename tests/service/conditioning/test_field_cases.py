@@ -32,6 +32,7 @@ from field_scans import (
     picture,
     read_file,
     read_stream,
+    rss,
     step_limit,
     times,
     volume_kspace,
@@ -231,6 +232,25 @@ def test_readouts_that_carry_such_a_flag_rightly_are_not_used(read, number: int)
     found = read(xml(), readouts)
     assert error(found.images, picture()[None]) < RIGHT
     assert "readouts-flagged-apart" in {finding.code for finding in found.findings}
+
+
+@pytest.mark.parametrize("acceleration", [2, 3, 4])
+def test_a_prescan_does_not_fill_the_gaps_of_an_undersampled_scan(read, acceleration: int) -> None:
+    chosen = range(0, COLUMNS, acceleration)
+    prescan = [replace(line, flags=flag(29)) for line in lines(5j * FULL)]
+    found = read(xml(), prescan + lines(FULL, chosen))
+    expected = np.where(np.isin(np.arange(COLUMNS), chosen), FULL, 0)
+    assert error(found.images, rss(expected)[None]) < RIGHT
+    assert "readouts-flagged-apart" in found.warnings
+    assert "flagged-lines-used" not in found.warnings
+
+
+def test_readouts_of_different_flags_are_never_averaged(read) -> None:
+    reference = [replace(line, flags=flag(30)) for line in lines(-0.5 * FULL, range(0, COLUMNS, 2))]
+    readouts = reference + [replace(line, flags=flag(31)) for line in lines(FULL)]
+    found = read(xml(), readouts)
+    assert error(found.images, picture()[None]) < RIGHT
+    assert "flagged-lines-used" in found.warnings
 
 
 def test_a_slice_of_which_all_lines_carry_such_a_flag_is_an_image(read) -> None:
