@@ -244,6 +244,14 @@ def test_models_fit_a_narrow_terminal(peer: Any) -> None:
     assert " ".join(" ".join(lines[1:]).split()) == words
 
 
+def test_models_are_a_table_on_a_wide_terminal(peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    peer.models = [model_pb2.Model(name="rss", version="1", kind="classical", description="Sum of squares.")]
+    head, *_, row = recond("models", "list", "--server", peer.target).stdout.strip().splitlines()
+    assert head.split() == ["name", "version", "kind", "ready", "calibration", "description"]
+    assert row.split() == ["rss", "1", "classical", "no", "-", "Sum", "of", "squares."]
+
+
 def test_an_output_is_written_once(peer: Any, scan: Path) -> None:
     peer.scripts = [good]
     result = recond("reconstruct", scan, "-o", "a.h5", "-o", "./a.h5", "--json", "--server", peer.target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import ismrmrd
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recond.v1 import reconstruction_pb2 as pb
+from recond_client import aio
 from recond_client.acquisitions import AcquisitionBatch, batches_of
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.client import Client
@@ -129,6 +131,21 @@ def test_timeouts_are_above_0(timeout: float) -> None:
             with pytest.raises(InputError, match="give seconds above 0") as caught:
                 call()
             assert (caught.value.reason, caught.value.field) == ("OUT_OF_RANGE", "timeout")
+
+
+def test_the_asynchronous_client_refuses_the_same() -> None:
+    async def calls() -> None:
+        async with aio.Client("localhost:1") as client:
+            with pytest.raises(InputError, match="give seconds above 0"):
+                await client.reconstruct(b"raw", timeout=-1)
+            with pytest.raises(InputError, match="give seconds above 0"):
+                client.stream("", [], timeout=-1)
+            with pytest.raises(InputError, match="give seconds above 0"):
+                await client.wait_until_ready(-1)
+            with pytest.raises(InputError, match="give a list"):
+                await client.reconstruct(b"raw", outputs=".h5")
+
+    asyncio.run(calls())
 
 
 def acquisition(line: int, channels: int = 2, samples: int = 4, dimensions: int = 0) -> ismrmrd.Acquisition:

@@ -161,6 +161,8 @@ def _text(xml: bytes, findings: FindingList) -> str:
             reason="HEADER_NOT_XML",
             field=_PLACE,
         )
+    if wide and len(xml) % 2:
+        xml += b"\0"  # HDF5 text of fixed length ends without its NULs
     try:
         text = xml.decode("utf-16") if wide else xml.split(b"\0", 1)[0].decode("utf-8-sig")
     except UnicodeDecodeError:

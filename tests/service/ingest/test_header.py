@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import h5py
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_builders import Encoding, header_xml
+from raw_builders import Encoding, file_request, header_xml, noise_readouts, write_mrd
 
-from recond_service.ingest import read_header
+from recond_service.ingest import read_header, read_scan
 from recond_service.types import (
     FindingList,
     InvalidInputError,
@@ -15,6 +19,7 @@ from recond_service.types import (
     LimitExceededError,
     Limits,
     MrdHeader,
+    RawScan,
     RecondError,
 )
 
@@ -146,6 +151,16 @@ def test_texts_of_any_encoding_and_end(encoding: str, end: str) -> None:
     header = read_header(mark + (text + end).encode(encoding), Limits(), FindingList())
     assert header.system.vendor == "Kühn"
     assert header.encodings[0].encoded.matrix == (64, 48, 1)
+
+
+def test_utf_16_that_hdf5_kept_whole_is_read(tmp_path: Path) -> None:
+    path = write_mrd(tmp_path / "scan.h5", header_xml(Encoding()), noise_readouts(1))
+    with h5py.File(path, "a") as file:
+        del file["dataset/xml"]
+        file["dataset/xml"] = np.bytes_(header_xml(Encoding()).encode("utf-16"))
+    scan = read_scan(file_request(path), FindingList())
+    assert isinstance(scan, RawScan)
+    assert scan.source.header.encodings[0].encoded.matrix == (64, 48, 1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
