@@ -13,7 +13,7 @@ from recond_service.conditioning.encoding import EncodingPlan, check_supported, 
 from recond_service.conditioning.identity import Echoes, Places
 from recond_service.conditioning.noise_source import NoiseSource
 from recond_service.conditioning.readout import Placements
-from recond_service.conditioning.runs import ImageKey, Kind, Run, all_finite, check_finite, runs_of
+from recond_service.conditioning.runs import Counters, ImageKey, Kind, Run, all_finite, check_finite, runs_of
 from recond_service.conditioning.survey import Evidence, Survey, evidence_of
 from recond_service.types import (
     AcquisitionBlock,
@@ -79,6 +79,7 @@ class AcquisitionConditioner:
         self._placements = Placements(findings)
         self._places = Places(findings)
         self._echoes = Echoes(header, findings)
+        self._standing: dict[tuple[Counters, int], int] = {}
         self._taken = 0
         self._spoilt = False
         self._other_channels: list[Run] = []
@@ -238,10 +239,10 @@ class AcquisitionConditioner:
     def _take_imaging(self, run: Run) -> Iterator[Frame]:
         doubtful = run.kind == Kind.DOUBTFUL
         plan = self._imaging_plan(run, begin=not doubtful)
-        lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
-        self._check_limits(run, plan, lines)
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
         place = self._places.of(run, plan.thickness, imaging=not doubtful)
+        lines = self._lines_of(run, plan, place)
+        self._check_limits(run, plan, lines)
         if doubtful:
             self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement)
             return
@@ -259,6 +260,14 @@ class AcquisitionConditioner:
                 self._frames.add(run, key, plan, inside, lines[inside], placement)
             for closed in self._frames.closed_by(run, key, int(chosen[-1])):
                 yield from self._frames.close(closed)
+
+    def _lines_of(self, run: Run, plan: EncodingPlan, place: int) -> NDArray[np.int64]:
+        """Return the line of each readout; in a stream, the partition counter of a 2-D encoding may differ from slice to slice."""
+        steps = run.counter("kspace_encode_step_2")
+        if self._survey is None and plan.partitions == 1:
+            standing = self._standing.setdefault((run.counters, place), int(steps[0]))
+            steps = steps + plan.step_2.first - standing
+        return plan.lines_of(run.counter("kspace_encode_step_1"), steps)
 
     def _pieces(
         self, run: Run, place: int, plan: EncodingPlan, lines: NDArray[np.int64], echoes: NDArray[np.int64]
@@ -350,7 +359,7 @@ class AcquisitionConditioner:
         if number != images or not plan.embedded_calibration:
             self._frames.add_separate(run, key, plan, placement)
             return
-        lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
+        lines = self._lines_of(run, plan, place)
         outside = int((lines < 0).sum())
         if outside:
             self._findings.warn(

@@ -133,7 +133,7 @@ def _deciding_bytes() -> NDArray[np.intp]:
     spans = (
         ("number_of_samples", "available_channels"),
         ("active_channels", "channel_mask"),
-        ("discard_pre", "patient_table_position"),
+        ("discard_pre", "idx"),
     )
     places = [np.arange(start(ACQUISITION_HEADER, one), start(ACQUISITION_HEADER, other)) for one, other in spans]
     counters = ACQUISITION_HEADER["idx"]
