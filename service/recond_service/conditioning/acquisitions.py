@@ -12,6 +12,7 @@ from recond_service.conditioning.collector import FrameCollector
 from recond_service.conditioning.encoding import EncodingPlan, check_supported, plan_encoding
 from recond_service.conditioning.identity import Echoes, Places
 from recond_service.conditioning.noise_source import NoiseSource
+from recond_service.conditioning.partition_counter import with_partitions
 from recond_service.conditioning.readout import Placements
 from recond_service.conditioning.runs import Counters, ImageKey, Kind, Run, all_finite, check_finite, runs_of
 from recond_service.conditioning.survey import Evidence, Survey, evidence_of
@@ -86,6 +87,12 @@ class AcquisitionConditioner:
         self._held_bytes = 0
         if survey is not None and survey.other_channels:
             self._note_channels(announced_channels(header), survey.channels)
+        if survey is not None and survey.counted_as_slices:
+            findings.warn(
+                "partitions-counted-as-slices",
+                "kspace_encode_step_2 stands still, and there are as many slices, all at one position, as the header announces "
+                "partitions: the slice counter was taken for that of the partition.",
+            )
 
     @property
     def header(self) -> MrdHeader:
@@ -115,6 +122,8 @@ class AcquisitionConditioner:
         self._spoilt = not all_finite(block)
         first = self._taken
         self._taken += len(block)
+        if self._survey is not None:
+            block = with_partitions(block, self._survey.counted_as_slices)
         for run in runs_of(block, first):
             yield from self._take(run)
 

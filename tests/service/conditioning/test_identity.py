@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from field_scans import COLUMNS, FULL, RIGHT, error, joined, kspace_of, lines, picture, xml
+from field_scans import (
+    COLUMNS,
+    FULL,
+    RIGHT,
+    error,
+    from_file,
+    joined,
+    kspace_of,
+    limit,
+    lines,
+    picture,
+    rss,
+    step_limit,
+    volume_kspace,
+    xml,
+)
 from raw_builders import Readout
 
 PICTURES = [picture(tilt=0.4 * number) for number in range(4)]
@@ -75,3 +91,31 @@ def test_slices_whose_partition_counter_is_that_of_the_slice(read, counted: bool
     found = read(xml(), joined(slices))
     assert error(found.images, np.stack(PICTURES)) < RIGHT
     assert "lines-outside-matrix" not in found.warnings
+
+
+VOLUME = np.stack([picture(24, 16, gain=1 + 0.2 * p) for p in range(8)], -1)
+LIMITS = step_limit(15, 8) + step_limit(7, 4, axis=2)
+
+
+def counted_as_slices(spacing: float = 0.0) -> list[Readout]:
+    kspace = volume_kspace(VOLUME)
+    return joined(
+        lines(kspace[..., number], counters={"slice": number}, position=(0.0, 0.0, spacing * number))
+        for number in range(8)
+    )
+
+
+def test_partitions_that_were_counted_as_slices(tmp_path: Path) -> None:
+    found = from_file(tmp_path, xml((24, 16, 8), view=(200, 180, 40), limits=LIMITS), counted_as_slices())
+    assert error(found.images, VOLUME.transpose(2, 0, 1)) < RIGHT
+    assert "partitions-counted-as-slices" in found.warnings
+
+
+@pytest.mark.parametrize("reason", ["positions", "limits"])
+def test_slices_that_are_no_partitions(tmp_path: Path, reason: str) -> None:
+    limits = LIMITS + (limit("slice", 0, 7, 0) if reason == "limits" else "")
+    readouts = counted_as_slices(5.0 if reason == "positions" else 0.0)
+    found = from_file(tmp_path, xml((24, 16, 8), view=(200, 180, 40), limits=limits), readouts)
+    expected = np.stack([rss(plane) for plane in np.moveaxis(volume_kspace(VOLUME), -1, 0)])
+    assert error(found.images, expected) < RIGHT
+    assert "partitions-counted-as-slices" not in found.warnings
