@@ -13,7 +13,7 @@ from recond_service.conditioning.encoding import EncodingPlan, check_supported, 
 from recond_service.conditioning.identity import Echoes, Places
 from recond_service.conditioning.noise_source import NoiseSource
 from recond_service.conditioning.partition_counter import with_partitions
-from recond_service.conditioning.readout import Placements
+from recond_service.conditioning.readout import Placement, Placements
 from recond_service.conditioning.runs import Counters, ImageKey, Kind, Run, all_finite, check_finite, runs_of
 from recond_service.conditioning.survey import Evidence, Survey, evidence_of
 from recond_service.types import (
@@ -155,17 +155,19 @@ class AcquisitionConditioner:
                 len(run),
             )
         elif self._is_usable(run):
-            self._check_finite(run)
             if run.kind == Kind.CALIBRATION:
                 self._take_calibration(run)
             else:
                 yield from self._take_imaging(run)
             yield from self._frames.complete_with(run)
 
-    def _check_finite(self, run: Run) -> None:
-        """Refuse NaN and Inf in readouts that are used; elsewhere they do no harm."""
+    def _check_finite(
+        self, run: Run, chosen: NDArray[np.int64] | None = None, placement: Placement | None = None
+    ) -> None:
+        """Refuse NaN and Inf in readouts and samples that are used; elsewhere they do no harm."""
         if self._spoilt:
-            check_finite(run.block, run.number - run.start, run.start, run.stop)
+            samples = int(run.header["number_of_samples"])
+            check_finite(run, chosen, None if placement is None else placement.used_of(samples))
 
     def _take_noise(self, run: Run) -> None:
         if self._imaged:
@@ -253,7 +255,12 @@ class AcquisitionConditioner:
         lines = self._lines_of(run, plan, place)
         self._check_limits(run, plan, lines)
         if doubtful:
-            self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement)
+            refusal = None
+            try:
+                self._check_finite(run, np.flatnonzero(lines >= 0), placement)
+            except InvalidInputError as error:
+                refusal = error
+            self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement, refusal)
             return
         evidence = self._evidence[plan.number]
         echoes = self._echoes.of(run, place, lines, plan.lines, evidence.contrasts)
@@ -266,6 +273,7 @@ class AcquisitionConditioner:
                 continue
             inside = chosen[lines[chosen] >= 0]
             if len(inside):
+                self._check_finite(run, inside, placement)
                 self._frames.add(run, key, plan, inside, lines[inside], placement)
             for closed in self._frames.closed_by(run, key, int(chosen[-1])):
                 yield from self._frames.close(closed)
@@ -366,6 +374,7 @@ class AcquisitionConditioner:
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
         key = ImageKey(run.counters, place)
         if number != images or not plan.embedded_calibration:
+            self._check_finite(run, None, placement)
             self._frames.add_separate(run, key, plan, placement)
             return
         lines = self._lines_of(run, plan, place)
@@ -375,6 +384,7 @@ class AcquisitionConditioner:
                 "calibration-outside-matrix", "Calibration lines outside the encoded matrix are not used.", outside
             )
         if outside < len(run):
+            self._check_finite(run, np.flatnonzero(lines >= 0), placement)
             self._frames.add_embedded(run, key, plan, lines, placement)
 
 
