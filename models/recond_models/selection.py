@@ -13,6 +13,9 @@ PREFERRED: Final = "unrolled-brain"
 """The network that `choose` picks within its contract, if it comes with this installation."""
 
 
+_WHOLE = 1.02  # grid points per measured point up to which k-space is called whole
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The model that was picked, and why.
@@ -135,8 +138,15 @@ def _choose_classical(sampling: Sampling) -> tuple[str, str]:
     missing = _missing_for_sensitivities(sampling)
     if sampling.pattern == "full":
         if sampling.whitened and not missing:
-            reason = "no line is missing and the noise is white, so combining the coils by their sensitivities is best"
+            whole = "" if sampling.acceleration <= _WHOLE else " between the first and the last"
+            reason = f"no line is missing{whole} and the noise is white, so combining the coils by their sensitivities is best"
             return "cg-sense", f"{reason}: rss would add a floor of noise"
+        if sampling.acceleration > _WHOLE:
+            beyond = f"the {1 - 1 / sampling.acceleration:.0%} of the lines beyond them are taken as zero"
+            return (
+                "rss",
+                f"no line is missing between the first and the last, and {beyond}: rss is what these data give",
+            )
         return "rss", "no line is missing between the first and the last, so rss is exact"
     if missing:
         return "rss", f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing"

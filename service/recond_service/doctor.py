@@ -298,8 +298,14 @@ class _SeriesCount:
 
 
 def _coverage(measured: NDArray[np.bool_]) -> float:
+    """Return the part of an axis between the first and the last measured line; what undersampling leaves out at the ends counts."""
     where = np.flatnonzero(measured)
-    return float(where[-1] - where[0] + 1) / len(measured) if where.size else 0.0
+    if not where.size:
+        return 0.0
+    gap = int(np.diff(where).max(initial=1))
+    start, stop = int(where[0]), int(where[-1]) + 1
+    start, stop = (0 if start < gap else start), (len(measured) if len(measured) - stop < gap else stop)
+    return (stop - start) / len(measured)
 
 
 def render(report: Report, console: Console) -> None:

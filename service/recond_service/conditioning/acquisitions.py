@@ -12,8 +12,9 @@ from recond_service.conditioning.collector import FrameCollector
 from recond_service.conditioning.encoding import EncodingPlan, check_supported, plan_encoding
 from recond_service.conditioning.identity import Echoes, Places
 from recond_service.conditioning.noise_source import NoiseSource
-from recond_service.conditioning.readout import Placements
-from recond_service.conditioning.runs import ImageKey, Kind, Run, all_finite, check_finite, runs_of
+from recond_service.conditioning.partition_counter import with_partitions
+from recond_service.conditioning.readout import Placement, Placements
+from recond_service.conditioning.runs import Counters, ImageKey, Kind, Run, all_finite, check_finite, runs_of
 from recond_service.conditioning.survey import Evidence, Survey, evidence_of
 from recond_service.types import (
     AcquisitionBlock,
@@ -79,12 +80,19 @@ class AcquisitionConditioner:
         self._placements = Placements(findings)
         self._places = Places(findings)
         self._echoes = Echoes(header, findings)
+        self._standing: dict[tuple[Counters, int], int] = {}
         self._taken = 0
         self._spoilt = False
         self._other_channels: list[Run] = []
         self._held_bytes = 0
         if survey is not None and survey.other_channels:
             self._note_channels(announced_channels(header), survey.channels)
+        if survey is not None and survey.counted_as_slices:
+            findings.warn(
+                "partitions-counted-as-slices",
+                "kspace_encode_step_2 stands still, and there are as many slices, all at one position, as the header announces "
+                "partitions: the slice counter was taken for that of the partition.",
+            )
 
     @property
     def header(self) -> MrdHeader:
@@ -114,6 +122,8 @@ class AcquisitionConditioner:
         self._spoilt = not all_finite(block)
         first = self._taken
         self._taken += len(block)
+        if self._survey is not None:
+            block = with_partitions(block, self._survey.counted_as_slices)
         for run in runs_of(block, first):
             yield from self._take(run)
 
@@ -145,17 +155,19 @@ class AcquisitionConditioner:
                 len(run),
             )
         elif self._is_usable(run):
-            self._check_finite(run)
             if run.kind == Kind.CALIBRATION:
                 self._take_calibration(run)
             else:
                 yield from self._take_imaging(run)
             yield from self._frames.complete_with(run)
 
-    def _check_finite(self, run: Run) -> None:
-        """Refuse NaN and Inf in readouts that are used; elsewhere they do no harm."""
+    def _check_finite(
+        self, run: Run, chosen: NDArray[np.int64] | None = None, placement: Placement | None = None
+    ) -> None:
+        """Refuse NaN and Inf in readouts and samples that are used; elsewhere they do no harm."""
         if self._spoilt:
-            check_finite(run.block, run.number - run.start, run.start, run.stop)
+            samples = int(run.header["number_of_samples"])
+            check_finite(run, chosen, None if placement is None else placement.used_of(samples))
 
     def _take_noise(self, run: Run) -> None:
         if self._imaged:
@@ -238,12 +250,17 @@ class AcquisitionConditioner:
     def _take_imaging(self, run: Run) -> Iterator[Frame]:
         doubtful = run.kind == Kind.DOUBTFUL
         plan = self._imaging_plan(run, begin=not doubtful)
-        lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
-        self._check_limits(run, plan, lines)
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
         place = self._places.of(run, plan.thickness, imaging=not doubtful)
+        lines = self._lines_of(run, plan, place)
+        self._check_limits(run, plan, lines)
         if doubtful:
-            self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement)
+            refusal = None
+            try:
+                self._check_finite(run, np.flatnonzero(lines >= 0), placement)
+            except InvalidInputError as error:
+                refusal = error
+            self._frames.add_doubtful(run, ImageKey(run.counters, place), plan, lines, placement, refusal)
             return
         evidence = self._evidence[plan.number]
         echoes = self._echoes.of(run, place, lines, plan.lines, evidence.contrasts)
@@ -256,9 +273,18 @@ class AcquisitionConditioner:
                 continue
             inside = chosen[lines[chosen] >= 0]
             if len(inside):
+                self._check_finite(run, inside, placement)
                 self._frames.add(run, key, plan, inside, lines[inside], placement)
             for closed in self._frames.closed_by(run, key, int(chosen[-1])):
                 yield from self._frames.close(closed)
+
+    def _lines_of(self, run: Run, plan: EncodingPlan, place: int) -> NDArray[np.int64]:
+        """Return the line of each readout; in a stream, the partition counter of a 2-D encoding may differ from slice to slice."""
+        steps = run.counter("kspace_encode_step_2")
+        if self._survey is None and plan.partitions == 1:
+            standing = self._standing.setdefault((run.counters, place), int(steps[0]))
+            steps = steps + plan.step_2.first - standing
+        return plan.lines_of(run.counter("kspace_encode_step_1"), steps)
 
     def _pieces(
         self, run: Run, place: int, plan: EncodingPlan, lines: NDArray[np.int64], echoes: NDArray[np.int64]
@@ -348,15 +374,17 @@ class AcquisitionConditioner:
         placement = self._placements.of(run.header, plan.encoded_rows, run.place())
         key = ImageKey(run.counters, place)
         if number != images or not plan.embedded_calibration:
+            self._check_finite(run, None, placement)
             self._frames.add_separate(run, key, plan, placement)
             return
-        lines = plan.lines_of(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"))
+        lines = self._lines_of(run, plan, place)
         outside = int((lines < 0).sum())
         if outside:
             self._findings.warn(
                 "calibration-outside-matrix", "Calibration lines outside the encoded matrix are not used.", outside
             )
         if outside < len(run):
+            self._check_finite(run, np.flatnonzero(lines >= 0), placement)
             self._frames.add_embedded(run, key, plan, lines, placement)
 
 

@@ -15,6 +15,7 @@ from recond_service.conditioning.volume import VolumeGrid
 from recond_service.types import FindingList
 
 _NAMES = ("kspace_encode_step_1", "kspace_encode_step_2")
+_LEAST_MEASURED = 0.64  # of the announced lines: with 5/8, a header that announces all of them contradicts the data
 _AXES = ("columns", "partitions")
 
 
@@ -78,6 +79,7 @@ class Alignment:
             columns = np.arange(lines.count) + lines.first - centre + lines.length // 2
             targets.append(np.where((columns >= 0) & (columns < lines.length), columns, -1))
             self._note_partial_fourier(axis, lines.length, columns[seen])
+            self._note_never_came(axis, lines, lines.first + seen)
         first, second = targets[0][:, None], targets[1][None, :]
         placed = np.where((first >= 0) & (second >= 0), first * plan.partitions + second, -1)
         lost = int((measured & (placed < 0)).sum())
@@ -194,9 +196,33 @@ class Alignment:
 
     def _note_partial_fourier(self, axis: int, length: int, columns: NDArray[np.int64]) -> None:
         start, stop = max(int(columns[0]), 0), min(int(columns[-1]) + 1, length)
-        if start < stop and is_one_sided(start, stop, length):
+        gap = _gap(columns)
+        # What undersampling leaves out at the ends is no partial Fourier.
+        whole = (0 if start < gap else start), (length if length - stop < gap else stop)
+        if start < stop and is_one_sided(*whole, length):
             self._findings.info(
                 "partial-fourier",
                 f"The lines cover {_AXES[axis]} {start} to {stop - 1} of {length}, more on one side of the centre: what was not "
                 "measured is zero, or completed where that is asked for and possible.",
             )
+
+    def _note_never_came(self, axis: int, lines: Lines, steps: NDArray[np.int64]) -> None:
+        """Warn where less of the announced lines came than a partial Fourier scan measures."""
+        limit = lines.limit
+        if limit is None or not 0 < limit.maximum - limit.minimum < lines.length:
+            return
+        announced = limit.maximum - limit.minimum + 1
+        came = int(steps[-1]) - int(steps[0]) + _gap(steps)
+        centre = lines.stated
+        without_centre = centre is not None and not int(steps[0]) - 1 <= centre <= int(steps[-1]) + 1
+        if came < _LEAST_MEASURED * announced or (without_centre and came < announced):
+            self._findings.warn(
+                "lines-never-came",
+                f"The header's limits announce {_NAMES[axis]} {limit.minimum} to {limit.maximum}, and {int(steps[0])} to "
+                f"{int(steps[-1])} came: that is less than a partial Fourier scan measures, so the scan seems to be incomplete.",
+            )
+
+
+def _gap(steps: NDArray[np.int64]) -> int:
+    """Return the largest distance of lines next to each other, 1 for a single one."""
+    return int(np.diff(steps).max(initial=1))

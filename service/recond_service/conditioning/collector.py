@@ -21,6 +21,7 @@ from recond_service.conditioning.volume import VolumeGrid
 from recond_service.types import (
     FindingList,
     Frame,
+    InvalidInputError,
     LimitExceededError,
     MrdHeader,
     ScanRequest,
@@ -39,6 +40,7 @@ class _Aside:
     first_header: np.void
     bits: int = 0
     count: int = 0
+    refusal: InvalidInputError | None = None
 
 
 class FrameCollector:
@@ -267,12 +269,22 @@ class FrameCollector:
         self._embedded[key] = self._put_aside(self._embedded.get(key), run, plan, lines, placement)
 
     def add_doubtful(
-        self, run: Run, key: ImageKey, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
+        self,
+        run: Run,
+        key: ImageKey,
+        plan: EncodingPlan,
+        lines: NDArray[np.int64],
+        placement: Placement,
+        refusal: InvalidInputError | None,
     ) -> None:
-        """Keep readouts whose flags say that they are not imaging, as long as nothing else shows that."""
+        """Keep readouts whose flags say that they are not imaging, as long as nothing else shows that.
+
+        `refusal` is raised if they turn out to be: then they hold NaN.
+        """
         asides = self._doubtful.setdefault(key, {})
         bits = int(run.header["flags"]) & flags.ALL_DOUBTFUL
         asides[bits] = self._put_aside(asides.get(bits), run, plan, lines, placement)
+        asides[bits].refusal = asides[bits].refusal or refusal
 
     def _put_aside(
         self, aside: _Aside | None, run: Run, plan: EncodingPlan, lines: NDArray[np.int64], placement: Placement
@@ -322,6 +334,8 @@ class FrameCollector:
             lines = doubtful.grid.lines > 0
             again = int((lines & (state.grid.lines > 0)).sum())
             if lines.any() and again <= _REPEATED * lines.sum():
+                if doubtful.refusal is not None:
+                    raise doubtful.refusal
                 _fill(state.grid, doubtful.grid)
                 self._note_doubtful_used(doubtful)
             else:

@@ -322,7 +322,7 @@ def _corrected(encoding: Encoding, evidence: Evidence, findings: FindingList) ->
             f"Readouts have {evidence.samples} samples, the header's matrix {x}: the samples are believed, and the rest is "
             "oversampling unless the header's pixel size says otherwise.",
         )
-        encoding = _resized(encoding, 0, evidence.samples)
+        encoding = _resized(encoding, 0, _oversampled(evidence, x))
     elif evidence.plain and evidence.samples < x - 1 and evidence.samples == _without_oversampling(encoding):
         findings.warn(
             "oversampling-removed-before",
@@ -341,6 +341,13 @@ def _corrected(encoding: Encoding, evidence: Evidence, findings: FindingList) ->
         )
         encoding = _resized(encoding, 1, lines)
     return encoding
+
+
+def _oversampled(evidence: Evidence, x: int) -> int:
+    """Return the length of the matrix of readouts that are longer than `x`: an asymmetric echo holds a part of it."""
+    whole = 2 * evidence.reach
+    asymmetric = not evidence.plain and evidence.samples % x and evidence.samples < whole
+    return whole if asymmetric and whole % x == 0 else evidence.samples
 
 
 def _turned(encoding: Encoding, evidence: Evidence, findings: FindingList) -> Encoding:

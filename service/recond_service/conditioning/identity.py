@@ -18,30 +18,59 @@ _ROUNDING = 0.05  # mm; positions are float32, and some files round them
 _PART_OF_SLICE = 0.3  # of the thickness: slices that overlap lie farther apart
 _LARGEST_STEP = 2.0  # mm by which the position of one image may follow the motion of a head
 _TURN = np.cos(np.deg2rad(5.0))
+_SAME_TURN = np.cos(np.deg2rad(0.5))
+_SAME_TABLE = 1.0  # mm
 _SAME_DWELL = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class _Pose:
+    """A position (3,) and directions (3, 3) of readouts, and the position (3,) of the table."""
+
+    position: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    table: NDArray[np.float64]
+
+    def distance(self, other: _Pose) -> float:
+        return float(np.linalg.norm(self.position - other.position))
+
+    def table_distance(self, other: _Pose) -> float:
+        distance = float(np.linalg.norm(self.table - other.table))
+        return distance if np.isfinite(distance) else 0.0
+
+    def is_turned(self, other: _Pose, cosine: float) -> bool:
+        lengths = np.linalg.norm(self.directions, axis=1) * np.linalg.norm(other.directions, axis=1)
+        return bool(((self.directions * other.directions).sum(axis=1) < cosine * lengths).any())
+
+    def is_elsewhere(self, other: _Pose) -> bool:
+        """Tell whether the poses differ by more than rounding."""
+        return (
+            self.distance(other) > _ROUNDING
+            or self.table_distance(other) > _SAME_TABLE
+            or self.is_turned(other, _SAME_TURN)
+        )
 
 
 @dataclass(slots=True)
 class _Place:
-    """A position (3,) and directions (3, 3) that readouts had, and whether imaging readouts were among them."""
+    """The first pose that readouts had, whether imaging readouts were among them, and where these had each of their lines."""
 
-    position: NDArray[np.float64]
-    directions: NDArray[np.float64]
+    pose: _Pose
     imaged: bool = False
+    came: dict[tuple[int, int, int], _Pose] = field(default_factory=dict)
 
-    def distance(self, position: NDArray[np.float64]) -> float:
-        return float(np.linalg.norm(self.position - position))
-
-    def is_turned(self, directions: NDArray[np.float64]) -> bool:
-        lengths = np.linalg.norm(self.directions, axis=1) * np.linalg.norm(directions, axis=1)
-        return bool(((self.directions * directions).sum(axis=1) < _TURN * lengths).any())
+    def had_elsewhere(self, lines: list[tuple[int, int, int]], pose: _Pose) -> bool:
+        """Tell whether one of the lines came already, at another pose."""
+        known = {id(found): found for found in (self.came.get(line) for line in lines) if found is not None}
+        return any(found.is_elsewhere(pose) for found in known.values())
 
 
 class Places:
     """Numbers the places of readouts that share all counters, from 0 in the order in which they are seen.
 
     A position may move a little within an image, as with prospective correction of motion: by less than a third of the slice
-    thickness, at most 2 mm, and by 5 degrees.
+    thickness, at most 2 mm, and by 5 degrees; the table may move at will. A line that comes again elsewhere, with the same average,
+    is that of another image.
 
     Parameters
     ----------
@@ -66,22 +95,28 @@ class Places:
             These are imaging readouts: a second place of such is worth a warning.
         """
         header = run.header
-        position = np.asarray(header["position"], np.float64)
-        directions = np.array([header[name] for name in ("read_dir", "phase_dir", "slice_dir")], np.float64)
+        pose = _Pose(
+            np.asarray(header["position"], np.float64),
+            np.array([header[name] for name in ("read_dir", "phase_dir", "slice_dir")], np.float64),
+            np.asarray(header["patient_table_position"], np.float64),
+        )
         known = self._known.setdefault(run.counters, [])
-        if not (np.isfinite(position).all() and np.isfinite(directions).all()):
-            position, directions = (
-                (known[0].position, known[0].directions) if known else (np.zeros(3), np.zeros((3, 3)))
-            )
+        if not (np.isfinite(pose.position).all() and np.isfinite(pose.directions).all()):
+            pose = known[0].pose if known else _Pose(np.zeros(3), np.zeros((3, 3)), pose.table)
+        average = int(header["idx"]["average"])
+        steps = zip(run.counter("kspace_encode_step_1"), run.counter("kspace_encode_step_2"), strict=True)
+        lines = [(int(one), int(two), average) for one, two in steps] if imaging else []
         tolerance = min(_PART_OF_SLICE * thickness if thickness > 0 else 1.0, _LARGEST_STEP) + _ROUNDING
         near = [
-            (place.distance(position), number)
+            (place.pose.distance(pose) + place.pose.table_distance(pose), number)
             for number, place in enumerate(known)
-            if not place.is_turned(directions) and place.distance(position) <= tolerance
+            if not place.pose.is_turned(pose, _TURN)
+            and place.pose.distance(pose) <= tolerance
+            and not place.had_elsewhere(lines, pose)
         ]
         if near:
-            distance, number = min(near)
-            if distance > _ROUNDING and imaging:
+            number = min(near)[1]
+            if known[number].pose.distance(pose) > _ROUNDING and imaging:
                 self._findings.warn(
                     "position-moves",
                     f"The position of readouts of one image moves by up to {tolerance:.2g} mm: they make one image all the same.",
@@ -91,11 +126,12 @@ class Places:
             if imaging and any(place.imaged for place in known):
                 self._findings.warn(
                     "positions-differ",
-                    "Readouts with the same counters lie at different places, as slices, slabs or orientations do whose "
-                    "counters were never set: they make images of their own.",
+                    "Readouts with the same counters lie at different places, as slices, slabs, orientations or stations of the "
+                    "table do whose counters were never set: they make images of their own.",
                 )
-            known.append(_Place(position, directions))
+            known.append(_Place(pose))
             number = len(known) - 1
+        known[number].came.update(dict.fromkeys(lines, pose))
         known[number].imaged |= imaging
         return number
 
@@ -170,8 +206,10 @@ class Echoes:
         return echoes + first * self._listed
 
     def _dwell(self, known: _Repeats, dwell: float) -> int:
+        if not (np.isfinite(dwell) and dwell > 0):
+            return 0  # it was not set
         for number, seen in enumerate(known.dwells):
-            if abs(seen - dwell) <= _SAME_DWELL * max(abs(seen), abs(dwell)) or not np.isfinite(dwell):
+            if abs(seen - dwell) <= _SAME_DWELL * max(abs(seen), abs(dwell)):
                 return number
         if known.dwells:
             self._findings.warn(

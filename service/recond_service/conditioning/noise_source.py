@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
 from recond_service.conditioning.noise import NoiseEstimate, Whitening
-from recond_service.conditioning.runs import check_finite
+from recond_service.conditioning.runs import Kind, check_finite, runs_of
 from recond_service.types import AcquisitionSource, FindingList, MrdHeader
 
 _EDGE = 8  # the outer 1/8 of k-space at each end
@@ -103,7 +103,9 @@ def estimate_of(source: AcquisitionSource) -> NoiseEstimate:
     estimate = NoiseEstimate()
     first = 0
     for block in source.blocks():
-        check_finite(block, first)
+        for run in runs_of(block, first):
+            if run.kind == Kind.NOISE:
+                check_finite(run)
         first += len(block)
         for number in np.flatnonzero(block.headers["flags"] & np.uint64(flags.NOISE)):
             estimate.add(block.readout(int(number)), float(block.headers["sample_time_us"][number]))

@@ -45,6 +45,12 @@ class Placement:
         """Row behind the last sample."""
         return self.target_start + self.source_stop - self.source_start
 
+    def used_of(self, samples: int) -> slice:
+        """Return which of the samples of a readout are used, in the order in which they were measured."""
+        if self.reverse:
+            return slice(samples - self.source_stop, samples - self.source_start)
+        return slice(self.source_start, self.source_stop)
+
     def as_measured(self, rows: int) -> Placement:
         """Return the placement on a grid of `rows` with `center_sample` read as that of the readout as measured."""
         if not self.turned_centre:

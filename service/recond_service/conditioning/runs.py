@@ -133,7 +133,7 @@ def _deciding_bytes() -> NDArray[np.intp]:
     spans = (
         ("number_of_samples", "available_channels"),
         ("active_channels", "channel_mask"),
-        ("discard_pre", "patient_table_position"),
+        ("discard_pre", "idx"),
     )
     places = [np.arange(start(ACQUISITION_HEADER, one), start(ACQUISITION_HEADER, other)) for one, other in spans]
     counters = ACQUISITION_HEADER["idx"]
@@ -191,33 +191,34 @@ def all_finite(block: AcquisitionBlock) -> bool:
         return bool(np.isfinite(np.dot(parts, parts)) or np.isfinite(peak_of(block.samples)))
 
 
-def check_finite(block: AcquisitionBlock, first: int, start: int = 0, stop: int | None = None) -> None:
-    """Refuse readouts ``[start, stop)`` of a block if one has a sample that is NaN or infinite.
+def check_finite(run: Run, chosen: NDArray[np.int64] | None = None, samples: slice | None = None) -> None:
+    """Refuse readouts if one that is used has a sample that is used and NaN or infinite.
 
     Parameters
     ----------
-    block
+    run
         Readouts.
-    first
-        Number of the first of the block in the scan, for the message.
-    start, stop
-        Which of them.
+    chosen
+        Which of them are used; None for all.
+    samples
+        Which of their samples, as measured; None for all.
 
     Raises
     ------
     InvalidInputError
         Naming the readout.
     """
-    begin, end = int(block.offsets[start]), int(block.offsets[len(block) if stop is None else stop])
-    wrong = ~np.isfinite(block.samples[begin:end])
-    if not wrong.any():
-        return
-    position = begin + int(np.argmax(wrong))
-    number = int(np.searchsorted(block.offsets, position, side="right")) - 1
-    place = f"{block.place}[{first + number}]"
-    raise InvalidInputError(
-        f"{place} holds {block.samples[position]} at sample {position - int(block.offsets[number])} of its channels: NaN and Inf "
-        "cannot be reconstructed; find out where they came from.",
-        reason="NOT_FINITE",
-        field=place,
-    )
+    used = samples or slice(None)
+    for number in range(len(run)) if chosen is None else chosen.tolist():
+        wrong = ~np.isfinite(run.readouts[number, :, used]).all(axis=0)
+        if wrong.any():
+            position = int(np.argmax(wrong)) + (used.start or 0)
+            values = run.readouts[number, :, position]
+            value = values[~np.isfinite(values)][0]
+            place = run.place(number)
+            raise InvalidInputError(
+                f"{place} holds {value} at sample {position} of its channels: NaN and Inf cannot be reconstructed; find out where "
+                "they came from.",
+                reason="NOT_FINITE",
+                field=place,
+            )

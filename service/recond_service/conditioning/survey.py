@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.conditioning import flags
+from recond_service.conditioning.partition_counter import are_slices_partitions, count_slices_as_partitions
 from recond_service.conditioning.runs import Counters, Kind, kinds_of
 from recond_service.types import ACQUISITION_HEADER, AcquisitionSource
 
@@ -22,6 +23,7 @@ _LOOKED_AT = (
     "discard_post",
     "center_sample",
     "encoding_space_ref",
+    "position",
     "idx",
 )
 _SLIM = np.dtype([(name, ACQUISITION_HEADER[name]) for name in _LOOKED_AT])
@@ -86,6 +88,8 @@ class Evidence:
         How many contrasts they count.
     partition
         kspace_encode_step_2 of the first of them.
+    reach
+        Samples on that side of the centre where there are more; 0 if that is not known.
     """
 
     samples: int = 0
@@ -94,6 +98,7 @@ class Evidence:
     step_1: Steps | None = None
     step_2: Steps | None = None
     contrasts: int = 1
+    reach: int = 0
 
     @property
     def two_dimensional(self) -> bool:
@@ -117,6 +122,8 @@ class Survey:
         Number of the last readout with these counters: then their images are complete.
     imaging
         There are imaging readouts without a doubtful flag.
+    counted_as_slices
+        Encodings whose partitions are in the counter of the slice; all else that the survey tells has them in their own.
     """
 
     channels: int
@@ -124,6 +131,7 @@ class Survey:
     encodings: dict[int, Evidence] = field(default_factory=dict)
     last: dict[Counters, int] = field(default_factory=dict)
     imaging: bool = True
+    counted_as_slices: set[int] = field(default_factory=set)
 
 
 def evidence_of(header: np.void) -> Evidence:
@@ -131,7 +139,17 @@ def evidence_of(header: np.void) -> Evidence:
     samples, centre = int(header["number_of_samples"]), int(header["center_sample"])
     discarded = int(header["discard_pre"]) + int(header["discard_post"])
     plain = not discarded and _is_middle(np.array(centre), np.array(samples))
-    return Evidence(max(0, samples - discarded), bool(plain), int(header["idx"]["kspace_encode_step_2"]))
+    partition = int(header["idx"]["kspace_encode_step_2"])
+    return Evidence(max(0, samples - discarded), bool(plain), partition, reach=_reach(header))
+
+
+def _reach(header: np.void) -> int:
+    """Return how many valid samples a readout has on that side of its centre where there are more; 0 if the centre cannot be."""
+    samples, centre = int(header["number_of_samples"]), int(header["center_sample"])
+    first, last = int(header["discard_pre"]), samples - int(header["discard_post"])
+    if int(header["flags"]) & flags.REVERSE and 2 * centre != samples:
+        first, last, centre = samples - last, samples - first, samples - 1 - centre
+    return max(centre - first, last - centre) if first <= centre < last else 0
 
 
 def survey(source: AcquisitionSource, announced: int) -> Survey | None:
@@ -161,6 +179,11 @@ def survey(source: AcquisitionSource, announced: int) -> Survey | None:
     )
     used = candidates & usable
     for number in np.unique(heads["encoding_space_ref"][used]).tolist():
+        own = heads[used & (heads["encoding_space_ref"] == number)]
+        if number < len(source.header.encodings) and are_slices_partitions(own, source.header.encodings[number]):
+            found.counted_as_slices.add(number)
+    count_slices_as_partitions(heads, found.counted_as_slices)
+    for number in np.unique(heads["encoding_space_ref"][used]).tolist():
         found.encodings[number] = _evidence(heads[used & (heads["encoding_space_ref"] == number)])
     relevant = usable & (candidates | (kinds == Kind.CALIBRATION))
     _note_last(heads, np.flatnonzero(relevant), found.last)
@@ -168,7 +191,7 @@ def survey(source: AcquisitionSource, announced: int) -> Survey | None:
 
 
 def _slim(heads: NDArray[np.void]) -> NDArray[np.void]:
-    """Return the fields that are looked at: a fifth of the memory, since those of the whole file are held at once."""
+    """Return the fields that are looked at: a quarter of the memory, since those of the whole file are held at once."""
     slim = np.empty(len(heads), _SLIM)
     for name in _LOOKED_AT:
         slim[name] = heads[name]
@@ -201,6 +224,7 @@ def _evidence(heads: NDArray[np.void]) -> Evidence:
         Steps(np.bincount(heads["idx"]["kspace_encode_step_1"], minlength=_COUNTER_VALUES)),
         Steps(np.bincount(heads["idx"]["kspace_encode_step_2"], minlength=_COUNTER_VALUES)),
         len(np.unique(heads["idx"]["contrast"])),
+        _reach(heads[int(np.argmax(common))]),
     )
 
 

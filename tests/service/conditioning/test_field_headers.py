@@ -137,6 +137,20 @@ def test_readouts_longer_than_the_matrix(read, ratio: float, recon_view: float |
     found = read(header, lines(kspace))
     assert error(found.images, crop(picture(long, COLUMNS, view), ROWS, 0)[None]) < RIGHT
     assert "readout-longer-than-matrix" in found.warnings
+
+
+@pytest.mark.parametrize(("first", "last"), [(2 * ROWS // 4, 2 * ROWS), (0, 2 * ROWS - 18)])
+def test_an_asymmetric_echo_longer_than_the_matrix(read, first: int, last: int) -> None:
+    view = (2.0, 1.0)
+    part = kspace_of(picture(2 * ROWS, COLUMNS, view), view=view)[:, first:last]
+    readouts = lines(part, center=ROWS - first)
+    found = read(xml(), readouts)
+    announced = read_stream(
+        xml((2 * ROWS, COLUMNS, 1), (ROWS, COLUMNS, 1), (400.0, 180.0, 5.0), (200.0, 180.0, 5.0)), readouts
+    )
+    assert error(found.images, announced.images) < RIGHT
+    assert "readout-longer-than-matrix" in found.warnings
+    assert "center-sample-assumed" not in found.warnings
     assert found.geometry[0].spacing[0] == pytest.approx(200 / ROWS)
 
 
