@@ -19,6 +19,8 @@ Operator = Callable[[Tensor], Tensor]
 
 # Added to Gram matrices of unit vectors that may depend on each other.
 _RIDGE = 1e-6
+# Parts of the length of the first direction.
+_SHORTEST = 1e-5
 
 
 def fit(
@@ -93,7 +95,7 @@ class Directions:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = self._known = 0
-        self._images = self._products = self._energies = self._overlaps = torch.zeros(0)
+        self._images = self._products = self._energies = self._overlaps = self._least = torch.zeros(0)
 
     def __len__(self) -> int:
         return self._count
@@ -105,9 +107,14 @@ class Directions:
             self._images, self._products = images.new_empty(shape), images.new_empty(shape)
             self._energies = images.new_zeros((shape[0], self._most, self._most))
             self._overlaps = torch.zeros_like(self._energies)
-        lengths = torch.view_as_real(images).square().flatten(1).sum(dim=1).sqrt().clamp_min(1e-30)[:, None]
-        self._images[:, self._count] = images.flatten(1) / lengths
-        self._products[:, self._count] = products.flatten(1) / lengths
+        lengths = torch.view_as_real(images).square().flatten(1).sum(dim=1).sqrt()
+        if self._count == 0:
+            self._least = _SHORTEST * lengths
+        # Once a fit has converged its directions are rounding errors: they are left out, as zeros.
+        used = lengths > self._least
+        factors = torch.where(used, 1 / torch.where(used, lengths, 1), 0)[:, None]
+        self._images[:, self._count] = images.flatten(1) * factors
+        self._products[:, self._count] = products.flatten(1) * factors
         self._count += 1
 
     def within(self, weights: Tensor) -> Subspace:

@@ -190,3 +190,17 @@ def test_gradient_with_earlier_directions_is_that_of_what_was_computed(problem):
         numeric = float(error(proposal + step * change) - error(proposal - step * change)) / (2 * step)
     ours = float((leaf.grad.conj() * change).real.sum())
     assert ours == pytest.approx(numeric, rel=0.1, abs=0.1)
+
+
+def test_directions_of_a_fit_that_has_converged_do_no_harm(problem):
+    _, data, proposal = problem
+    directions = Directions(24)
+    weight = torch.tensor([0.9])
+
+    def normal(images):
+        return images.clone()
+
+    first_fit(data, weight, normal, 16, directions)
+    images, misfits = fit(proposal, data, weight, normal, 4, None, directions)
+    torch.testing.assert_close(images, (data + 0.9 * proposal) / 1.9, atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(torch.view_as_real(misfits)).all()
