@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recond_kernels import interruption
-from recond_models.networks.data_consistency import Operator, first_fit, fit
+from recond_models.networks.data_consistency import Directions, Operator, first_fit, fit
 
 _CONDITIONS = 3  # noise level, measured part of k-space, their product
 _CONDITION_WIDTH = 64
@@ -32,7 +32,7 @@ _LIMITS = (
     ("coils", 2, 64),
     ("context", 0, 1024),
 )
-_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral")
+_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral", "recycle")
 _SMALLEST_NOISE = 1e-4
 _START_WEIGHTS = (1e-3, 0.1)
 # By how much the weight of a pixel can differ from that of its frame, as an exponent.
@@ -82,6 +82,8 @@ class UnrolledArchitecture:
         The noise is estimated from the calibration samples where the edge of k-space still holds signal: see `noise_level`.
     spectral
         Proposals count differently at low and at high frequencies, by the condition.
+    recycle
+        Every fit begins within the search directions of those before.
     resolution
         The network sees how much of every pixel the samples decide, and how large the matrix is.
     """
@@ -98,6 +100,7 @@ class UnrolledArchitecture:
     resolution: bool = False
     calibrated_noise: bool = False
     spectral: bool = False
+    recycle: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in _LIMITS:
@@ -133,6 +136,7 @@ class UnrolledArchitecture:
             resolution=bool(data.get("resolution", False)),
             calibrated_noise=bool(data.get("calibrated_noise", False)),
             spectral=bool(data.get("spectral", False)),
+            recycle=bool(data.get("recycle", False)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -206,7 +210,9 @@ class UnrolledNetwork(nn.Module):
         proposals
             The same before they were fitted to the samples.
         """
-        start, misfits, scale = self._start(data, normal, noise)
+        sizes = self.architecture
+        directions = Directions(sizes.start_iterations + sizes.rounds * sizes.iterations) if sizes.recycle else None
+        start, misfits, scale = self._start(data, normal, noise, directions)
         data, noise = data / scale[:, None, None], noise / scale
         images, memory = start, None
         resolution = _resolution(data, normal) if self.architecture.resolution else None
@@ -224,7 +230,7 @@ class UnrolledNetwork(nn.Module):
                 weights = weights[:, None, None] * torch.exp(_TRUST_RANGE * torch.tanh(correction[:, 2]))
             proposals.append(proposal * scale[:, None, None])
             profile = self._profile(condition, images) if self.architecture.spectral else None
-            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations, profile)
+            images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations, profile, directions)
             results.append(images * scale[:, None, None])
         return results, proposals
 
@@ -241,10 +247,12 @@ class UnrolledNetwork(nn.Module):
         columns[:, first:end] = columns[:, first - 1 : first]
 
     @torch.no_grad()
-    def _start(self, data: Tensor, normal: Operator, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _start(
+        self, data: Tensor, normal: Operator, noise: Tensor, directions: Directions | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the first image and its misfit, normalised, and float32 (batch,) what they were divided by."""
         weights = (noise / _bright(data)).square().clamp(*_START_WEIGHTS)
-        images, misfits = first_fit(data, weights, normal, self.architecture.start_iterations)
+        images, misfits = first_fit(data, weights, normal, self.architecture.start_iterations, directions)
         scale = _bright(images)
         return images / scale[:, None, None], misfits / scale[:, None, None], scale
 

@@ -3,7 +3,7 @@ import torch
 
 from recond_kernels.layout import CoilLayout
 from recond_kernels.operators.sense import SenseEncoding
-from recond_models.networks.data_consistency import first_fit, fit
+from recond_models.networks.data_consistency import Directions, first_fit, fit
 
 ROWS, COLUMNS, COILS = 12, 10, 3
 
@@ -143,3 +143,64 @@ def test_a_profile_of_frequencies_solves_and_differentiates(problem):
         torch.view_as_real(result - target).square().sum().backward()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, atol=5e-3, rtol=5e-3)
+
+
+def test_earlier_directions_bring_a_fit_nearer_without_more_uses_of_the_operator(problem):
+    encoding, data, proposal = problem
+    used = []
+
+    def normal(images):
+        used.append(1)
+        return encoding.gram(images)
+
+    weight = torch.tensor([1e-3])
+    expected = torch.linalg.solve(
+        dense(encoding.gram) + 1e-3 * torch.eye(ROWS * COLUMNS), (data + 1e-3 * proposal).flatten()
+    ).reshape(proposal.shape)
+    errors, costs = [], []
+    for directions in (None, Directions(12)):
+        used.clear()
+        first_fit(data, weight, normal, 8, directions)
+        images, misfits = fit(proposal, data, weight, normal, 4, None, directions)
+        errors.append(float((images - expected).norm()))
+        costs.append(len(used))
+        torch.testing.assert_close(misfits, encoding.gram(images) - data, atol=1e-4, rtol=1e-4)
+    assert costs[0] == costs[1]
+    assert errors[1] < 0.85 * errors[0]
+
+
+def test_gradient_with_earlier_directions_is_that_of_what_was_computed(problem):
+    encoding, data, proposal = problem
+    generator = torch.Generator().manual_seed(9)
+    target = torch.randn(proposal.shape, dtype=torch.complex64, generator=generator)
+    weight, profile = torch.tensor([0.05]), 0.5 + torch.rand(1, ROWS, COLUMNS, generator=generator)
+
+    def error(images):
+        directions = Directions(16)
+        first_fit(data, weight, encoding.gram, 6, directions)
+        fitted, _ = fit(images, data, weight, encoding.gram, 3, profile, directions)
+        return torch.view_as_real(fitted - target).double().square().sum()
+
+    leaf = proposal.clone().requires_grad_()
+    error(leaf).backward()
+    # The coefficients of the iteration are held fixed in the derivative; at a fixed point of the samples they hardly matter.
+    change = torch.randn(proposal.shape, dtype=torch.complex64, generator=generator)
+    with torch.no_grad():
+        step = 1e-3
+        numeric = float(error(proposal + step * change) - error(proposal - step * change)) / (2 * step)
+    ours = float((leaf.grad.conj() * change).real.sum())
+    assert ours == pytest.approx(numeric, rel=0.1, abs=0.1)
+
+
+def test_directions_of_a_fit_that_has_converged_do_no_harm(problem):
+    _, data, proposal = problem
+    directions = Directions(24)
+    weight = torch.tensor([0.9])
+
+    def normal(images):
+        return images.clone()
+
+    first_fit(data, weight, normal, 16, directions)
+    images, misfits = fit(proposal, data, weight, normal, 4, None, directions)
+    torch.testing.assert_close(images, (data + 0.9 * proposal) / 1.9, atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(torch.view_as_real(misfits)).all()

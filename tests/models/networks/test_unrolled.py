@@ -142,8 +142,10 @@ def test_fewer_rounds_are_the_first_rounds():
 
 
 def test_added_parts_are_in_an_architecture_only_where_they_are_used():
-    assert not {"context", "trust", "resolution", "calibrated_noise", "spectral"} & set(SMALL.to_json())
-    added = dataclasses.replace(SMALL, context=24, trust=True, resolution=True, calibrated_noise=True, spectral=True)
+    assert not {"context", "trust", "resolution", "calibrated_noise", "spectral", "recycle"} & set(SMALL.to_json())
+    added = dataclasses.replace(
+        SMALL, context=24, trust=True, resolution=True, calibrated_noise=True, spectral=True, recycle=True
+    )
     assert UnrolledArchitecture.from_json(added.to_json()) == added
     for info in registry.available():
         if info.name.startswith("unrolled-brain"):
@@ -151,7 +153,15 @@ def test_added_parts_are_in_an_architecture_only_where_they_are_used():
 
 
 @pytest.mark.parametrize(
-    "change", [{"context": 24}, {"trust": True}, {"resolution": True}, {"calibrated_noise": True}, {"spectral": True}]
+    "change",
+    [
+        {"context": 24},
+        {"trust": True},
+        {"resolution": True},
+        {"calibrated_noise": True},
+        {"spectral": True},
+        {"recycle": True},
+    ],
 )
 def test_added_parts_reconstruct_alone_as_in_a_batch(change):
     sizes = dataclasses.replace(SMALL, **change)
