@@ -34,7 +34,10 @@ def series_of(frames: list[Frame]) -> tuple[list[tuple[str, list[int]]], Finding
     for number, each in enumerate(frames):
         assembly.announce(number, each)
         complete = assembly.add(number, each, np.full(each.image_shape, number, np.float32))
-        images += [replace(image, stack=numbers.of(image, each)) for image in complete]
+        images += [
+            replace(image, stack=numbers.of(image.index, image.geometry, image.pixels.shape, each))
+            for image in complete
+        ]
     made = make_series(images, numbers, None, findings)
     return [(stack.name, [image.index.slice for image in stack.images]) for stack in made.stacks], findings
 
