@@ -142,11 +142,8 @@ def _choose_classical(sampling: Sampling) -> tuple[str, str]:
             reason = f"no line is missing{whole} and the noise is white, so combining the coils by their sensitivities is best"
             return "cg-sense", f"{reason}: rss would add a floor of noise"
         if sampling.acceleration > _WHOLE:
-            beyond = f"the {1 - 1 / sampling.acceleration:.0%} of the lines beyond them are taken as zero"
-            return (
-                "rss",
-                f"no line is missing between the first and the last, and {beyond}: rss is what these data give",
-            )
+            beyond = f"the {1 - 1 / sampling.acceleration:.0%} of the lines beyond them, which are taken as zero"
+            return "rss", f"no line is missing between the first and the last: rss is exact but for {beyond}"
         return "rss", "no line is missing between the first and the last, so rss is exact"
     if missing:
         return "rss", f"the data are undersampled, but {missing}: rss is zero-filled and shows aliasing"
