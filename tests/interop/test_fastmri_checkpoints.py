@@ -17,7 +17,6 @@ from recond_testing import Service
 
 import recond_client
 from recond_models import registry
-from recond_models.finishing import magnitudes
 from recond_models.simulate import write_fastmri
 from recond_models.simulate.scan import ScanSettings, simulate
 from recond_models.store.add import AddRequest, add_model
@@ -95,7 +94,7 @@ def test_images_of_added_checkpoints(
         assert registry.find("theirs").family == kind.partition("-")[0]
     finally:
         remove_model(added_models, "theirs")
-    assert magnitudes(result).shape == expected.shape == (3, 96, 84)
-    np.testing.assert_allclose(magnitudes(result), expected, atol=1e-4 * np.abs(expected).max())
+    assert result.images.shape == expected.shape == (3, 96, 84)
+    np.testing.assert_allclose(result.images, expected, atol=1e-4 * np.abs(expected).max())
     with h5py.File(scan) as file:
         assert file["kspace"].shape[-2:] == (192, 84)
