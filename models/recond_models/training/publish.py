@@ -157,12 +157,15 @@ def _card(run: Run, parameters: int) -> str:
         for used, text in (
             (sizes.context, f"one more level of {sizes.context} features"),
             (sizes.trust, "a weight of the proposal for every pixel"),
+            (sizes.spectral, "one for every frequency"),
+            (sizes.recycle, "fits that begin within the search directions of those before"),
+            (sizes.calibrated_noise, "the noise of the calibration samples"),
             (sizes.resolution, "a map of how much the samples decide"),
         )
         if used
     ]
     made = run.figures[0] if run.figures else run.steps
-    extra = f" Beside these: {', '.join(added)}." if added else ""
+    extra = f"Beside these: {', '.join(added)}." if added else ""
     return f"""# {config.name}, version {config.version}
 
 {config.description}
@@ -185,7 +188,8 @@ The weights contain none of these images; none is part of this repository.
 
 {sizes.rounds} rounds of one U-Net (channels {", ".join(map(str, sizes.channels))}) and data consistency by conjugate gradients
 ({sizes.start_iterations} steps at first and {sizes.iterations} in each round), ESPIRiT sensitivities from at most
-{sizes.calibration} x {sizes.calibration} calibration samples; {parameters / 1e6:.2f} million parameters.{extra}
+{sizes.calibration} x {sizes.calibration} calibration samples; {parameters / 1e6:.2f} million parameters.
+{extra}
 Convolutions in {config.precision}, all else in float32.
 
 ## Training
@@ -196,7 +200,8 @@ recond train {run.command}
 ```
 
 {made} steps of {config.batch} frame(s); the run so far: {run.steps} steps in {run.minutes:.0f} minutes. Adam, seed {config.seed},
-exponential moving average of the weights ({config.average}). The loss is {loss}.{begun}
+exponential moving average of the weights ({config.average}).{begun}
+The loss is {loss}.
 
 ## Figures
 
