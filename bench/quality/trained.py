@@ -21,19 +21,21 @@ import measured
 import numpy as np
 import torch
 from methods import pack
-from recond_kernels.sense import SenseEncoding
 from safetensors.torch import load_file
 from scenes import Scene, calibration_extent, root_sum_of_squares
 from torch import Tensor
 
-from recond_models import registry
-from recond_models.batch import PackedBatch, Reconstruction
-from recond_models.classical import parallel
-from recond_models.classical.parallel import ParallelImaging
+from recond_kernels.operators.sense import SenseEncoding
+from recond_models import loading, registry
+from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
+from recond_models.classical import noise, parallel
+from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.classical.parallel import NoiseEstimate
+from recond_models.finishing import magnitudes
 from recond_models.masks import mask_for
+from recond_models.model import ModelInfo
 from recond_models.networks.unrolled import UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
-from recond_models.registry import ModelInfo, Reconstructor
 from recond_models.training.config import TrainingConfig
 from recond_models.training.evaluation import inside_object
 from recond_models.training.fields import to_images
@@ -110,7 +112,7 @@ def models(given: str) -> Iterator[tuple[str, Callable[[], Reconstructor]]]:
         yield f"{config_path.stem} {weights.parent.name}/{weights.stem}", lambda: in_training(config, weights)
         return
     for name in _ALL.get(given, (given,)):
-        yield name, lambda name=name: registry.load(name)  # type: ignore[misc]
+        yield name, lambda name=name: loading.load(name)  # type: ignore[misc]
 
 
 def in_training(config: TrainingConfig, weights: Path) -> Reconstructor:
@@ -183,7 +185,7 @@ def figures(model: Reconstructor, cells: dict[str, list[Scene]]) -> dict[str, li
     found: dict[str, list[float]] = {}
     began = time.process_time()
     for name, scenes in cells.items():
-        rows = [inside_object(scene.truth, model.reconstruct(pack(scene)).images[0].numpy()) for scene in scenes]
+        rows = [inside_object(scene.truth, magnitudes(model.reconstruct(pack(scene)))[0].numpy()) for scene in scenes]
         found[name] = [float(value) for value in np.mean(rows, axis=0)]
     found["seconds"] = [time.process_time() - began]
     if measured.BRAIN.is_file():
@@ -201,19 +203,21 @@ def held_out_error(model: Reconstructor) -> float:
         batch: PackedBatch,
         info: ModelInfo,
         device: torch.device,
-        method: Callable[[ParallelImaging], Tensor],
+        method: Callable[[InverseProblem], Tensor],
+        *,
+        estimate_noise: NoiseEstimate = noise.deviations,
         **limits: int,
     ) -> Reconstruction:
-        """Take the place of `parallel.reconstruct`: the same image, before its phase is lost."""
+        """Take the place of `parallel.reconstruct`: the same image, judged with the sensitivities that made it."""
         problem = parallel.pose(batch, info, device, **limits)
         hidden = torch.from_numpy(left_out)
         encoding = SenseEncoding(problem.encoding.sensitivities, hidden[None], problem.encoding.layout)
-        images = method(problem)
+        images = method(problem.inverse_problem(estimate_noise))
         # Eight coils are fewer than the virtual ones, so the samples are those of the file, scaled.
         samples = torch.from_numpy(whole.kspace)[:, hidden] / problem.scales.to(torch.float32)
-        wrong = encoding.forward(images)[:, hidden] - samples
+        wrong = encoding(images)[:, hidden] - samples
         errors.append(float(torch.linalg.norm(wrong) / torch.linalg.norm(samples)))
-        return Reconstruction(images.abs(), None)
+        return Reconstruction(images, None, scales=problem.scales)
 
     with mock.patch.object(parallel, "reconstruct", judge), torch.inference_mode():
         model.reconstruct(pack(seen))
