@@ -89,9 +89,9 @@ async def _serve(settings: Settings, *, stop_with_stdin: bool) -> None:
         starting.result()
         host, _ = split_address(settings.server.listen)
         shown = f"[{host}]" if ":" in host else host
+        _log.info("listening", address=f"{shown}:{server.port}", metrics_port=server.metrics_port)
         click.echo(f"recond: listening on {shown}:{server.port}")
         sys.stdout.flush()
-        _log.info("listening", address=f"{shown}:{server.port}", metrics_port=server.metrics_port)
         _log.info("signal", name=await interrupted)
         draining = asyncio.create_task(server.drain())
         again = asyncio.create_task(signals.get())

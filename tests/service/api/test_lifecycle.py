@@ -378,7 +378,15 @@ def test_interrupted_start_leaves_nothing():
         stderr=subprocess.DEVNULL,
     )
     family = psutil.Process(process.pid)
-    eventually(family.children)  # the zygotes are being started, and the signals handled
+
+    def zygotes() -> list[psutil.Process]:
+        found = []
+        for child in family.children():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                found += [child] * any(word.endswith(".zygote") for word in child.cmdline())
+        return found
+
+    eventually(zygotes)  # by now signals are handled
     started = family.children(recursive=True)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
