@@ -42,7 +42,8 @@ def deviations(kspace: Tensor, masks: Tensor, layout: CoilLayout) -> Tensor:
     """
     edge = noise.deviations(kspace, masks, layout)
     results = []
-    for frame, mask, outer in zip(torch.split(kspace, list(layout.counts)), masks, edge, strict=True):
+    # The masks are looked at line by line: on the host, or each look would wait for the device.
+    for frame, mask, outer in zip(torch.split(kspace, list(layout.counts)), masks.cpu(), edge, strict=True):
         inner = _of_block(frame[(slice(None), *_centre(mask))])
         results.append(outer if inner is None else torch.minimum(outer, inner.to(outer)))
     return torch.stack(results)

@@ -82,9 +82,8 @@ class Scan:
         self._frames_done = False
         self._frames_made = 0
         self._expected_frames = 0  # how many there will be, 0 where only the last readout tells
-        self._waiting: dict[
-            int, tuple[Frame, FrameLayout]
-        ] = {}  # frames whose image is still to come, without their k-space
+        # Frames whose image is still to come, without their k-space.
+        self._waiting: dict[int, tuple[Frame, FrameLayout]] = {}
         self._part_fds: list[int] = []
         self._finished = self._again = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -228,7 +228,7 @@ def _outputs(result: BatchResult) -> dict[str, Tensor]:
     frames = [frame for frame in result.frames if frame is not None]
     images = [torch.from_numpy(frame.image.reshape(-1).view(np.float32)) for frame in frames]
     residuals = [math.nan if frame.residual is None else frame.residual for frame in frames]
-    notes = json.dumps([[(note.code, note.message) for note in frame.notes] for frame in frames]).encode()
+    notes = msgspec.json.encode([frame.notes for frame in frames])
     return {
         interface.IMAGES: torch.cat(images),
         interface.RESIDUALS: torch.tensor(residuals, dtype=torch.float64),

@@ -60,8 +60,8 @@ OUTPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 """Data type and axes of each output.
 
 ``IMAGES``: the finished images one after another, each (rows, columns), or (rows, columns, 2) where complex. ``RESIDUALS``:
-(batch,), NaN where the model does not fit the samples. ``NOTES``: JSON, for each frame a list of [code, message]. ``SECONDS``: that
-the model took. ``PEAK_BYTES``: of the device, 0 if not known.
+(batch,), NaN where the model does not fit the samples. ``NOTES``: JSON, for each frame a list of `Note` objects. ``SECONDS``:
+that the model took. ``PEAK_BYTES``: of the device, 0 if not known.
 """
 
 MODEL: Final = "recond_model"

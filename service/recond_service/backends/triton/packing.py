@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
@@ -20,6 +20,7 @@ from recond_service.processes import FrameLayout, SharedBlock
 from recond_service.types import DefectError
 
 _ALIGNMENT = 64
+_NOTES: Final = msgspec.json.Decoder(tuple[tuple[Note, ...], ...])
 _NUMPY = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "INT64": np.int64, "UINT8": np.uint8}
 _LENGTH_DELIMITED = 2  # wire type of bytes in protobuf
 _RAW_INPUT_TAG = bytes([pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
@@ -226,7 +227,7 @@ def outcome_of(answer: bytes, frames: Sequence[FrameInput], packing: Packing, re
         residuals = tensors[interface.RESIDUALS].reshape(batch).tolist()
         notes = _notes(tensors[interface.NOTES].tobytes(), batch) or ((),) * batch
         seconds, peak = float(tensors[interface.SECONDS][0]), int(tensors[interface.PEAK_BYTES][0])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, msgspec.DecodeError) as error:
         raise DefectError(
             f"a Triton server answered with something else than images ({type(error).__name__}: {error}): run recond triton "
             "export again",
@@ -250,7 +251,7 @@ def _tensors(response: pb.ModelInferResponse, elsewhere: Collection[str]) -> dic
 
 
 def _notes(text: bytes, batch: int) -> tuple[tuple[Note, ...], ...]:
-    notes = tuple(tuple(Note(str(code), str(message)) for code, message in frame) for frame in json.loads(text))
+    notes = _NOTES.decode(text)
     if notes and len(notes) != batch:
         raise ValueError(f"{len(notes)} lists of notes for {batch} frames")
     return notes
