@@ -257,7 +257,7 @@ def test_a_target_started_for_the_run_is_measured_refuses_and_is_hurt() -> None:
     burst = Arrivals(process="bursts", rate=60.0, burst=20)
     crowded = scenario(target, arrivals=burst, duration=1.2)
     events = (Event(0.5, "kill", "recond-worker|embedded.worker"), Event(1.0, "kill", "no-such-process"))
-    hurt = scenario(target, arrivals=Arrivals(process="constant", rate=5.0), duration=2.5, events=events)
+    hurt = scenario(target, arrivals=Arrivals(process="constant", rate=5.0), duration=6.0, events=events)
     begin = time.monotonic()
     with open_target(target, crowded.clients) as opened:
         refused = run(crowded, opened)
