@@ -94,12 +94,27 @@ _read: tuple[tuple[StoredModel, ...], tuple[Entry, ...]] = ((), ())
 
 
 def available() -> tuple[ModelInfo, ...]:
-    """Return all models: classical ones, networks that come with recond, networks that were added on this machine."""
-    return tuple(entry.info for entry in entries())
+    """Return all models: classical ones, networks that come with recond, networks that were added on this machine, plug-ins.
+
+    Of a model with several versions the promoted one; `versions` returns the others.
+    """
+    return tuple(entry.info for entry in entries() if entry.info.promoted)
+
+
+def versions(name: str = "") -> tuple[ModelInfo, ...]:
+    """Return all versions of a model, the promoted one first; of all models without a name."""
+    return tuple(entry.info for entry in entries() if name in {"", entry.info.name})
 
 
 def find(name: str, version: str = "") -> ModelInfo:
-    """Return a model by name, the newest unless a version is given.
+    """Return a model by name: the promoted version, unless another is given.
+
+    Parameters
+    ----------
+    name
+        Of the model, or ``NAME@VERSION``.
+    version
+        Of the model; empty for the promoted one.
 
     Raises
     ------
@@ -118,6 +133,9 @@ def find_entry(name: str, version: str = "") -> Entry:
         There is none; the message lists those there are.
     """
     known = entries()
+    plain, _, named_version = name.partition("@")
+    if not version:
+        name, version = plain, named_version
     for entry in known:
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
@@ -126,8 +144,13 @@ def find_entry(name: str, version: str = "") -> Entry:
     raise UnknownModelError(f"there is no model {wanted}; there are {names}")
 
 
+def find_canary(name: str) -> ModelInfo | None:
+    """Return the version of a model that is tried out on a share of its requests, None if there is none."""
+    return next((info for info in versions(name) if info.canary_share > 0), None)
+
+
 def entries() -> tuple[Entry, ...]:
-    """Return the entries of all models that there are now."""
+    """Return the entries of all models that there are now, the promoted version of a model before its others."""
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
     if _read[0] is not stored:

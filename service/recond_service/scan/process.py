@@ -17,7 +17,7 @@ from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
 from recond_service.results import ResultWriter
-from recond_service.sandbox.confine import limit_resources
+from recond_models.confinement import limit_resources
 from recond_service.scan.messages import (
     Acquisitions,
     AcquisitionsConsumed,
