@@ -187,8 +187,8 @@ def _only_output(specs: Sequence[Mapping[str, Any]]) -> str:
     kinds = [next(iter(spec)) for spec in specs]
     if any(kind != "user_output" for kind in kinds):
         raise ProgramError(
-            f"the program also has the outputs {sorted({str(kind)[:40] for kind in kinds} - {'user_output'})}, so it changes itself "
-            "when it runs: export it in evaluation mode, network.eval()"
+            f"the program also has the outputs {sorted({str(kind)[:40] for kind in kinds} - {'user_output'})}, so it changes itself or "
+            "its inputs when it runs: export it in evaluation mode, network.eval()"
         )
     if len(specs) != 1:
         raise ProgramError(f"the program returns {len(specs)} values: let it return the image alone")

@@ -23,13 +23,27 @@ _KEPT: Final = ("graph_module", "range_constraints", "schema_version", "torch_ve
 
 
 def with_program(program: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights with the program among them, for a file of weights."""
+    """Return weights with the program among them, for a file of weights.
+
+    Raises
+    ------
+    ProgramRefusedError
+        The program lacks what every program has.
+    """
+    try:
+        text = json.dumps(_kept(program), separators=(",", ":")).encode()
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ProgramRefusedError(f"the program is damaged ({type(error).__name__}: {error}): export it again") from error
+    return {**tensors, PROGRAM: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+
+
+def _kept(program: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a program."""
     kept = {name: program[name] for name in _KEPT if name in program}
     graph = kept["graph_module"]["graph"]
     nodes = [{name: node[name] for name in ("target", "inputs", "outputs")} for node in graph["nodes"]]
     kept["graph_module"] = {"graph": {**graph, "nodes": nodes}, "signature": kept["graph_module"]["signature"]}
-    text = json.dumps(kept, separators=(",", ":")).encode()
-    return {**tensors, PROGRAM: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    return kept
 
 
 def split_program(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

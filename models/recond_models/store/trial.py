@@ -18,6 +18,7 @@ from recond_models.contract import Contract
 from recond_models.store import errors
 from recond_models.store.errors import StoreError, TrialError
 
+_START_SECONDS: Final = 60
 _MOST_FACTS: Final = 1 << 20
 _MOST_PART: Final = (2 << 30) + (80 << 20)
 _PIECE: Final = 1 << 20
@@ -33,7 +34,7 @@ class TrialLimits:
     Parameters
     ----------
     seconds
-        In all, and of computing.
+        Of computing; in all twice that, and what it takes to start.
     memory_bytes
         Beside Python, torch and six times the size of the file.
     """
@@ -116,7 +117,7 @@ def try_out(path: Path, name: str, contract: Contract, limits: TrialLimits | Non
                 stderr=subprocess.DEVNULL,
             )
         try:
-            return _follow(ours, job, time.monotonic() + limits.seconds)
+            return _follow(ours, job, time.monotonic() + _START_SECONDS + 2 * limits.seconds)
         except TimeoutError:
             raise TrialError(
                 f"{name} was not done with two small frames after {limits.seconds} s: nobody would wait for its images"

@@ -36,8 +36,26 @@ _TOGETHER = 1e-4
 """Most that frames given together may deviate from the same frames alone, as a fraction of the brightest pixel."""
 
 
-def _try_out(job: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return the facts, the file of weights and the golden pair of a program."""
+def try_out(job: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
+    """Read a program and run it on simulated frames.
+
+    Parameters
+    ----------
+    job
+        ``path`` of the archive or file of weights, ``name`` of the model, ``contract`` as `Contract.to_json`.
+
+    Returns
+    -------
+    dict
+        What `recond_models.store.trial.Tried` says of it.
+    bytes, bytes
+        The file of weights and the golden pair.
+
+    Raises
+    ------
+    StoreError, ProgramError
+        It is refused.
+    """
     program, tensors, written_by = _read(Path(job["path"]))
     _require_finite(tensors)
     weights = with_program(program, tensors)
@@ -103,8 +121,10 @@ def _takes_together(model: ExportedReconstructor, pair: bytes) -> bool:
     tensors = load_safetensors(pair)
     start, end = tensors["coil_offsets"][:2].tolist()
     kspace, mask, block = tensors["kspace"][start:end], tensors["masks"][0], tensors.get("calibration.0")
-    # The second frame is another one, and much brighter where the first is dark.
-    two = PackedBatch.pack([kspace, 3 * kspace.flip(0).conj()], [mask, mask], [block, None if block is None else 3 * block.flip(0).conj()])
+    # The second frame is a blurred and turned one: it has another mean, other extremes and another spectrum.
+    blurred = 3 * (kspace * torch.hann_window(kspace.shape[1], periodic=False)[:, None]).conj()
+    turned = None if block is None else 3 * block.conj()
+    two = PackedBatch.pack([kspace, blurred], [mask, mask], [block, turned])
     model.together = True
     try:
         both = magnitudes(model.reconstruct(two))
@@ -127,7 +147,7 @@ def main() -> None:
         confinement.limit_resources(base + job["memory_bytes"], job["cpu_seconds"], file_bytes=0)
         torch.set_num_threads(1)
         try:
-            facts, data, pair = _try_out(job)
+            facts, data, pair = try_out(job)
             answer: dict[str, Any] = {"facts": facts, "sizes": [len(data), len(pair)]}
             parts = [data, pair]
         except StoreError as error:
