@@ -28,9 +28,7 @@ def kspace_of(image: Tensor) -> Tensor:
 
 def _step(channels: int) -> nn.Module:
     torch.manual_seed(7)
-    body = nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(8, channels, 3, padding=1)
-    )
+    body = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(8, channels, 3, padding=1))
     for parameter in body.parameters():
         parameter.data.mul_(0.2)
     return body

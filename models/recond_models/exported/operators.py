@@ -52,7 +52,9 @@ _TRANSFORMS: Final = """
 fft_fft fft_fft2 fft_fftfreq fft_fftn fft_fftshift fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ifftshift fft_irfft fft_irfft2
 fft_irfftn fft_rfft fft_rfft2 fft_rfftn _fft_c2c
 """
-_SIZES: Final = "sym_size sym_numel sym_stride sym_storage_offset _assert_scalar _assert_tensor_metadata sym_constrain_range"
+_SIZES: Final = (
+    "sym_size sym_numel sym_stride sym_storage_offset _assert_scalar _assert_tensor_metadata sym_constrain_range"
+)
 
 ATEN: Final = frozenset(
     " ".join((_ARITHMETIC, _REDUCTIONS, _SHAPES, _ALGEBRA, _NETWORKS, _TRANSFORMS, _SIZES)).split()
@@ -78,7 +80,23 @@ def _whole(function: Callable[..., Any]) -> Callable[..., Any]:
 _SIZE_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     **{
         f"_operator.{name}": _whole(getattr(operator, name))
-        for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_")
+        for name in (
+            "add",
+            "sub",
+            "mul",
+            "floordiv",
+            "truediv",
+            "mod",
+            "neg",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "and_",
+            "or_",
+        )
     },
     "math.ceil": math.ceil,
     "math.floor": math.floor,

@@ -116,7 +116,9 @@ class Program:
     def _read(self, serialised: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         version = serialised["schema_version"]["major"]
         if version != _SCHEMA:
-            raise ProgramError(f"the program has the format {version!r}, {_SCHEMA} is read: export it with torch 2.9 or later")
+            raise ProgramError(
+                f"the program has the format {version!r}, {_SCHEMA} is read: export it with torch 2.9 or later"
+            )
         module = serialised["graph_module"]
         self.graph: Mapping[str, Any] = module["graph"]
         self.constraints: Mapping[str, Any] = serialised["range_constraints"]
@@ -125,7 +127,9 @@ class Program:
         for spec in module["signature"]["input_specs"]:
             self._take_input(spec, tensors)
         self.output = _only_output(module["signature"]["output_specs"])
-        self._calls = _calls(self.graph["nodes"], {*self._weights, *self.inputs}, {self.output, *self._weights, *self.inputs})
+        self._calls = _calls(
+            self.graph["nodes"], {*self._weights, *self.inputs}, {self.output, *self._weights, *self.inputs}
+        )
         produced = {name for call in self._calls for output in call.outputs for name in _flat(output)}
         if self.output not in produced:
             raise ProgramError("the program returns what it was given")
@@ -135,7 +139,9 @@ class Program:
         if kind == "user_input":
             ((form, argument),) = content["arg"].items()
             if form != "as_tensor":
-                raise ProgramError(f"the program takes an input that is no tensor ({str(form)[:40]}): export it with tensors alone")
+                raise ProgramError(
+                    f"the program takes an input that is no tensor ({str(form)[:40]}): export it with tensors alone"
+                )
             self.inputs = (*self.inputs, str(argument["name"]))
         elif kind in _TENSOR_OF_SPEC:
             name = content[_TENSOR_OF_SPEC[kind]]
@@ -211,7 +217,9 @@ def _calls(nodes: Sequence[Mapping[str, Any]], known: set[str], kept: set[str]) 
         if not used <= known:
             raise ProgramError(f"the program uses {sorted(used - known)[0][:100]} before it is made")
         if any(name == "out" for name, _ in arguments):
-            raise ProgramError(f"the program writes the result of {target[:100]} into another tensor: export it again without out=")
+            raise ProgramError(
+                f"the program writes the result of {target[:100]} into another tensor: export it again without out="
+            )
         outputs = tuple(_output(output) for output in node["outputs"])
         made = {name for output in outputs for name in _flat(output)}
         if made & known:

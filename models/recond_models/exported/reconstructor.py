@@ -75,7 +75,9 @@ class ExportedReconstructor:
         for coils in counts:
             problems = self.signature.problems(coils, *map(int, batch.kspace.shape[1:]))
             if problems:
-                raise UnsuitableModelError(f"{self.info.name} cannot take this frame: {'; '.join(problems)}: use another model")
+                raise UnsuitableModelError(
+                    f"{self.info.name} cannot take this frame: {'; '.join(problems)}: use another model"
+                )
         lines = measured_lines(batch.masks.cpu(), self.info.name) if self.signature.takes_lines else None
         maps = self._maps(batch)
         if self.together and len(set(counts)) == 1 and self._takes(len(batch)):

@@ -92,7 +92,9 @@ class Signature:
         maps = None
         if len(others) == 2:
             maps = _kspace(others[0])
-            _require_sizes(others[0], maps.axes, sizes, "coil sensitivities have the coils, rows and columns of the k-space")
+            _require_sizes(
+                others[0], maps.axes, sizes, "coil sensitivities have the coils, rows and columns of the k-space"
+            )
         image = TensorForm(others[-1].dtype, _image_axes(others[-1], sizes))
         return cls(kspace, mask, maps, image, {axis: size for axis, size in sizes.items() if axis != "parts"})
 
@@ -175,10 +177,16 @@ class _Found:
 def _kspace(found: _Found) -> TensorForm:
     """Return the form of k-space, or of sensitivities."""
     axes = _KSPACES.get((found.dtype == torch.complex64, len(found.sizes)))
-    if axes is None or found.dtype not in {torch.complex64, torch.float32} or (axes[-1] == "parts" and not _is(found, -1, 2)):
+    if (
+        axes is None
+        or found.dtype not in {torch.complex64, torch.float32}
+        or (axes[-1] == "parts" and not _is(found, -1, 2))
+    ):
         raise SignatureError(f"the program takes {found}, but {_WANTED}")
     if axes[0] == "batch" and found.sizes[0].least > 1 and not found.sizes[0].factor:
-        raise SignatureError(f"the program takes {found}, a fixed batch of several frames: export it with a batch of 1, or a dynamic one")
+        raise SignatureError(
+            f"the program takes {found}, a fixed batch of several frames: export it with a batch of 1, or a dynamic one"
+        )
     return TensorForm(found.dtype, axes)
 
 
@@ -221,7 +229,10 @@ def _image_axes(found: _Found, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
         ("batch", "1", "rows", "columns"),
     ]
     if real:
-        forms += [(*form, "parts") for form in forms] + [("batch", "parts", "rows", "columns"), ("parts", "rows", "columns")]
+        forms += [(*form, "parts") for form in forms] + [
+            ("batch", "parts", "rows", "columns"),
+            ("parts", "rows", "columns"),
+        ]
     known = {**sizes, "1": Size(0, 1, "", 1, 1), "parts": Size(0, 2, "", 2, 2)}
     several = "batch" in sizes and sizes["batch"].most > 1
     for form in forms:

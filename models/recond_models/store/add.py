@@ -303,7 +303,8 @@ def _program_card(name: str, request: AddRequest, sha256: str, tried: Tried) -> 
         f"# {name}",
         "",
         f"- Program of torch.export ({facts['torch']}), {tried.parameters} weights",
-        f"- Takes: k-space {facts['kspace']}, mask {facts['mask']}" + (f", maps {facts['maps']}" if facts["maps"] else ""),
+        f"- Takes: k-space {facts['kspace']}, mask {facts['mask']}"
+        + (f", maps {facts['maps']}" if facts["maps"] else ""),
         f"- Returns: {facts['image']}",
         *(f"- {axis.capitalize()}: {limits[0]:g} to {limits[1]:g}" for axis, limits in sizes if limits),
         f"- File: `{request.path.name}`, SHA-256 `{sha256}`",

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from recond_models.model import ModelInfo, Origin
@@ -44,6 +45,15 @@ class StoredModel:
     origin: Origin
     promoted: bool = True
     canary_share: float = 0.0
+
+    @property
+    def added(self) -> str:
+        """When it was put into its folder, ISO 8601; empty if the folder is gone."""
+        try:
+            seconds = (self.folder / MANIFEST_FILE).stat().st_mtime
+        except OSError:
+            return ""
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
     @property
     def info(self) -> ModelInfo:

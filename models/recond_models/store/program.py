@@ -33,7 +33,9 @@ def with_program(program: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> d
     try:
         text = json.dumps(_kept(program), separators=(",", ":")).encode()
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ProgramRefusedError(f"the program is damaged ({type(error).__name__}: {error}): export it again") from error
+        raise ProgramRefusedError(
+            f"the program is damaged ({type(error).__name__}: {error}): export it again"
+        ) from error
     return {**tensors, PROGRAM: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
@@ -58,7 +60,9 @@ def split_program(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[s
     try:
         program = json.loads(tensors.pop(PROGRAM).numpy().tobytes())
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ProgramRefusedError(f"there is no exported program among the weights ({error}): export it again") from error
+        raise ProgramRefusedError(
+            f"there is no exported program among the weights ({error}): export it again"
+        ) from error
     if not isinstance(program, dict):
         raise ProgramRefusedError("the exported program is no JSON object: export it again")
     return program, tensors

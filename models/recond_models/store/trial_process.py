@@ -75,7 +75,9 @@ def try_out(job: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
     contract = model.signature.contract(Contract.from_json(job["contract"]), MINIMUM_CALIBRATION)
     _, pair, seconds = first_runs(contract, model)
     if any(not torch.equal(before[name], tensors[name]) for name in tensors):
-        raise ProgramRefusedError("the program changes its weights when it runs: export it in evaluation mode, network.eval()")
+        raise ProgramRefusedError(
+            "the program changes its weights when it runs: export it in evaluation mode, network.eval()"
+        )
     facts = {
         "architecture": {
             "family": EXPORTED,
@@ -151,7 +153,10 @@ def main() -> None:
             answer: dict[str, Any] = {"facts": facts, "sizes": [len(data), len(pair)]}
             parts = [data, pair]
         except StoreError as error:
-            answer, parts = ({"memory": True} if _for_memory(error.__cause__) else {"reason": error.reason, "message": str(error)}), []
+            answer, parts = (
+                ({"memory": True} if _for_memory(error.__cause__) else {"reason": error.reason, "message": str(error)}),
+                [],
+            )
         except ProgramError as error:
             answer, parts = {"reason": ProgramRefusedError.reason, "message": str(error)}, []
         except MemoryError:

@@ -123,7 +123,9 @@ def read_state(place: Path, name: str) -> VersionState:
     except FileNotFoundError:
         return VersionState()
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VersionError(f"{path} cannot be read ({error}): remove it, and promote the version that is to run") from error
+        raise VersionError(
+            f"{path} cannot be read ({error}): remove it, and promote the version that is to run"
+        ) from error
 
 
 def promote(place: Path, name: str, version: str, known: Sequence[str], current: str) -> VersionState:

@@ -24,7 +24,9 @@ class Attention(nn.Module):
         self.embed = nn.Conv2d(1, 16, 4, stride=4)
         self.norm = nn.LayerNorm(16)
         self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.up = nn.Sequential(nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.GELU(), nn.PixelShuffle(4), nn.Dropout(0.5))
+        self.up = nn.Sequential(
+            nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16), nn.GELU(), nn.PixelShuffle(4), nn.Dropout(0.5)
+        )
 
     def forward(self, kspace, mask):
         image = torch.fft.ifft2(kspace * mask).abs().mean(dim=0)[None, None]
@@ -48,7 +50,10 @@ def archives(tmp_path_factory):
     sizes = {0: auto, 1: auto, 2: auto, 3: auto}
     return {
         "one": (OneFrame(), export(folder / "one.pt2", OneFrame(), (kspace, torch.ones(1, 40)))),
-        "real": (RealParts(), export(folder / "real.pt2", RealParts(), pair, {"kspace": sizes, "mask": {0: auto, 3: auto}})),
+        "real": (
+            RealParts(),
+            export(folder / "real.pt2", RealParts(), pair, {"kspace": sizes, "mask": {0: auto, 3: auto}}),
+        ),
         "unrolled": (Unrolled(), export(folder / "unrolled.pt2", Unrolled(), (*batch, batch[0].clone()))),
         "attention": (attention := Attention(), export(folder / "attention.pt2", attention, (kspace, mask.float()))),
     }
@@ -63,7 +68,13 @@ def program_in(path) -> Program:
     ("name", "inputs"),
     [
         ("one", (torch.randn(4, 48, 40, dtype=torch.complex64), (torch.arange(40) % 3 == 0)[None].float())),
-        ("real", (torch.randn(3, 7, 33, 50, 2), (torch.arange(50) % 3 == 0).float().view(1, 1, 1, 50, 1).repeat(3, 1, 1, 1, 1))),
+        (
+            "real",
+            (
+                torch.randn(3, 7, 33, 50, 2),
+                (torch.arange(50) % 3 == 0).float().view(1, 1, 1, 50, 1).repeat(3, 1, 1, 1, 1),
+            ),
+        ),
         ("attention", (torch.randn(4, 48, 40, dtype=torch.complex64), torch.ones(48, 40))),
     ],
 )
@@ -95,7 +106,9 @@ def test_weights_that_share_memory_keep_their_values(tmp_path):
 def with_call(target, inputs=(), output="made"):
     def change(program):
         nodes = program["graph_module"]["graph"]["nodes"]
-        nodes.insert(0, {"target": target, "inputs": list(inputs), "outputs": [{"as_tensor": {"name": output}}], "metadata": {}})
+        nodes.insert(
+            0, {"target": target, "inputs": list(inputs), "outputs": [{"as_tensor": {"name": output}}], "metadata": {}}
+        )
 
     return change
 
@@ -129,7 +142,10 @@ def test_the_list_of_operators_holds_what_torch_has_and_nothing_that_reads_files
         packet = getattr(torch.ops.aten, name)
         for overload in packet.overloads():
             tags = getattr(packet, overload).tags
-            assert torch.Tag.nondeterministic_seeded not in tags or "dropout" in name or "attention" in name, (name, overload)
+            assert torch.Tag.nondeterministic_seeded not in tags or "dropout" in name or "attention" in name, (
+                name,
+                overload,
+            )
     assert find("_operator.mul")(3, 4) == 12
     with pytest.raises(ProgramError, match="more than any array"):
         find("_operator.mul")(1 << 40, 1 << 40)
@@ -145,7 +161,10 @@ def named(name):
         (with_call("torch.ops.aten.abs.default", named("nobody")), "nobody before it is made"),
         (with_call("torch.ops.aten.abs.default", named("kspace"), "kspace"), "makes kspace twice"),
         (
-            with_call("torch.ops.aten.abs.default", [{"name": "self", "arg": {"as_graph": {"name": "g", "graph": {}}}, "kind": 1}]),
+            with_call(
+                "torch.ops.aten.abs.default",
+                [{"name": "self", "arg": {"as_graph": {"name": "g", "graph": {}}}, "kind": 1}],
+            ),
             "form as_graph",
         ),
         (lambda program: program["schema_version"].update(major=9), "the format 9"),
@@ -163,7 +182,9 @@ def named(name):
             "returns 2 values",
         ),
         (
-            lambda program: program["graph_module"]["signature"]["input_specs"][0]["parameter"].update(parameter_name="gone"),
+            lambda program: program["graph_module"]["signature"]["input_specs"][0]["parameter"].update(
+                parameter_name="gone"
+            ),
             "lacks the parameter gone",
         ),
         (
@@ -214,7 +235,10 @@ def weights_table(change):
     ("change", "message"),
     [
         (lambda entry: entry.update(use_pickle=True), "stored as a pickle"),
-        (lambda entry: entry["tensor_meta"].update(sizes=[{"as_int": 1 << 20}] * 4, strides=[{"as_int": 0}] * 4), "more than"),
+        (
+            lambda entry: entry["tensor_meta"].update(sizes=[{"as_int": 1 << 20}] * 4, strides=[{"as_int": 0}] * 4),
+            "more than",
+        ),
         (lambda entry: entry["tensor_meta"].update(storage_offset={"as_int": 1000}), "does not lie within"),
         (lambda entry: entry["tensor_meta"].update(storage_offset={"as_int": -8}), "no size"),
         (lambda entry: entry["tensor_meta"].update(dtype=35), "damaged"),

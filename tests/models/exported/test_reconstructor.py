@@ -68,7 +68,11 @@ def test_signatures(paths):
     assert contract.required == ("rows", "columns")  # it was trained on 4 to 8 coils, and takes others
     assert contract.requires_calibration
     one = Signature.of(program_in(paths["one"]))
-    assert (str(one.kspace), str(one.mask), one.maps) == ("complex64 (coils, rows, columns)", "float32 (1, columns)", None)
+    assert (str(one.kspace), str(one.mask), one.maps) == (
+        "complex64 (coils, rows, columns)",
+        "float32 (1, columns)",
+        None,
+    )
     contract = one.contract(Contract(), 8)
     assert (contract.coils, contract.rows, contract.columns) == ((4, 4), (80, 80), (64, 64))
     assert contract.required == ("coils", "rows", "columns")
@@ -159,12 +163,36 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("what", "inputs", "message"),
     [
-        (lambda kspace, mask: kspace.abs().sum(0) + mask, (np.ones((4, 48, 40), np.complex128), np.ones((48, 40))), "complex128"),
-        (lambda kspace, mask: kspace.sum(0) + mask, (np.ones((4, 48, 40), np.float32), np.ones((48, 40))), r"float32 \(4, 48, 40\)"),
-        (lambda kspace, mask: kspace[:, 0].abs() + mask, (np.ones((3, 4, 48, 40), np.complex64), np.ones((48, 40))), "a fixed batch"),
-        (lambda kspace, mask: kspace.abs() + mask, (np.ones((4, 48, 40), np.complex64), np.ones((48, 40))), "returns abs_1|returns add"),
-        (lambda kspace, mask: kspace.abs().sum(0)[4:44] * mask[4:44], (np.ones((4, 48, 40), np.complex64), np.ones((48, 40))), "48 x 40 pixels"),
-        (lambda kspace, mask: kspace.abs().sum(0) + mask.sum(), (np.ones((4, 48, 40), np.complex64), np.ones((48, 39))), "as its mask"),
+        (
+            lambda kspace, mask: kspace.abs().sum(0) + mask,
+            (np.ones((4, 48, 40), np.complex128), np.ones((48, 40))),
+            "complex128",
+        ),
+        (
+            lambda kspace, mask: kspace.sum(0) + mask,
+            (np.ones((4, 48, 40), np.float32), np.ones((48, 40))),
+            r"float32 \(4, 48, 40\)",
+        ),
+        (
+            lambda kspace, mask: kspace[:, 0].abs() + mask,
+            (np.ones((3, 4, 48, 40), np.complex64), np.ones((48, 40))),
+            "a fixed batch",
+        ),
+        (
+            lambda kspace, mask: kspace.abs() + mask,
+            (np.ones((4, 48, 40), np.complex64), np.ones((48, 40))),
+            "returns abs_1|returns add",
+        ),
+        (
+            lambda kspace, mask: kspace.abs().sum(0)[4:44] * mask[4:44],
+            (np.ones((4, 48, 40), np.complex64), np.ones((48, 40))),
+            "48 x 40 pixels",
+        ),
+        (
+            lambda kspace, mask: kspace.abs().sum(0) + mask.sum(),
+            (np.ones((4, 48, 40), np.complex64), np.ones((48, 39))),
+            "as its mask",
+        ),
         (lambda kspace: kspace.abs().sum(0), (np.ones((4, 48, 40), np.complex64),), "a program takes"),
         (
             lambda kspace, mask, maps: (kspace * mask).abs().sum(0) + maps.abs().sum(),
@@ -202,7 +230,9 @@ def test_sizes_with_symbols(text, size):
     assert "it takes" in found.problem(11 * size[0] + size[1])
 
 
-@pytest.mark.parametrize("text", ["s0*s1", "open('/etc/passwd')", "2**s0", "Mul(s0, s0)", "(" * 400, "lambda: 1", "-s0"])
+@pytest.mark.parametrize(
+    "text", ["s0*s1", "open('/etc/passwd')", "2**s0", "Mul(s0, s0)", "(" * 400, "lambda: 1", "-s0"]
+)
 def test_sizes_that_are_none(text):
     with pytest.raises(SignatureError, match="a size of the program is"):
         Size.read({"as_expr": {"expr_str": text}}, {})

@@ -55,7 +55,13 @@ def tried(path, contract: Contract | None = None):
 def test_add_load_and_add_the_folder_again(files, models, tmp_path):
     added = add_model(AddRequest(files["unrolled"], name="theirs", contract=Contract(anatomy="knee"), licence="MIT"))
     info = registry.find("theirs")
-    assert (info.family, info.origin, info.licence, info.has_phase, info.fits_samples) == ("exported", "added", "MIT", True, False)
+    assert (info.family, info.origin, info.licence, info.has_phase, info.fits_samples) == (
+        "exported",
+        "added",
+        "MIT",
+        True,
+        False,
+    )
     assert info.needs_calibration
     assert (info.contract.coils, info.contract.rows, info.contract.anatomy) == ((2, 16), (16, 256), "knee")
     manifest = added.packaged.manifest
@@ -183,7 +189,9 @@ def test_refusals(files, tmp_path, case, error, message):
     elif case == "zeros":
         export(path, Steps(lambda _, kspace, mask: kspace.abs().sum(0) * mask * 0), (kspace, mask))
     elif case == "nan":
-        network = Steps(lambda network, kspace, mask: kspace.abs().sum(0) * mask * network.w, w=torch.tensor([torch.nan]))
+        network = Steps(
+            lambda network, kspace, mask: kspace.abs().sum(0) * mask * network.w, w=torch.tensor([torch.nan])
+        )
         export(path, network, (kspace, mask))
     elif case == "damaged":
         rewritten(files["one"], path, members={"models/model.json": b"{}"})
