@@ -19,8 +19,8 @@ from recond_client.acquisitions import AcquisitionBatch
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
-from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.model import Model, ModelHistory
+from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Image, Progress, Result
 from recond_client.retry import Clock, RetryPolicy, Schedule, check_timeout
 from recond_client.spec import Options, PartialFourier, Priority, file_request, names_of, stream_request

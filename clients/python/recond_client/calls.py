@@ -15,10 +15,10 @@ from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.errors import RecondError
+from recond_client.model import Model, ModelHistory
 from recond_client.models import history_of, model_of
 from recond_client.progress import ProgressReporter
 from recond_client.responses import ResponseAssembler
-from recond_client.model import Model, ModelHistory
 from recond_client.result import Image, Result
 
 Response = TypeVar("Response")

@@ -24,8 +24,8 @@ multiply nan_to_num ne neg _neg_view negative polar pow real reciprocal remainde
 sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh true_divide trunc view_as_complex view_as_real where xlogy
 """
 _REDUCTIONS: Final = """
-all amax amin any argmax argmin argsort count_nonzero cumprod cumsum frobenius_norm kthvalue linalg_norm linalg_vector_norm logsumexp
-mean median nanmean nansum norm prod sort std std_mean sum topk var var_mean
+all amax amin any argmax argmin argsort count_nonzero cumprod cumsum frobenius_norm kthvalue linalg_norm linalg_vector_norm
+logsumexp mean median nanmean nansum norm prod sort std std_mean sum topk var var_mean
 """
 _SHAPES: Final = """
 alias arange broadcast_tensors broadcast_to cat chunk clone concat concatenate constant_pad_nd contiguous copy detach diag_embed
@@ -52,14 +52,12 @@ _TRANSFORMS: Final = """
 fft_fft fft_fft2 fft_fftfreq fft_fftn fft_fftshift fft_hfft fft_ifft fft_ifft2 fft_ifftn fft_ifftshift fft_irfft fft_irfft2
 fft_irfftn fft_rfft fft_rfft2 fft_rfftn _fft_c2c
 """
-_SIZES: Final = (
-    "sym_size sym_numel sym_stride sym_storage_offset _assert_scalar _assert_tensor_metadata sym_constrain_range"
-)
+_SIZES: Final = """
+_assert_scalar _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size sym_numel sym_size sym_storage_offset
+sym_stride
+"""
 
-ATEN: Final = frozenset(
-    " ".join((_ARITHMETIC, _REDUCTIONS, _SHAPES, _ALGEBRA, _NETWORKS, _TRANSFORMS, _SIZES)).split()
-    + ["sym_constrain_range_for_size"]
-)
+ATEN: Final = frozenset(" ".join((_ARITHMETIC, _REDUCTIONS, _SHAPES, _ALGEBRA, _NETWORKS, _TRANSFORMS, _SIZES)).split())
 """Names of operators of ATen, without overload; with an underscore behind them, in place."""
 
 _LARGEST: Final = 1 << 62

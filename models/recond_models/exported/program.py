@@ -191,10 +191,11 @@ class Program:
 def _only_output(specs: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of the only output."""
     kinds = [next(iter(spec)) for spec in specs]
-    if any(kind != "user_output" for kind in kinds):
+    others = sorted({str(kind)[:40] for kind in kinds} - {"user_output"})
+    if others:
         raise ProgramError(
-            f"the program also has the outputs {sorted({str(kind)[:40] for kind in kinds} - {'user_output'})}, so it changes itself or "
-            "its inputs when it runs: export it in evaluation mode, network.eval()"
+            f"the program also has the outputs {others}, so it changes itself or its inputs when it runs: export it in evaluation "
+            "mode, network.eval()"
         )
     if len(specs) != 1:
         raise ProgramError(f"the program returns {len(specs)} values: let it return the image alone")
@@ -215,7 +216,7 @@ def _calls(nodes: Sequence[Mapping[str, Any]], known: set[str], kept: set[str]) 
         arguments = tuple((str(entry["name"]), _argument(entry["arg"])) for entry in node["inputs"])
         used = {name for _, argument in arguments for name in _names(argument)}
         if not used <= known:
-            raise ProgramError(f"the program uses {sorted(used - known)[0][:100]} before it is made")
+            raise ProgramError(f"the program uses {min(used - known)[:100]} before it is made")
         if any(name == "out" for name, _ in arguments):
             raise ProgramError(
                 f"the program writes the result of {target[:100]} into another tensor: export it again without out="
@@ -223,7 +224,7 @@ def _calls(nodes: Sequence[Mapping[str, Any]], known: set[str], kept: set[str]) 
         outputs = tuple(_output(output) for output in node["outputs"])
         made = {name for output in outputs for name in _flat(output)}
         if made & known:
-            raise ProgramError(f"the program makes {sorted(made & known)[0][:100]} twice")
+            raise ProgramError(f"the program makes {min(made & known)[:100]} twice")
         known |= made
         calls.append(_Call(target, function, arguments, outputs))
     forgotten: set[str] = set(kept)

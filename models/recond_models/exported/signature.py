@@ -12,6 +12,7 @@ from recond_models.contract import Contract, Range
 from recond_models.exported.errors import SignatureError
 from recond_models.exported.program import DTYPES, Program
 from recond_models.exported.sizes import Size
+from recond_models.sampling import Pattern
 
 Axis = Literal["batch", "coils", "rows", "columns", "parts", "1"]
 """``parts``: real and imaginary part. ``1``: of length one, for broadcasting."""
@@ -24,8 +25,8 @@ _KSPACES: Final[dict[tuple[bool, int], tuple[Axis, ...]]] = {
 }
 _MASK_TYPES: Final = frozenset({torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.complex64})
 _WANTED: Final = (
-    "a program takes (k-space, mask) or (k-space, mask, maps) and returns an image, where k-space is complex64 (coils, rows, columns) "
-    "or (batch, coils, rows, columns), or float32 with a last axis of 2 behind these"
+    "a program takes (k-space, mask) or (k-space, mask, maps) and returns an image, where k-space is complex64 (coils, rows, "
+    "columns) or (batch, coils, rows, columns), or float32 with a last axis of 2 behind these"
 )
 
 
@@ -121,7 +122,7 @@ class Signature:
         coils, rows, columns = (self.sizes[axis] for axis in ("coils", "rows", "columns"))
         coils_range = _within(coils, stated.coils)
         needed = (calibration, calibration) if self.maps is not None else (0, 0)
-        lines = ("full", "uniform", "irregular") if self.takes_lines else ()
+        lines: tuple[Pattern, ...] = ("full", "uniform", "irregular") if self.takes_lines else ()
         return Contract(
             patterns=stated.patterns or lines,
             acceleration=stated.acceleration,
@@ -204,8 +205,8 @@ def _mask_axes(found: _Found, kspace: TensorForm, sizes: Mapping[Axis, Size]) ->
                 return tuple(axis for axis in axes if axis is not None)
     kinds = "bool, integer, float32 or complex64"
     raise SignatureError(
-        f"the program takes {found} as its mask, but a mask is {kinds} and has the axes of the k-space ({kspace}) or, for broadcasting, "
-        "ones in their place, at least its columns"
+        f"the program takes {found} as its mask, but a mask is {kinds} and has the axes of the k-space ({kspace}) or, for "
+        "broadcasting, ones in their place, at least its columns"
     )
 
 
@@ -243,8 +244,8 @@ def _image_axes(found: _Found, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
             return form
     rows, columns = (_shown(sizes[axis]) for axis in ("rows", "columns"))
     raise SignatureError(
-        f"the program returns {found}, but an image has the {rows} x {columns} pixels of the k-space, with or without axes of batch and "
-        "of two parts: return the whole image, without cropping it and without coils"
+        f"the program returns {found}, but an image has the {rows} x {columns} pixels of the k-space, with or without axes of "
+        "batch and of two parts: return the whole image, without cropping it and without coils"
     )
 
 

@@ -60,7 +60,8 @@ class Size:
             factor, symbol, offset = _linear(ast.parse(text, mode="eval").body)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise SignatureError(
-                f"a size of the program is {text[:80]!r}: export it with sizes that are numbers, torch.export.Dim, or a multiple of one"
+                f"a size of the program is {text[:80]!r}: export it with sizes that are numbers, "
+                "torch.export.Dim, or a multiple of one"
             ) from error
         limits = constraints.get(symbol, {})
         least, most = (limits.get(name) for name in ("min_val", "max_val"))
@@ -86,23 +87,23 @@ def _linear(node: ast.expr) -> tuple[int, str, int]:
     """Return (factor, symbol, offset) of an expression; raise ValueError if it is none of that kind."""
     match node:
         case ast.Constant(value=int(number)):
-            return 0, "", number
+            found = (0, "", number)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number))):
-            return 0, "", -number
-        case ast.Name(id=name):
-            return 1, name, 0
-        case ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str(name))]):
-            return 1, name, 0
+            found = (0, "", -number)
+        case ast.Name(id=name) | ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str(name))]):
+            found = (1, name, 0)
         case ast.Call(func=ast.Name(id="Integer"), args=[argument]):
-            return _linear(argument)
+            found = _linear(argument)
         case ast.Call(func=ast.Name(id="Mul"), args=[left, right]) | ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _product(_linear(left), _linear(right))
+            found = _product(_linear(left), _linear(right))
         case ast.Call(func=ast.Name(id="Add"), args=[left, right]) | ast.BinOp(left=left, op=ast.Add(), right=right):
             one, two = _linear(left), _linear(right)
             if one[1] and two[1]:
                 raise ValueError("two symbols")
-            return one[0] + two[0], one[1] or two[1], one[2] + two[2]
-    raise ValueError("not linear")
+            found = (one[0] + two[0], one[1] or two[1], one[2] + two[2])
+        case _:
+            raise ValueError("not linear")
+    return found
 
 
 def _product(one: tuple[int, str, int], two: tuple[int, str, int]) -> tuple[int, str, int]:

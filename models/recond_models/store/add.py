@@ -17,8 +17,8 @@ from recond_models.store import folders
 from recond_models.store.architecture import Recognised, named, recognise
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
-from recond_models.store.load import load
 from recond_models.store.lineage import Lineage
+from recond_models.store.load import load
 from recond_models.store.manifest import (
     CARD_FILE,
     EXPORTED,
@@ -209,7 +209,8 @@ def _add_folder(request: AddRequest, name: str) -> Added:
     """Store the model in a folder, after it has been verified as on every load."""
     if request.contract != Contract() or request.licence or request.lineage != Lineage():
         raise StoreError(
-            f"the model in {request.path} brings its own contract, licence and lineage: leave those options out, or add its weights file"
+            f"the model in {request.path} brings its own contract, licence and lineage: leave those options out, or add its "
+            "weights file"
         )
     manifest = Manifest.read(request.path.resolve())
     if request.sha256 and request.sha256.strip().lower() != manifest.weights_sha256:
@@ -311,7 +312,7 @@ def _program_card(name: str, request: AddRequest, sha256: str, tried: Tried) -> 
         f"- Licence of the weights: {request.licence or 'not stated'}",
         f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
         "",
-        "Added on this machine. recond runs what the program says, and knows nothing of its training: compare its images with those",
-        "of a classical model before trusting them.",
+        "Added on this machine. recond runs what the program says, and knows nothing of its training: compare its images with",
+        "those of a classical model before trusting them.",
     ]
     return "\n".join(lines) + "\n"

@@ -68,7 +68,8 @@ _last: tuple[tuple[Path, Path], _Signature, tuple[StoredModel, ...]] | None = No
 def stored_models() -> tuple[StoredModel, ...]:
     """Return all trained models: those that ship, then those that were added, each in the order of their names.
 
-    Of several versions of a model the promoted one comes first. The same tuple as long as no manifest and no promotion changes. A model whose manifest cannot be used is left out, with a warning in the log.
+    Of several versions of a model the promoted one comes first. The same tuple as long as no manifest and no promotion changes. A
+    model whose manifest cannot be used is left out, with a warning in the log.
     """
     global _last  # noqa: PLW0603 - a cache
     places = (folders.SHIPPED, folders.models_folder())

@@ -12,8 +12,8 @@ from rich.console import Console
 from recond_models.contract import Contract, Range
 from recond_models.store import folders
 from recond_models.store.errors import StoreError
-from recond_models.store.manifest import check_name
 from recond_models.store.lineage import Lineage
+from recond_models.store.manifest import check_name
 from recond_models.store.place import promoted_version, remove_model
 from recond_models.store.refusal import refuse
 

@@ -36,7 +36,7 @@ class Lineage:
 
     def __post_init__(self) -> None:
         if not isinstance(self.parent, str) or not isinstance(self.hyperparameters, dict):
-            raise ValueError("a lineage has a parent, which is text, and hyperparameters, which are an object")
+            raise ValueError("a lineage has a parent, which is text, and hyperparameters, which are an object")  # noqa: TRY004 - as documented
         if not isinstance(self.metrics, dict) or not all(
             isinstance(value, int | float) and not isinstance(value, bool) for value in self.metrics.values()
         ):
@@ -62,5 +62,5 @@ class Lineage:
             raise ValueError(f"a lineage is an object with some of the fields {', '.join(sorted(known))}")
         sources = data.get("data", [])
         if not isinstance(sources, list):
-            raise ValueError(f"the data of a lineage are a list of objects, got {sources!r}")
+            raise ValueError(f"the data of a lineage are a list of objects, got {sources!r}")  # noqa: TRY004 - as documented
         return cls(**{**data, "data": tuple(sources)})

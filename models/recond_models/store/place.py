@@ -71,7 +71,7 @@ def put_model(place: Path, name: str, files: Mapping[str, bytes], *, replace: bo
 
 
 def versions_in(place: Path, name: str) -> dict[str, Path]:
-    """Return the folders of a model by version, the one of the first version first. A manifest that cannot be read counts as ``""``."""
+    """Return the folders of a model by version, that of the first version first; the version is ``""`` where it cannot be read."""
     found: dict[str, Path] = {}
     for folder in [place / name, *sorted(place.glob(f"{name}@*"))]:
         if folder.is_dir():

@@ -180,4 +180,7 @@ def _ended(name: str, process: subprocess.Popen[bytes], seconds: int, memory: in
         return f"{name} was not done with two small frames after {seconds} s of computing: nobody would wait for its images"
     if process.returncode in {-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV}:
         return f"{name} ended the process that tried it out ({signal.Signals(-process.returncode).name}), within {memory >> 20} MiB"
-    return f"{name} cannot be tried out: the process ended with {process.returncode}; export it again, and report it if that does not help"
+    return (
+        f"{name} cannot be tried out: the process ended with {process.returncode}; export it again, and report it if that does not "
+        "help"
+    )

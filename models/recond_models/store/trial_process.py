@@ -100,8 +100,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     code = code_in_export(path)
     if code:
         raise UnsafeFileError(
-            f"{path} holds more than a program and weights: {', '.join(code[:3])}{', ...' if len(code) > 3 else ''}, which would run "
-            "when torch reads it. Export the network with inputs that are plain tensors, and without custom objects or compiled code"
+            f"{path} holds more than a program and weights: {', '.join(code[:3])}{', ...' if len(code) > 3 else ''}, which would "
+            "run when torch reads it. Export the network with inputs that are plain tensors, and without custom objects or "
+            "compiled code"
         )
     archive = read_archive(path)
     return archive.program, archive.tensors, archive.torch_version

@@ -1,8 +1,8 @@
 """Which version of an added model runs when its name is asked for, which did before, and which one is tried out on a share.
 
-Versions of a model lie side by side: the first in the folder ``NAME``, others in ``NAME@VERSION``. ``.versions/NAME.json`` beside them
-says which one is promoted; without it that is the one in the folder ``NAME``. Whoever writes holds the lock of the folder of models,
-and files are moved into place, so that readers see the state before or after.
+Versions of a model lie side by side: the first in the folder ``NAME``, others in ``NAME@VERSION``. ``.versions/NAME.json`` beside
+them says which one is promoted; without it that is the one in the folder ``NAME``. Whoever writes holds the lock of the folder of
+models, and files are moved into place, so that readers see the state before or after.
 """
 
 from __future__ import annotations

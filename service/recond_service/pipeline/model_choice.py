@@ -108,7 +108,8 @@ class ModelChoice:
             return
         self._findings.warn(
             "canary-failed",
-            f"{tried.name} {tried.version}, which is being tried out, failed ({problem}); {promoted.version} made the image instead.",
+            f"{tried.name} {tried.version}, which is being tried out, failed ({problem}); {promoted.version} made the image "
+            "instead.",
         )
         self.model = promoted
         self.reason = f"{promoted.name} was asked for"

@@ -104,7 +104,7 @@ def test_images_are_those_of_the_network(paths):
     batch = golden.make_input(Contract())
     made = ExportedReconstructor(INFO, program_in(paths["unrolled"])).reconstruct(batch)
     network = Unrolled().eval()
-    network.load_state_dict({name: tensor for name, tensor in read_archive(paths["unrolled"]).tensors.items()})
+    network.load_state_dict(dict(read_archive(paths["unrolled"]).tensors))
     for number, segment in enumerate(batch.layout.segments()):
         kspace = batch.kspace[segment]
         peak = torch.fft.ifft2(kspace, norm="ortho").abs().square().sum(dim=0).sqrt().max()

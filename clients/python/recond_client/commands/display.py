@@ -18,8 +18,8 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from recond_client.progress import ProgressCallback
 from recond_client.model import Model, ModelHistory, ModelVersion
+from recond_client.progress import ProgressCallback
 from recond_client.result import Progress, Result
 
 _FIGURES = {
