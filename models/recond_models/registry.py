@@ -1,12 +1,17 @@
-"""The models that there are: classical ones, networks that come with recond, networks that were added. Free of torch."""
+"""The models that there are: classical ones, networks that come with recond or were added, plug-ins. Free of torch."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
+from recond_models import plugins
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import StoredModel, stored_models
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Entry:
     info
         The model.
     implementation
-        ``"module:class"`` of a classical model: named, not imported, because looking at the list must not load torch.
+        ``"module:class"`` of a classical model or a plug-in: named, not imported, because looking at the list must not load torch.
     stored
         Where a trained model lies; None for a classical one.
     """
@@ -154,6 +159,16 @@ def entries() -> tuple[Entry, ...]:
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
     if _read[0] is not stored:
-        names = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
-        _read = (stored, tuple(Entry(model.info, stored=model) for model in names))
+        trained = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+        taken = RESERVED_NAMES | {model.manifest.name for model in trained}
+        _read = (stored, (*(Entry(model.info, stored=model) for model in trained), *_plugins(taken)))
     return (*_classical, *_read[1])
+
+
+def _plugins(taken: Set[str]) -> Iterator[Entry]:
+    """Yield the entries of plug-ins whose names are free; warn of the others."""
+    for plugin in plugins.installed():
+        if plugin.info.name in taken:
+            _log.warning("the plug-in %s of %s is left out: its name is taken", plugin.info.name, plugin.info.package)
+        else:
+            yield Entry(plugin.info, plugin.implementation)

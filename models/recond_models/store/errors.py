@@ -51,6 +51,12 @@ class TrialError(StoreError):
     reason = "MODEL_TRIAL"
 
 
+class PluginError(StoreError):
+    """A plug-in cannot be loaded here: install it again, or ask whoever made it."""
+
+    reason = "MODEL_PLUGIN"
+
+
 class HashMismatchError(StoreError):
     """The file is not the one that was meant."""
 
