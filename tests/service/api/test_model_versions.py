@@ -103,7 +103,7 @@ def test_an_exported_program_is_served(stub, client, added_models, tmp_path):
         expected = direct("exported")
         # The service takes a line more for calibration than the simulation meant, so that the sensitivities differ a little.
         assert np.linalg.norm(answer.volume - expected) < 0.02 * np.linalg.norm(expected)
-        with_phase = client.reconstruct(kspace=KSPACE, mask=MASK, model="exported", complex_images=True).images
+        with_phase = client.reconstruct(kspace=KSPACE, mask=MASK, model="exported", complex_images=True).complex_images
         np.testing.assert_allclose(np.abs(with_phase), answer.volume, atol=1e-4 * expected.max())
         assert np.ptp(np.angle(with_phase[expected > 0.5 * expected.max()])) > 0
         large = fastmri_file(np.ones((1, 6, 300, 56), np.complex64) * KSPACE.max())
