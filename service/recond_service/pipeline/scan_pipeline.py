@@ -89,7 +89,9 @@ class ScanPipeline:
             ):
                 feeding = Feeding(sandbox, request, services.settings, self.context.trace, ticket)
                 eviction = group.create_task(_end_when_evicted(ticket))
-                feed = group.create_task(feeding.run(source, services.scheduler.frames_ahead(request.model)))
+                feed = group.create_task(
+                    feeding.run(source, services.scheduler.frames_ahead(request.model.partition("@")[0]))
+                )
                 conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group)
                 summary = await conversation.follow()
                 feed.cancel()
