@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from recond_models.exported.arguments import DTYPES
 from recond_models.exported.errors import ProgramError
-from recond_models.exported.program import DTYPES
 
 MOST_BYTES: Final = 2 << 30
 """Largest archive, and most bytes of weights."""

@@ -11,31 +11,9 @@ from torch import Tensor
 
 from recond_kernels import interruption
 from recond_models.exported import operators
+from recond_models.exported.arguments import names_in, read_argument, value_of
 from recond_models.exported.errors import ProgramError
 
-DTYPES: Final = {
-    1: torch.uint8,
-    2: torch.int8,
-    3: torch.int16,
-    4: torch.int32,
-    5: torch.int64,
-    6: torch.float16,
-    7: torch.float32,
-    8: torch.float64,
-    10: torch.complex64,
-    11: torch.complex128,
-    12: torch.bool,
-    13: torch.bfloat16,
-}
-"""Types by their numbers in files (`torch._export.serde.schema.ScalarType`)."""
-
-_MEMORY_FORMATS: Final = {
-    1: torch.contiguous_format,
-    2: torch.channels_last,
-    3: torch.channels_last_3d,
-    4: torch.preserve_format,
-}
-_STRIDED: Final = 7
 _SCHEMA: Final = 8
 _MOST_CALLS: Final = 200_000
 _TENSOR_OF_SPEC: Final = {
@@ -43,20 +21,6 @@ _TENSOR_OF_SPEC: Final = {
     "buffer": "buffer_name",
     "tensor_constant": "tensor_constant_name",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Name:
-    """A value that was made before."""
-
-    name: str
-
-
-class _Device:
-    """The device that the program runs on, whatever device it names."""
-
-
-_DEVICE: Final = _Device()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +35,7 @@ class _Call:
 
     def run(self, values: Mapping[str, Any], device: torch.device) -> Any:  # noqa: ANN401
         """Return what the operator returns."""
-        given = {name: _value(argument, values, device) for name, argument in self.arguments}
+        given = {name: value_of(argument, values, device) for name, argument in self.arguments}
         if self.target.startswith("torch.ops."):
             return self.function(**given)
         return self.function(*given.values())  # functions of sizes have their own names for arguments
@@ -213,8 +177,8 @@ def _calls(nodes: Sequence[Mapping[str, Any]], known: set[str], kept: set[str]) 
     for node in nodes:
         target = str(node["target"])
         function = operators.find(target)
-        arguments = tuple((str(entry["name"]), _argument(entry["arg"])) for entry in node["inputs"])
-        used = {name for _, argument in arguments for name in _names(argument)}
+        arguments = tuple((str(entry["name"]), read_argument(entry["arg"])) for entry in node["inputs"])
+        used = {name for _, argument in arguments for name in names_in(argument)}
         if not used <= known:
             raise ProgramError(f"the program uses {min(used - known)[:100]} before it is made")
         if any(name == "out" for name, _ in arguments):
@@ -230,7 +194,7 @@ def _calls(nodes: Sequence[Mapping[str, Any]], known: set[str], kept: set[str]) 
     forgotten: set[str] = set(kept)
     for number in range(len(calls) - 1, -1, -1):
         call = calls[number]
-        used = {name for _, argument in call.arguments for name in _names(argument)}
+        used = {name for _, argument in call.arguments for name in names_in(argument)}
         used |= {name for output in call.outputs for name in _flat(output)}
         calls[number] = _Call(call.target, call.function, call.arguments, call.outputs, tuple(sorted(used - forgotten)))
         forgotten |= used
@@ -252,84 +216,6 @@ def _output(output: Mapping[str, Any]) -> str | tuple[str, ...]:
 
 def _flat(output: str | tuple[str, ...]) -> tuple[str, ...]:
     return (output,) if isinstance(output, str) else output
-
-
-def _plain(content: Any) -> Any:  # noqa: ANN401
-    return content
-
-
-def _floating(content: float | str) -> float:
-    return float(content)  # "Infinity" and "NaN" are written as text
-
-
-def _named(content: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return a size: a name, or the number itself."""
-    return _Name(str(content["as_name"])) if "as_name" in content else next(iter(content.values()))
-
-
-def _tensor(content: Mapping[str, Any]) -> _Name:
-    return _Name(str(content["name"]))
-
-
-def _optional(content: Mapping[str, Any]) -> _Name | None:
-    return _tensor(content["as_tensor"]) if "as_tensor" in content else None
-
-
-def _layout(content: int) -> torch.layout:
-    if content != _STRIDED:
-        raise ProgramError("the program makes tensors that are not dense: export it with dense ones")
-    return torch.strided
-
-
-_ARGUMENTS: Final[dict[str, Callable[[Any], Any]]] = {
-    "as_none": lambda _: None,
-    "as_tensor": _tensor,
-    "as_tensors": lambda content: [_tensor(tensor) for tensor in content],
-    "as_optional_tensor": _optional,
-    "as_optional_tensors": lambda content: [_optional(tensor) for tensor in content],
-    "as_int": _plain,
-    "as_ints": list,
-    "as_float": _floating,
-    "as_floats": lambda content: [_floating(number) for number in content],
-    "as_bool": _plain,
-    "as_bools": list,
-    "as_string": _plain,
-    "as_sym_int": _named,
-    "as_sym_ints": lambda content: [_named(number) for number in content],
-    "as_sym_float": _named,
-    "as_sym_bool": _named,
-    "as_scalar_type": lambda content: DTYPES[content],
-    "as_memory_format": lambda content: _MEMORY_FORMATS[content],
-    "as_layout": _layout,
-    "as_device": lambda _: _DEVICE,
-    "as_complex": lambda content: complex(_floating(content["real"]), _floating(content["imag"])),
-}
-
-
-def _argument(argument: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return an argument, with `_Name` for what is yet to be computed."""
-    ((form, content),) = argument.items()
-    if form not in _ARGUMENTS:
-        raise ProgramError(f"the program has an argument of the form {str(form)[:40]}, which is not known here")
-    value = _ARGUMENTS[form](content)
-    if any(isinstance(single, (dict, list)) for single in (value if isinstance(value, list) else [value])):
-        raise ProgramError(f"the program has an argument of the form {form} that is none")
-    return value
-
-
-def _names(argument: Any) -> set[str]:  # noqa: ANN401
-    values = argument if isinstance(argument, list) else [argument]
-    return {value.name for value in values if isinstance(value, _Name)}
-
-
-def _value(argument: Any, values: Mapping[str, Any], device: torch.device) -> Any:  # noqa: ANN401
-    if isinstance(argument, _Name):
-        return values[argument.name]
-    if argument is _DEVICE:
-        return device
-    if isinstance(argument, list):
-        return [values[single.name] if isinstance(single, _Name) else single for single in argument]
-    return argument
 
 
 def _keep(call: _Call, made: Any, values: dict[str, Any]) -> None:  # noqa: ANN401

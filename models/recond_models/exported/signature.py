@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 import torch
 
 from recond_models.contract import Contract, Range
+from recond_models.exported.arguments import DTYPES
 from recond_models.exported.errors import SignatureError
-from recond_models.exported.program import DTYPES, Program
+from recond_models.exported.program import Program
 from recond_models.exported.sizes import Size
 from recond_models.sampling import Pattern
 

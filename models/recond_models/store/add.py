@@ -14,7 +14,8 @@ from recond_models import registry
 from recond_models.contract import Contract
 from recond_models.exported.archive import is_exported
 from recond_models.store import folders
-from recond_models.store.architecture import Recognised, named, recognise
+from recond_models.store.architecture import Recognised, recognise
+from recond_models.store.cards import card_of_program, card_of_weights
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
 from recond_models.store.lineage import Lineage
@@ -31,7 +32,7 @@ from recond_models.store.manifest import (
 from recond_models.store.package import Description, Packaged, draft_manifest, put_package, write_model
 from recond_models.store.place import folder_for, taken
 from recond_models.store.trial import TrialLimits, Tried, try_out
-from recond_models.store.weights import WeightFile, checked_hash, read_weights
+from recond_models.store.weights import checked_hash, read_weights
 
 _REFERENCES: Final = {
     "varnet": "Sriram et al. 2020, MICCAI, arXiv:2004.06688",
@@ -161,7 +162,7 @@ def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: 
         reference=_REFERENCES.get(family, ""),
         licence=request.licence,
         source=f"{request.path.name}, SHA-256 {file.sha256}",
-        card=_card(name, request, file, recognised),
+        card=card_of_weights(name, request.path.name, file, recognised, request.contract, request.licence),
     )
     packaged = write_model(
         folders.models_folder(),
@@ -189,7 +190,7 @@ def _add_program(request: AddRequest, name: str, report: Callable[[str], None]) 
         reference="",
         licence=request.licence,
         source=f"{request.path.name}, SHA-256 {file_sha256}",
-        card=_program_card(name, request, file_sha256, tried),
+        card=card_of_program(name, request.path.name, file_sha256, tried, request.licence),
     )
     return _put_program(request, described, tried, request.lineage)
 
@@ -276,43 +277,3 @@ def check_free(name: str, version: str, *, replace: bool) -> None:
     # A folder with a broken manifest takes its name as well.
     if not replace and folder_for(folders.models_folder(), name, version).exists():
         raise NameTakenError(taken(name, version))
-
-
-def _card(name: str, request: AddRequest, file: WeightFile, recognised: Recognised) -> str:
-    """Return the text of the model card."""
-    contract = request.contract
-    lines = [
-        f"# {name}",
-        "",
-        f"- Network: {named(recognised.architecture)}",
-        f"- File: `{request.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`",
-        f"- Licence of the weights: {request.licence or 'not stated'}",
-        f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
-        f"- Acceleration: {'{:g} to {:g}'.format(*contract.acceleration) if contract.acceleration else 'not stated'}",
-        "",
-        "Added on this machine. recond knows its arithmetic, not its training: compare its images with those of a classical",
-        "model before trusting them.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _program_card(name: str, request: AddRequest, sha256: str, tried: Tried) -> str:
-    """Return the text of the card of an exported program."""
-    facts, contract = tried.architecture, tried.contract
-    sizes = ((axis, getattr(contract, axis)) for axis in ("coils", "rows", "columns"))
-    lines = [
-        f"# {name}",
-        "",
-        f"- Program of torch.export ({facts['torch']}), {tried.parameters} weights",
-        f"- Takes: k-space {facts['kspace']}, mask {facts['mask']}"
-        + (f", maps {facts['maps']}" if facts["maps"] else ""),
-        f"- Returns: {facts['image']}",
-        *(f"- {axis.capitalize()}: {limits[0]:g} to {limits[1]:g}" for axis, limits in sizes if limits),
-        f"- File: `{request.path.name}`, SHA-256 `{sha256}`",
-        f"- Licence of the weights: {request.licence or 'not stated'}",
-        f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
-        "",
-        "Added on this machine. recond runs what the program says, and knows nothing of its training: compare its images with",
-        "those of a classical model before trusting them.",
-    ]
-    return "\n".join(lines) + "\n"
