@@ -158,7 +158,7 @@ def _only_output(specs: Sequence[Mapping[str, Any]]) -> str:
     others = sorted({str(kind)[:40] for kind in kinds} - {"user_output"})
     if others:
         raise ProgramError(
-            f"the program also has the outputs {others}, so it changes itself or its inputs when it runs: export it in evaluation "
+            f"the program also has the outputs {others}, so it changes itself when it runs: export it in evaluation "
             "mode, network.eval()"
         )
     if len(specs) != 1:
