@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from recond_models.sampling import Pattern, Sampling
 
 Range = tuple[float, float]
+
+_SIZES: Final = ("coils", "rows", "columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ class Contract:
         It cannot compute without `calibration`, because it estimates coil sensitivities from it, which also takes two coils.
     anatomy, contrast
         What the training data showed, in words; a sampling does not tell these, so nothing checks them.
+    required
+        Of ``"coils"``, ``"rows"`` and ``"columns"``, those beyond whose range it cannot compute.
 
     Raises
     ------
     ValueError
-        A pattern is unknown, or a range is empty or not positive.
+        A pattern is unknown, or a range is empty, not positive, or required and not stated.
     """
 
     patterns: tuple[Pattern, ...] = ()
@@ -46,6 +50,7 @@ class Contract:
     requires_calibration: bool = False
     anatomy: str = ""
     contrast: str = ""
+    required: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -57,6 +62,9 @@ class Contract:
             limits = getattr(self, name)
             if limits is not None and not (0 < limits[0] <= limits[1] < float("inf")):
                 raise ValueError(f"{name} is {limits}; it must be (least, most), both finite and more than 0")
+        for name in self.required:
+            if name not in _SIZES or getattr(self, name) is None:
+                raise ValueError(f"{name!r} cannot be required: it must be one of {', '.join(_SIZES)}, with a range")
         if min(self.calibration) < 0:
             raise ValueError(f"calibration is {self.calibration}; it cannot be negative")
 
@@ -90,6 +98,14 @@ class Contract:
             found.append(lacking)
         return found
 
+    def impossible(self, sampling: Sampling) -> list[str]:
+        """Return why it cannot compute on data of this size, one clause each; empty if it can."""
+        return [
+            f"the number of {name} is {getattr(sampling, name)}, it takes {_shown(getattr(self, name))}"
+            for name in self.required
+            if not getattr(self, name)[0] <= getattr(sampling, name) <= getattr(self, name)[1]
+        ]
+
     def lacks_calibration(self, sampling: Sampling) -> str:
         """Return what is missing to estimate coil sensitivities, as a clause; empty if nothing is."""
         if self.requires_calibration and sampling.coils < 2:
@@ -116,7 +132,7 @@ class Contract:
             Fields are missing, unknown or of another type, or the contract cannot be.
         """
         names = {field.name for field in fields(cls)}
-        if not isinstance(data, dict) or set(data) != names:
+        if not isinstance(data, dict) or not names - {"required"} <= set(data) <= names:
             raise ValueError(f"a contract has exactly the fields {', '.join(sorted(names))}, got {data!r}")
         try:
             calibration_rows, calibration_columns = data["calibration"]
@@ -130,6 +146,7 @@ class Contract:
                 requires_calibration=_of_type(data["requires_calibration"], bool),
                 anatomy=_of_type(data["anatomy"], str),
                 contrast=_of_type(data["contrast"], str),
+                required=tuple(data.get("required", ())),  # manifests of earlier versions have none
             )
         except TypeError as error:
             raise ValueError(f"a field of the contract has another type than it should: {error}") from error
@@ -150,6 +167,11 @@ def _of_type(value: Any, kind: type) -> Any:  # noqa: ANN401 - returned unchange
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+def _shown(limits: Range) -> str:
+    """Return a range of whole numbers as a sentence has it."""
+    return f"{limits[0]:.0f}" if limits[0] == limits[1] else f"{limits[0]:.0f} to {limits[1]:.0f}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

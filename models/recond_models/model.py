@@ -10,8 +10,8 @@ from recond_models.contract import Contract
 MINIMUM_CALIBRATION = 8
 """Fewest calibration rows and columns from which coil sensitivities are estimated: room for kernels of 4 and their shifts."""
 
-Origin = Literal["built-in", "shipped", "added"]
-"""Part of the program, a network that comes with it, or one that was added on this machine."""
+Origin = Literal["built-in", "shipped", "added", "plug-in"]
+"""Part of the program, a network that comes with it, one that was added on this machine, or one of another Python package."""
 
 
 class UnknownModelError(LookupError):
@@ -60,6 +60,12 @@ class ModelInfo:
         What data a network was made for, None for classical models.
     has_phase
         It makes complex images; else magnitudes only.
+    package
+        Python package and its version that brought it, such as ``"recond-grappa 0.1"``; empty unless its origin is a plug-in.
+    promoted
+        It runs when its name is asked for without a version.
+    canary_share
+        Part of the requests for its name that try this version out; 0 for none.
     """
 
     name: str
@@ -77,3 +83,6 @@ class ModelInfo:
     source: str = ""
     contract: Contract | None = None
     has_phase: bool = False
+    package: str = ""
+    promoted: bool = True
+    canary_share: float = 0.0

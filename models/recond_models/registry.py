@@ -1,12 +1,17 @@
-"""The models that there are: classical ones, networks that come with recond, networks that were added. Free of torch."""
+"""The models that there are: classical ones, networks that come with recond or were added, plug-ins. Free of torch."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
+from recond_models import plugins
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import StoredModel, stored_models
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Entry:
     info
         The model.
     implementation
-        ``"module:class"`` of a classical model: named, not imported, because looking at the list must not load torch.
+        ``"module:class"`` of a classical model or a plug-in: named, not imported, because looking at the list must not load torch.
     stored
         Where a trained model lies; None for a classical one.
     """
@@ -94,12 +99,27 @@ _read: tuple[tuple[StoredModel, ...], tuple[Entry, ...]] = ((), ())
 
 
 def available() -> tuple[ModelInfo, ...]:
-    """Return all models: classical ones, networks that come with recond, networks that were added on this machine."""
-    return tuple(entry.info for entry in entries())
+    """Return all models: classical ones, networks that come with recond, networks that were added on this machine, plug-ins.
+
+    Of a model with several versions the promoted one; `versions` returns the others.
+    """
+    return tuple(entry.info for entry in entries() if entry.info.promoted)
+
+
+def versions(name: str = "") -> tuple[ModelInfo, ...]:
+    """Return all versions of a model, the promoted one first; of all models without a name."""
+    return tuple(entry.info for entry in entries() if name in {"", entry.info.name})
 
 
 def find(name: str, version: str = "") -> ModelInfo:
-    """Return a model by name, the newest unless a version is given.
+    """Return a model by name: the promoted version, unless another is given.
+
+    Parameters
+    ----------
+    name
+        Of the model, or ``NAME@VERSION``.
+    version
+        Of the model; empty for the promoted one.
 
     Raises
     ------
@@ -118,6 +138,9 @@ def find_entry(name: str, version: str = "") -> Entry:
         There is none; the message lists those there are.
     """
     known = entries()
+    plain, _, named_version = name.partition("@")
+    if not version:
+        name, version = plain, named_version
     for entry in known:
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
@@ -126,11 +149,26 @@ def find_entry(name: str, version: str = "") -> Entry:
     raise UnknownModelError(f"there is no model {wanted}; there are {names}")
 
 
+def find_canary(name: str) -> ModelInfo | None:
+    """Return the version of a model that is tried out on a share of its requests, None if there is none."""
+    return next((info for info in versions(name) if info.canary_share > 0), None)
+
+
 def entries() -> tuple[Entry, ...]:
-    """Return the entries of all models that there are now."""
+    """Return the entries of all models that there are now, the promoted version of a model before its others."""
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
     if _read[0] is not stored:
-        names = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
-        _read = (stored, tuple(Entry(model.info, stored=model) for model in names))
+        trained = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+        taken = RESERVED_NAMES | {model.manifest.name for model in trained}
+        _read = (stored, (*(Entry(model.info, stored=model) for model in trained), *_plugins(taken)))
     return (*_classical, *_read[1])
+
+
+def _plugins(taken: Set[str]) -> Iterator[Entry]:
+    """Yield the entries of plug-ins whose names are free; warn of the others."""
+    for plugin in plugins.installed():
+        if plugin.info.name in taken:
+            _log.warning("the plug-in %s of %s is left out: its name is taken", plugin.info.name, plugin.info.package)
+        else:
+            yield Entry(plugin.info, plugin.implementation)

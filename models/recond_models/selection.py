@@ -53,6 +53,11 @@ def check(info: ModelInfo, sampling: Sampling) -> None:
     UnsuitableModelError
         Something is missing; the message says what, and what to do.
     """
+    impossible = info.contract.impossible(sampling) if info.contract is not None else []
+    if impossible:
+        raise UnsuitableModelError(
+            f"{info.name} cannot take these data: {'; '.join(impossible)}: use another model, or auto"
+        )
     missing = _missing_for_sensitivities(sampling)
     if info.contract is not None and info.needs_calibration:
         missing = missing or info.contract.lacks_calibration(sampling)

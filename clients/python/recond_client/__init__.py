@@ -5,14 +5,21 @@ from recond_client.acquisitions import AcquisitionBatch, batches_of
 from recond_client.calls import ImageStream
 from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
+from recond_client.model import (
+    Model,
+    ModelContract,
+    ModelHistory,
+    ModelLineage,
+    ModelPromotion,
+    ModelUse,
+    ModelVersion,
+)
 from recond_client.result import (
     Figures,
     Finding,
     Geometry,
     Image,
     ImageIndex,
-    Model,
-    ModelContract,
     Progress,
     Result,
     Seconds,
@@ -32,6 +39,11 @@ __all__ = [
     "InputError",
     "Model",
     "ModelContract",
+    "ModelHistory",
+    "ModelLineage",
+    "ModelPromotion",
+    "ModelUse",
+    "ModelVersion",
     "Progress",
     "RecondError",
     "Result",

@@ -19,8 +19,9 @@ from recond_client.acquisitions import AcquisitionBatch
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
+from recond_client.model import Model, ModelHistory
 from recond_client.progress import ProgressCallback, ProgressReporter
-from recond_client.result import Image, Model, Progress, Result
+from recond_client.result import Image, Progress, Result
 from recond_client.retry import Clock, RetryPolicy, Schedule, check_timeout
 from recond_client.spec import Options, PartialFourier, Priority, file_request, names_of, stream_request
 from recond_client.upload import Source, stream_data, upload_of
@@ -308,6 +309,10 @@ class Client:
             If there is none of that name and version.
         """
         return await self._repeated(lambda left: self._connection.model(name, version, left), timeout)
+
+    async def model_history(self, name: str, *, timeout: float | None = 30.0) -> ModelHistory:  # noqa: ASYNC109
+        """Return the history of a model; as `recond_client.Client.model_history`."""
+        return await self._repeated(lambda left: self._connection.model_history(name, left), timeout)
 
     async def health(self, service: str = "", *, timeout: float | None = 10.0) -> str:  # noqa: ASYNC109
         """Return ``"SERVING"`` or ``"NOT_SERVING"``; as `recond_client.Client.health`."""

@@ -15,10 +15,11 @@ from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.errors import RecondError
-from recond_client.models import model_of
+from recond_client.model import Model, ModelHistory
+from recond_client.models import history_of, model_of
 from recond_client.progress import ProgressReporter
 from recond_client.responses import ResponseAssembler
-from recond_client.result import Image, Model, Result
+from recond_client.result import Image, Result
 
 Response = TypeVar("Response")
 
@@ -207,6 +208,11 @@ class Connection:
         """Return one model."""
         request = model_pb2.GetModelRequest(name=name, version=version)
         return model_of(self._once(self._models.GetModel, request, timeout).model)
+
+    def model_history(self, name: str, timeout: float | None) -> ModelHistory:
+        """Return the history of a model."""
+        request = model_pb2.GetModelHistoryRequest(name=name)
+        return history_of(self._once(self._models.GetModelHistory, request, timeout))
 
     def health(self, service: str, timeout: float | None) -> str:
         """Return the name of the serving status."""

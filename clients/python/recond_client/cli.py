@@ -29,7 +29,7 @@ _OWN: Final = {
 #: Shown by ``recond --help`` without loading the commands, some of which take seconds to import.
 _ABOUT: Final = {
     "reconstruct": "Reconstruct a scan: raw k-space in, images and figures out.",
-    "models": "Show which models a service has; add and remove trained ones.",
+    "models": "Show which models a service has and how they came to be; add trained ones.",
     "evaluate": "Score models on a folder of fastMRI files.",
     "serve": "Run the service.",
     "doctor": "Say what is in a file, what is odd, and which model would run.",

@@ -13,8 +13,9 @@ from recond_client.acquisitions import AcquisitionBatch
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
+from recond_client.model import Model, ModelHistory
 from recond_client.progress import ProgressCallback, ProgressReporter
-from recond_client.result import Model, Result
+from recond_client.result import Result
 from recond_client.retry import Clock, RetryPolicy, Schedule, check_timeout
 from recond_client.spec import Options, PartialFourier, Priority, file_request, names_of, stream_request
 from recond_client.upload import Source, stream_data, upload_of
@@ -265,6 +266,16 @@ class Client:
             If there is none of that name and version.
         """
         return self._repeated(lambda left: self._connection.model(name, version, left), timeout)
+
+    def model_history(self, name: str, *, timeout: float | None = 30.0) -> ModelHistory:
+        """Return all versions of a model, how they came to be and how they did since the service was started.
+
+        Raises
+        ------
+        InputError
+            If there is no model of that name.
+        """
+        return self._repeated(lambda left: self._connection.model_history(name, left), timeout)
 
     def health(self, service: str = "", *, timeout: float | None = 10.0) -> str:
         """Return ``"SERVING"`` or ``"NOT_SERVING"``.

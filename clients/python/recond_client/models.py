@@ -1,9 +1,11 @@
-"""From the wire to `Model`."""
+"""From the wire to `Model` and `ModelHistory`."""
 
 from __future__ import annotations
 
+import json
+
 from recond.v1 import model_pb2
-from recond_client.result import Model, ModelContract
+from recond_client.model import Model, ModelContract, ModelHistory, ModelLineage, ModelPromotion, ModelUse, ModelVersion
 
 
 def model_of(message: model_pb2.Model) -> Model:
@@ -23,6 +25,36 @@ def model_of(message: model_pb2.Model) -> Model:
         licence=message.licence,
         source=message.source,
         contract=_contract_of(message.contract) if message.HasField("contract") else None,
+        package=message.package,
+        promoted=message.promoted,
+        canary_share=message.canary_share,
+    )
+
+
+def history_of(message: model_pb2.GetModelHistoryResponse) -> ModelHistory:
+    """Return the history of a model as the service tells it."""
+    return ModelHistory(
+        tuple(_version_of(version) for version in message.versions),
+        tuple(ModelPromotion(entry.version, entry.at, entry.action) for entry in message.promotions),
+    )
+
+
+def _version_of(message: model_pb2.ModelVersion) -> ModelVersion:
+    use = message.use
+    return ModelVersion(
+        model_of(message.model),
+        message.added,
+        _lineage_of(message.lineage) if message.HasField("lineage") else None,
+        ModelUse(use.requests, use.failures, use.mean_seconds, use.mean_residual, use.residuals),
+    )
+
+
+def _lineage_of(message: model_pb2.ModelLineage) -> ModelLineage:
+    return ModelLineage(
+        message.parent,
+        json.loads(message.hyperparameters or "{}"),
+        dict(message.metrics),
+        tuple(json.loads(source) for source in message.data),
     )
 
 
@@ -37,5 +69,6 @@ def _contract_of(message: model_pb2.ModelContract) -> ModelContract:
         requires_calibration=message.requires_calibration,
         anatomy=message.anatomy,
         contrast=message.contrast,
+        required=tuple(message.required),
         **ranges,
     )

@@ -112,6 +112,31 @@ def pose(
     return ParallelImaging(SenseEncoding(maps, masks, virtual), torch.cat(samples), scales)
 
 
+def sensitivities(
+    batch: PackedBatch, info: ModelInfo, device: torch.device, *, largest_block: int = LARGEST_BLOCK
+) -> Tensor:
+    """Estimate the coil sensitivities of every frame, of all its coils.
+
+    Parameters
+    ----------
+    batch, info, device, largest_block
+        As for `pose`.
+
+    Returns
+    -------
+    Tensor
+        complex64 (coils of all frames, rows, columns), as `recond_kernels.espirit.estimate_batch`.
+
+    Raises
+    ------
+    UnsuitableModelError
+        A frame has no calibration data, too few, or a single coil.
+    """
+    shape = (int(batch.kspace.shape[1]), int(batch.kspace.shape[2]))
+    blocks = [_middle(block.to(device), shape, largest_block) for block in _calibrations(batch, info)]
+    return espirit.estimate_batch(blocks, shape, crop=CROP)
+
+
 def reconstruct(
     batch: PackedBatch,
     info: ModelInfo,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,14 +12,27 @@ from typing import Any, Final
 
 from recond_models import registry
 from recond_models.contract import Contract
+from recond_models.exported.archive import is_exported
 from recond_models.store import folders
-from recond_models.store.architecture import Recognised, named, recognise
+from recond_models.store.architecture import Recognised, recognise
+from recond_models.store.cards import card_of_program, card_of_weights
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
+from recond_models.store.lineage import Lineage
 from recond_models.store.load import load
-from recond_models.store.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, check_name, check_version
-from recond_models.store.package import Description, Packaged, write_model
-from recond_models.store.weights import WeightFile, read_weights
+from recond_models.store.manifest import (
+    CARD_FILE,
+    EXPORTED,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    check_name,
+    check_version,
+)
+from recond_models.store.package import Description, Packaged, draft_manifest, put_package, write_model
+from recond_models.store.place import folder_for, taken
+from recond_models.store.trial import TrialLimits, Tried, try_out
+from recond_models.store.weights import checked_hash, read_weights
 
 _REFERENCES: Final = {
     "varnet": "Sriram et al. 2020, MICCAI, arXiv:2004.06688",
@@ -46,11 +61,15 @@ class AddRequest:
     sha256
         Hexadecimal SHA-256 that the file must have; empty for any.
     replace
-        Replace a model that was added under that name.
+        Replace the version, if there is one, and have it run for the name.
     contract
         What data it was trained on. A folder brings its own.
     licence
         Licence of the weights. A folder brings its own.
+    lineage
+        How it came to be. A folder brings its own.
+    limits
+        What an exported program may take when it is tried out.
     """
 
     path: Path
@@ -60,6 +79,8 @@ class AddRequest:
     replace: bool = False
     contract: Contract = field(default_factory=Contract)
     licence: str = ""
+    lineage: Lineage = field(default_factory=Lineage)
+    limits: TrialLimits = field(default_factory=TrialLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +140,16 @@ def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: 
     name = request.name or name_for(request.path)
     check_name(name)
     check_version(request.version or _VERSION)
-    check_free(name, replace=request.replace)
+    version = request.version or _VERSION
+    is_folder = (request.path / MANIFEST_FILE).is_file()
+    if is_folder and not request.version:
+        version = Manifest.read(request.path.resolve()).version
+    check_free(name, version, replace=request.replace)
     report(f"reading {request.path.name}")
-    if (request.path / MANIFEST_FILE).is_file():
+    if is_folder:
         return _add_folder(request, name)
+    if is_exported(request.path):
+        return _add_program(request, name, report)
     file = read_weights(request.path, request.sha256)
     recognised = recognise(file.tensors)
     report(f"trying out the {recognised.architecture['family']}")
@@ -135,7 +162,7 @@ def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: 
         reference=_REFERENCES.get(family, ""),
         licence=request.licence,
         source=f"{request.path.name}, SHA-256 {file.sha256}",
-        card=_card(name, request, file, recognised),
+        card=card_of_weights(name, request.path.name, file, recognised, request.contract, request.licence),
     )
     packaged = write_model(
         folders.models_folder(),
@@ -143,16 +170,48 @@ def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: 
         recognised.architecture,
         recognised.tensors,
         request.contract,
+        lineage=request.lineage,
         replace=request.replace,
+        beside_others=True,
     )
     return Added(packaged, recognised)
 
 
+def _add_program(request: AddRequest, name: str, report: Callable[[str], None]) -> Added:
+    """Try out and store a program that `torch.export` wrote."""
+    file_sha256 = checked_hash(request.path, request.sha256)
+    report("trying out the exported program")
+    tried = try_out(request.path, name, request.contract, request.limits)
+    anatomy = f", trained on {request.contract.anatomy}" if request.contract.anatomy else ""
+    described = Description(
+        name=name,
+        version=request.version or _VERSION,
+        description=f"Exported reconstruction{anatomy}, added from {request.path.name}.",
+        reference="",
+        licence=request.licence,
+        source=f"{request.path.name}, SHA-256 {file_sha256}",
+        card=card_of_program(name, request.path.name, file_sha256, tried, request.licence),
+    )
+    return _put_program(request, described, tried, request.lineage)
+
+
+def _put_program(request: AddRequest, described: Description, tried: Tried, lineage: Lineage) -> Added:
+    manifest = draft_manifest(
+        described, tried.architecture, tried.data, tried.contract, parameters=tried.parameters, lineage=lineage
+    )
+    manifest = dataclasses.replace(manifest, golden_sha256=hashlib.sha256(tried.pair).hexdigest())
+    made = (tried.data, tried.pair, tried.seconds)
+    folder = folders.models_folder()
+    packaged = put_package(folder, manifest, described, made, replace=request.replace, beside_others=True)
+    return Added(packaged, Recognised(tried.architecture, {}, "", ()))
+
+
 def _add_folder(request: AddRequest, name: str) -> Added:
     """Store the model in a folder, after it has been verified as on every load."""
-    if request.contract != Contract() or request.licence:
+    if request.contract != Contract() or request.licence or request.lineage != Lineage():
         raise StoreError(
-            f"the model in {request.path} brings its own contract and licence: leave those options out, or add its weights file"
+            f"the model in {request.path} brings its own contract, licence and lineage: leave those options out, or add its "
+            "weights file"
         )
     manifest = Manifest.read(request.path.resolve())
     if request.sha256 and request.sha256.strip().lower() != manifest.weights_sha256:
@@ -161,8 +220,6 @@ def _add_folder(request: AddRequest, name: str) -> Added:
             f"{request.sha256.strip().lower()}: it is not the model that was meant; get it again, or leave --sha256 out if you "
             "trust this one"
         )
-    load(StoredModel(manifest, request.path, "added"), "cpu")
-    tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
     card = request.path / CARD_FILE
     described = Description(
         name=name,
@@ -173,6 +230,12 @@ def _add_folder(request: AddRequest, name: str) -> Added:
         source=manifest.source,
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )
+    if manifest.family == EXPORTED:
+        checked_hash(request.path / WEIGHTS_FILE, manifest.weights_sha256)
+        tried = try_out(request.path / WEIGHTS_FILE, name, manifest.contract, request.limits)
+        return _put_program(request, described, tried, manifest.lineage)
+    load(StoredModel(manifest, request.path, "added"), "cpu")
+    tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
     packaged = write_model(
         folders.models_folder(),
         described,
@@ -180,7 +243,9 @@ def _add_folder(request: AddRequest, name: str) -> Added:
         tensors,
         manifest.contract,
         precision=manifest.precision,
+        lineage=manifest.lineage,
         replace=request.replace,
+        beside_others=True,
     )
     return Added(packaged, Recognised(manifest.architecture, tensors, "", ()))
 
@@ -191,44 +256,24 @@ def name_for(path: Path) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", stem).strip("-.")
 
 
-def check_free(name: str, *, replace: bool) -> None:
-    """Refuse a name that is taken.
+def check_free(name: str, version: str, *, replace: bool) -> None:
+    """Refuse a name and version that are taken.
 
     Parameters
     ----------
-    name
-        The name.
+    name, version
+        Of the model that is to be added.
     replace
         One that was added may be replaced; one that comes with recond never.
 
     Raises
     ------
     NameTakenError
-        If it is.
+        If they are.
     """
     shipped = {model.manifest.name for model in stored_models() if model.origin == "shipped"}
     if name in shipped | registry.RESERVED_NAMES:
         raise NameTakenError(f"{name} comes with recond and cannot be replaced: give another name with --as")
     # A folder with a broken manifest takes its name as well.
-    if not replace and (folders.models_folder() / name).exists():
-        raise NameTakenError(
-            f"there is a model {name} already: give another name with --as, or replace it with --force"
-        )
-
-
-def _card(name: str, request: AddRequest, file: WeightFile, recognised: Recognised) -> str:
-    """Return the text of the model card."""
-    contract = request.contract
-    lines = [
-        f"# {name}",
-        "",
-        f"- Network: {named(recognised.architecture)}",
-        f"- File: `{request.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`",
-        f"- Licence of the weights: {request.licence or 'not stated'}",
-        f"- Trained on: {', '.join(text for text in (contract.anatomy, contract.contrast) if text) or 'not stated'}",
-        f"- Acceleration: {'{:g} to {:g}'.format(*contract.acceleration) if contract.acceleration else 'not stated'}",
-        "",
-        "Added on this machine. recond knows its arithmetic, not its training: compare its images with those of a classical",
-        "model before trusting them.",
-    ]
-    return "\n".join(lines) + "\n"
+    if not replace and folder_for(folders.models_folder(), name, version).exists():
+        raise NameTakenError(taken(name, version))

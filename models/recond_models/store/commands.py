@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from recond_models.contract import Contract, Range
 from recond_models.store import folders
-from recond_models.store.errors import StoreError, UnsafeNameError
+from recond_models.store.errors import StoreError
+from recond_models.store.lineage import Lineage
 from recond_models.store.manifest import check_name
-from recond_models.store.place import remove_model
+from recond_models.store.place import promoted_version, remove_model
+from recond_models.store.refusal import refuse
 
 if TYPE_CHECKING:
     from recond_models.store.add import Added
-
-_BAD_INPUT = 3  # exit code, as everywhere in the command line
 
 
 class _Range(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on only
@@ -46,7 +46,7 @@ class _Range(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
 @click.option("--as", "name", metavar="NAME", default="", help="Name of the model. Default: after the file.")
 @click.option("--version", default="", help="Its version. Default: 1.")
 @click.option("--sha256", metavar="HEX", default="", help="SHA-256 that FILE must have.")
-@click.option("--force", is_flag=True, help="Replace a model that was added under that name.")
+@click.option("--force", is_flag=True, help="Replace the version, if it is there, and have it run for NAME.")
 @click.option("--anatomy", default="", help="What the training data showed, such as knee.")
 @click.option("--contrast", default="", help="Contrasts of the training data, such as 'PD, PD with fat saturation'.")
 @click.option(
@@ -59,6 +59,13 @@ class _Range(click.ParamType):  # type: ignore[type-arg] # generic from click 8.
 @click.option("--acceleration", type=_Range(), help="Accelerations that it was trained on, such as 4:8.")
 @click.option("--coils", type=_Range(), help="Numbers of coils that it was trained on, such as 4:20.")
 @click.option("--licence", default="", help="Licence of the weights.")
+@click.option("--parent", default="", help="Model whose weights it began with, such as NAME@VERSION.")
+@click.option(
+    "--lineage",
+    "lineage_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file with some of parent, hyperparameters, metrics and data: how it came to be.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def add(
     file: Path,
@@ -73,13 +80,16 @@ def add(
     acceleration: Range | None,
     coils: Range | None,
     licence: str,
+    parent: str,
+    lineage_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Add trained weights in FILE to the models of this machine.
+    """Add trained weights, or an exported program, in FILE to the models of this machine.
 
     FILE is a bare state dict (.pt, .pth), a Lightning checkpoint (.ckpt) or a safetensors file of a network with fastMRI's names,
-    or the folder of a model that recond wrote, as recond train does.
+    a reconstruction that torch.export wrote (.pt2), or the folder of a model that recond wrote, as recond train does.
     What the options say about the training becomes the model's contract: data outside it are reconstructed with a warning.
+    Another --version of a model that is there is kept beside it, and runs once it is promoted.
     """
     try:
         from recond_models.store.add import AddRequest, add_model  # noqa: PLC0415 - loads torch
@@ -88,16 +98,17 @@ def add(
             f"'recond models add' needs the module {error.name!r}, which is not installed: pip install 'recond[server]'"
         ) from error
     contract = Contract(patterns, acceleration, coils, anatomy=anatomy, contrast=contrast)
-    request = AddRequest(file, name, version, sha256, force, contract, licence)
     console = Console(stderr=True)
     try:
+        lineage = _lineage(lineage_file, parent)
+        request = AddRequest(file, name, version, sha256, force, contract, licence, lineage)
         if console.is_terminal and not as_json:
             with console.status("") as status:
                 added = add_model(request, lambda step: status.update(f"{step} ..."))
         else:
             added = add_model(request)
     except StoreError as error:
-        _refuse(error)
+        refuse(error)
     if as_json:
         click.echo(json.dumps(added.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -107,15 +118,27 @@ def add(
 @click.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove the model NAME, which was added on this machine."""
+    """Remove the model NAME with all its versions, or the version NAME@VERSION, which was added on this machine."""
     try:
-        check_name(name)
-        remove_model(folders.models_folder(), name)
-    except UnsafeNameError as error:
-        _refuse(error)
+        plain, _, version = name.partition("@")
+        check_name(plain)
+        remove_model(folders.models_folder(), plain, version)
+    except StoreError as error:
+        refuse(error)
     except OSError as error:
-        _refuse(StoreError(f"no model {name} was added on this machine ({folders.models_folder()}): {error.strerror}"))
+        refuse(StoreError(f"no model {name} was added on this machine ({folders.models_folder()}): {error.strerror}"))
     click.echo(f"removed {name}")
+
+
+def _lineage(file: Path | None, parent: str) -> Lineage:
+    """Return what was stated about how a model came to be."""
+    try:
+        stated = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+        if parent and isinstance(stated, dict):
+            stated = {**stated, "parent": parent}
+        return Lineage.from_json(stated)
+    except (OSError, TypeError, ValueError) as error:
+        raise StoreError(f"the lineage in {file} cannot be used: {error}") from error
 
 
 def _show(added: Added) -> None:
@@ -127,10 +150,11 @@ def _show(added: Added) -> None:
         click.echo(f"left out, because they are not part of the network: {left_out}")
     click.echo(f"tried out on a simulated phantom in {added.packaged.seconds:.2f} s")
     click.echo(f"wrote {added.packaged.folder}")
-    click.echo(f"use it: recond reconstruct INPUT --model {manifest.name}")
-
-
-def _refuse(error: StoreError) -> NoReturn:
-    """End with the exit code for bad input."""
-    click.echo(f"recond: {error}\n  ({error.reason})", err=True)
-    raise click.exceptions.Exit(_BAD_INPUT)
+    runs = promoted_version(folders.models_folder(), manifest.name)
+    if runs == manifest.version:
+        click.echo(f"use it: recond reconstruct INPUT --model {manifest.name}")
+        return
+    click.echo(
+        f"{manifest.name} still runs {runs}; use this one: recond reconstruct INPUT --model {manifest.name}@{manifest.version}"
+    )
+    click.echo(f"or have it run: recond models promote {manifest.name} {manifest.version}")

@@ -39,6 +39,24 @@ class WeightsNotFiniteError(StoreError):
     reason = "MODEL_NOT_FINITE"
 
 
+class ProgramRefusedError(StoreError):
+    """An exported program calls what is not run here, or does not take k-space and return an image."""
+
+    reason = "MODEL_PROGRAM"
+
+
+class TrialError(StoreError):
+    """An exported program took too much time or memory when it was tried out, or ended the process that tried it."""
+
+    reason = "MODEL_TRIAL"
+
+
+class PluginError(StoreError):
+    """A plug-in cannot be loaded here: install it again, or ask whoever made it."""
+
+    reason = "MODEL_PLUGIN"
+
+
 class HashMismatchError(StoreError):
     """The file is not the one that was meant."""
 
@@ -46,7 +64,7 @@ class HashMismatchError(StoreError):
 
 
 class NameTakenError(StoreError):
-    """There is a model of that name: choose another, or replace it on purpose."""
+    """There is a model of that name and version: choose another, or replace it on purpose."""
 
     reason = "MODEL_NAME_TAKEN"
 
@@ -55,6 +73,12 @@ class UnsafeNameError(StoreError):
     """The name cannot be that of a model and of its folder."""
 
     reason = "MODEL_NAME"
+
+
+class VersionError(StoreError):
+    """There is no such version, or nothing to go back to."""
+
+    reason = "MODEL_VERSION"
 
 
 class ManifestError(StoreError):

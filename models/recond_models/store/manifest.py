@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from recond_models.contract import Contract
 from recond_models.model import ModelInfo, Origin
 from recond_models.store.errors import ManifestError, UnsafeNameError
+from recond_models.store.lineage import Lineage
 
 MANIFEST_FILE: Final = "manifest.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
@@ -18,6 +19,9 @@ GOLDEN_FILE: Final = "golden.safetensors"
 CARD_FILE: Final = "card.md"
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+EXPORTED: Final = "exported"
+"""Family of programs that `torch.export` wrote; their architecture says what they take and return."""
 
 _FAMILIES_WITH_PHASE: Final = frozenset({"unrolled"})
 """Families that make complex images; fastMRI's networks combine the coils themselves, to magnitudes."""
@@ -61,6 +65,8 @@ class Manifest:
         What data it was made for.
     parameters
         Number of weights.
+    lineage
+        How it came to be; empty in manifests of earlier versions.
 
     Raises
     ------
@@ -84,6 +90,7 @@ class Manifest:
     fits_samples: bool
     contract: Contract
     parameters: int
+    lineage: Lineage = field(default_factory=Lineage)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -130,12 +137,15 @@ class Manifest:
             licence=self.licence,
             source=self.source,
             contract=self.contract,
-            has_phase=self.family in _FAMILIES_WITH_PHASE,
+            has_phase=self.family in _FAMILIES_WITH_PHASE or self.architecture.get("complex_images") is True,
         )
 
     def to_json(self) -> str:
         """Return the text of the file."""
-        data = {field.name: getattr(self, field.name) for field in fields(self)} | {"contract": self.contract.to_json()}
+        data = {entry.name: getattr(self, entry.name) for entry in fields(self)} | {"contract": self.contract.to_json()}
+        del data["lineage"]
+        if self.lineage != Lineage():
+            data["lineage"] = self.lineage.to_json()
         return json.dumps({"manifest": _FORMAT, **data}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -155,8 +165,9 @@ class Manifest:
             found = data.get("manifest") if isinstance(data, dict) else data
             raise ManifestError(f"the manifest has the format {found!r}, this version of recond reads {_FORMAT}")
         del data["manifest"]
-        wanted = {field.name for field in fields(cls)}
-        if set(data) != wanted:
+        wanted = {entry.name for entry in fields(cls)}
+        if set(data) | {"lineage"} != wanted:
+            wanted.remove("lineage")
             missing, unknown = sorted(wanted - set(data)), sorted(set(data) - wanted)
             raise ManifestError(f"the manifest lacks the fields {missing} and has the unknown fields {unknown}")
         for name, kind in _TYPES.items():
@@ -166,6 +177,10 @@ class Manifest:
             data["contract"] = Contract.from_json(data["contract"])
         except ValueError as error:
             raise ManifestError(f"the manifest's contract cannot be: {error}") from error
+        try:
+            data["lineage"] = Lineage.from_json(data.get("lineage", {}))
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"the manifest's lineage cannot be: {error}") from error
         return cls(**data)
 
     @classmethod
@@ -186,7 +201,7 @@ class Manifest:
             manifest = cls.from_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ManifestError(f"{path} cannot be read: {error}") from error
-        if manifest.name != folder.name:
+        if folder.name not in {manifest.name, folder_name(manifest.name, manifest.version)}:
             raise ManifestError(f"the manifest of {manifest.name} lies in the folder {folder}: rename one of them")
         return manifest
 
@@ -206,6 +221,11 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "fits_samples": bool,
     "parameters": int,
 }
+
+
+def folder_name(name: str, version: str) -> str:
+    """Return the folder of a version beside the first one, which is also how a version is named in commands and requests."""
+    return f"{name}@{version}"
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from safetensors.torch import save as save_safetensors
@@ -21,10 +21,21 @@ from recond_models.model import ModelInfo, UnsuitableModelError
 from recond_models.networks.families import of_architecture
 from recond_models.store import golden
 from recond_models.store.errors import GoldenMismatchError, StoreError, WrongKeysError
-from recond_models.store.manifest import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, Precision
+from recond_models.store.lineage import Lineage
+from recond_models.store.manifest import (
+    CARD_FILE,
+    EXPORTED,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    Precision,
+)
 from recond_models.store.place import put_model
+from recond_models.store.program import ready_program
 from recond_models.store.weights import as_float32
 
+_NO_LINEAGE: Final = Lineage()
 _EMPTY_SHA256 = "0" * 64
 _ENLARGED, _LARGEST = (1, 2), 4
 
@@ -70,7 +81,9 @@ def write_model(
     *,
     precision: Precision = "float32",
     stored: Literal["float32", "bfloat16"] = "float32",
+    lineage: Lineage = _NO_LINEAGE,
     replace: bool = False,
+    beside_others: bool = False,
 ) -> Packaged:
     """Write a trained model, after it has run once.
 
@@ -90,8 +103,12 @@ def write_model(
         Type to compute in.
     stored
         Type of the weights in the file; bfloat16 halves it, and rounds them.
+    lineage
+        How it came to be.
     replace
         Replace a model of that name.
+    beside_others
+        Keep other versions of the model; see `put_model`.
 
     Returns
     -------
@@ -117,7 +134,33 @@ def write_model(
         data, weights = save_safetensors(halved), as_float32(halved)
     else:
         data = save_safetensors(weights)
-    draft = Manifest(
+    draft = draft_manifest(
+        described,
+        architecture,
+        data,
+        contract,
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+        precision=precision,
+        lineage=lineage,
+    )
+    model = make_ready(draft.info("added"), architecture, weights, "cpu", precision)
+    fits_samples, pair, seconds = first_runs(contract, model)
+    manifest = dataclasses.replace(draft, fits_samples=fits_samples, golden_sha256=hashlib.sha256(pair).hexdigest())
+    return put_package(place, manifest, described, (data, pair, seconds), replace=replace, beside_others=beside_others)
+
+
+def draft_manifest(
+    described: Description,
+    architecture: Mapping[str, Any],
+    data: bytes,
+    contract: Contract,
+    *,
+    parameters: int,
+    precision: Precision = "float32",
+    lineage: Lineage = _NO_LINEAGE,
+) -> Manifest:
+    """Return the manifest of a model that has not run yet; `data` is its file of weights, the rest as for `write_model`."""
+    return Manifest(
         described.name,
         described.version,
         described.description,
@@ -131,19 +174,48 @@ def write_model(
         precision,
         fits_samples=False,
         contract=contract,
-        parameters=sum(tensor.numel() for tensor in weights.values()),
+        parameters=parameters,
+        lineage=lineage,
     )
-    model = make_ready(draft.info("added"), architecture, weights, "cpu", precision)
-    fits_samples, pair, seconds = _first_runs(contract, model)
-    manifest = dataclasses.replace(draft, fits_samples=fits_samples, golden_sha256=hashlib.sha256(pair).hexdigest())
+
+
+def put_package(
+    place: Path,
+    manifest: Manifest,
+    described: Description,
+    made: tuple[bytes, bytes, float],
+    *,
+    replace: bool,
+    beside_others: bool,
+) -> Packaged:
+    """Put a model that has run into a folder of models.
+
+    Parameters
+    ----------
+    place, described, replace, beside_others
+        As for `write_model`.
+    manifest
+        Of the model.
+    made
+        Its file of weights, its golden pair, and what one run takes, seconds.
+
+    Raises
+    ------
+    NameTakenError
+        There is a model of that name in `place`.
+    StoreError
+        The folder cannot be written.
+    """
+    data, pair, seconds = made
     files = {
         WEIGHTS_FILE: data,
         GOLDEN_FILE: pair,
         CARD_FILE: described.card.encode(),
         MANIFEST_FILE: manifest.to_json().encode(),
     }
+    version = manifest.version if beside_others else ""
     try:
-        folder = put_model(place, manifest.name, files, replace=replace)
+        folder = put_model(place, manifest.name, files, replace=replace, version=version)
     except OSError as error:
         raise StoreError(
             f"the model cannot be written to {place}: {error.strerror}; make room or give another folder in RECOND_MODELS_DIR"
@@ -160,7 +232,11 @@ def make_ready(
     ------
     WrongKeysError
         The architecture cannot be, or the weights are not those of it.
+    ProgramRefusedError
+        The weights hold an exported program that is not run here.
     """
+    if architecture.get("family") == EXPORTED:
+        return ready_program(info, architecture, weights, device)
     try:
         family = of_architecture(architecture)
         network = family.build(architecture)
@@ -171,7 +247,7 @@ def make_ready(
     return family.reconstructor(info, network.eval(), device, precision)
 
 
-def _first_runs(contract: Contract, model: Reconstructor) -> tuple[bool, bytes, float]:
+def first_runs(contract: Contract, model: Reconstructor) -> tuple[bool, bytes, float]:
     """Return whether the model fits the samples, its golden pair, and what its second run took, seconds."""
     try:
         batch, first = _first_run(contract, model)

@@ -72,13 +72,8 @@ def read_weights(path: Path, sha256: str = "") -> WeightFile:
     UnsafeFileError
         Reading it would run code.
     """
-    size = _checked_size(path)
-    found = hash_of(path)
-    if sha256 and found != sha256.strip().lower():
-        raise HashMismatchError(
-            f"{path} has the SHA-256 {found}, expected {sha256.strip().lower()}: it is not the file that was meant, or it was "
-            "damaged on the way; get it again, or leave --sha256 out if you trust this one"
-        )
+    found = checked_hash(path, sha256)
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(9)
     # A safetensors file begins with the length of its header, whose text is a JSON object.
@@ -87,6 +82,31 @@ def read_weights(path: Path, sha256: str = "") -> WeightFile:
     else:
         content = _read_pickle(path, is_zip=head.startswith(_ZIP))
     return WeightFile(_tensors_in(content, path), found, size)
+
+
+def checked_hash(path: Path, sha256: str = "") -> str:
+    """Return the hexadecimal SHA-256 of a regular file of acceptable size.
+
+    Parameters
+    ----------
+    path, sha256
+        As for `read_weights`.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is missing, not a regular file, or over `MOST_BYTES`.
+    HashMismatchError
+        It has another hash than `sha256`.
+    """
+    _check_size(path)
+    found = hash_of(path)
+    if sha256 and found != sha256.strip().lower():
+        raise HashMismatchError(
+            f"{path} has the SHA-256 {found}, expected {sha256.strip().lower()}: it is not the file that was meant, or it was "
+            "damaged on the way; get it again, or leave --sha256 out if you trust this one"
+        )
+    return found
 
 
 def hash_of(path: Path) -> str:
@@ -128,8 +148,8 @@ def as_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def _checked_size(path: Path) -> int:
-    """Return the size of a regular file of acceptable size."""
+def _check_size(path: Path) -> None:
+    """Raise UnreadableFileError unless it is a regular file of acceptable size."""
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
@@ -144,7 +164,6 @@ def _checked_size(path: Path) -> int:
         )
     if size == 0:
         raise UnreadableFileError(f"{path} is empty: get it again")
-    return size
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

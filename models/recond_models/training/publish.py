@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from recond_models.contract import Contract
+from recond_models.store.lineage import Lineage
 from recond_models.store.package import Description, write_model
 from recond_models.training.config import TrainingConfig
 from recond_models.training.evaluation import Figures
@@ -126,9 +127,34 @@ def publish(place: Path, run: Run, weights: Mapping[str, Tensor]) -> Path:
         CONTRACT,
         precision=precision,
         stored=precision,
+        lineage=_lineage(run, step),
         replace=True,
     )
     return packaged.folder
+
+
+def _lineage(run: Run, step: int) -> Lineage:
+    """Return what the manifest tells of a run."""
+    told = run.config.to_json()
+    for name in ("name", "version", "description", "origin"):
+        del told[name]
+    told["start"] = Path(run.config.start).name  # where it lay is nobody's business
+    figures = {} if run.figures is None else asdict(run.figures[1])
+    return Lineage(
+        parent=run.config.origin,
+        hyperparameters={**told, "published_step": step, "steps_done": run.steps, "minutes": round(run.minutes, 1)},
+        metrics={name: round(float(value), 6) for name, value in figures.items() if isinstance(value, int | float)},
+        data=tuple(
+            {
+                "name": source.name,
+                "subject": source.subject,
+                "split": source.split,
+                "package": source.package,
+                "licence": source.licence,
+            }
+            for source in run.sources
+        ),
+    )
 
 
 def _card(run: Run, parameters: int) -> str:

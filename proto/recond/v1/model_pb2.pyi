@@ -31,7 +31,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready", "origin", "family", "precision", "licence", "source", "contract")
+    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready", "origin", "family", "precision", "licence", "source", "contract", "package", "promoted", "canary_share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,9 @@ class Model(_message.Message):
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -60,10 +63,82 @@ class Model(_message.Message):
     licence: str
     source: str
     contract: ModelContract
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ...) -> None: ...
+    package: str
+    promoted: bool
+    canary_share: float
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ..., package: _Optional[str] = ..., promoted: bool = ..., canary_share: _Optional[float] = ...) -> None: ...
+
+class GetModelHistoryRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetModelHistoryResponse(_message.Message):
+    __slots__ = ("versions", "promotions")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PROMOTIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
+    promotions: _containers.RepeatedCompositeFieldContainer[ModelPromotion]
+    def __init__(self, versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., promotions: _Optional[_Iterable[_Union[ModelPromotion, _Mapping]]] = ...) -> None: ...
+
+class ModelVersion(_message.Message):
+    __slots__ = ("model", "added", "lineage", "use")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    added: str
+    lineage: ModelLineage
+    use: ModelUse
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., added: _Optional[str] = ..., lineage: _Optional[_Union[ModelLineage, _Mapping]] = ..., use: _Optional[_Union[ModelUse, _Mapping]] = ...) -> None: ...
+
+class ModelLineage(_message.Message):
+    __slots__ = ("parent", "hyperparameters", "metrics", "data")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    hyperparameters: str
+    metrics: _containers.ScalarMap[str, float]
+    data: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parent: _Optional[str] = ..., hyperparameters: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., data: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ModelUse(_message.Message):
+    __slots__ = ("requests", "failures", "mean_seconds", "mean_residual", "residuals")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    RESIDUALS_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    failures: int
+    mean_seconds: float
+    mean_residual: float
+    residuals: int
+    def __init__(self, requests: _Optional[int] = ..., failures: _Optional[int] = ..., mean_seconds: _Optional[float] = ..., mean_residual: _Optional[float] = ..., residuals: _Optional[int] = ...) -> None: ...
+
+class ModelPromotion(_message.Message):
+    __slots__ = ("version", "at", "action")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    at: str
+    action: str
+    def __init__(self, version: _Optional[str] = ..., at: _Optional[str] = ..., action: _Optional[str] = ...) -> None: ...
 
 class ModelContract(_message.Message):
-    __slots__ = ("patterns", "acceleration", "coils", "rows", "columns", "calibration_rows", "calibration_columns", "requires_calibration", "anatomy", "contrast")
+    __slots__ = ("patterns", "acceleration", "coils", "rows", "columns", "calibration_rows", "calibration_columns", "requires_calibration", "anatomy", "contrast", "required")
     PATTERNS_FIELD_NUMBER: _ClassVar[int]
     ACCELERATION_FIELD_NUMBER: _ClassVar[int]
     COILS_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +149,7 @@ class ModelContract(_message.Message):
     REQUIRES_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
     ANATOMY_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
     patterns: _containers.RepeatedScalarFieldContainer[str]
     acceleration: Range
     coils: Range
@@ -84,7 +160,8 @@ class ModelContract(_message.Message):
     requires_calibration: bool
     anatomy: str
     contrast: str
-    def __init__(self, patterns: _Optional[_Iterable[str]] = ..., acceleration: _Optional[_Union[Range, _Mapping]] = ..., coils: _Optional[_Union[Range, _Mapping]] = ..., rows: _Optional[_Union[Range, _Mapping]] = ..., columns: _Optional[_Union[Range, _Mapping]] = ..., calibration_rows: _Optional[int] = ..., calibration_columns: _Optional[int] = ..., requires_calibration: bool = ..., anatomy: _Optional[str] = ..., contrast: _Optional[str] = ...) -> None: ...
+    required: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, patterns: _Optional[_Iterable[str]] = ..., acceleration: _Optional[_Union[Range, _Mapping]] = ..., coils: _Optional[_Union[Range, _Mapping]] = ..., rows: _Optional[_Union[Range, _Mapping]] = ..., columns: _Optional[_Union[Range, _Mapping]] = ..., calibration_rows: _Optional[int] = ..., calibration_columns: _Optional[int] = ..., requires_calibration: bool = ..., anatomy: _Optional[str] = ..., contrast: _Optional[str] = ..., required: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Range(_message.Message):
     __slots__ = ("least", "most")

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Lists the models that a service can run.
+    """Lists the models that a service can run, and tells how they came to be.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class ModelServiceStub(object):
                 request_serializer=recond_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=recond_dot_v1_dot_model__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetModelHistory = channel.unary_unary(
+                '/recond.v1.ModelService/GetModelHistory',
+                request_serializer=recond_dot_v1_dot_model__pb2.GetModelHistoryRequest.SerializeToString,
+                response_deserializer=recond_dot_v1_dot_model__pb2.GetModelHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Lists the models that a service can run.
+    """Lists the models that a service can run, and tells how they came to be.
     """
 
     def ListModels(self, request, context):
@@ -60,6 +65,13 @@ class ModelServiceServicer(object):
 
     def GetModel(self, request, context):
         """One model. NOT_FOUND if there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelHistory(self, request, context):
+        """All versions of a model, how they came to be and how they did. NOT_FOUND if there is none of that name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +90,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=recond_dot_v1_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=recond_dot_v1_dot_model__pb2.GetModelResponse.SerializeToString,
             ),
+            'GetModelHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelHistory,
+                    request_deserializer=recond_dot_v1_dot_model__pb2.GetModelHistoryRequest.FromString,
+                    response_serializer=recond_dot_v1_dot_model__pb2.GetModelHistoryResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'recond.v1.ModelService', rpc_method_handlers)
@@ -87,7 +104,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Lists the models that a service can run.
+    """Lists the models that a service can run, and tells how they came to be.
     """
 
     @staticmethod
@@ -134,6 +151,33 @@ class ModelService(object):
             '/recond.v1.ModelService/GetModel',
             recond_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
             recond_dot_v1_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recond.v1.ModelService/GetModelHistory',
+            recond_dot_v1_dot_model__pb2.GetModelHistoryRequest.SerializeToString,
+            recond_dot_v1_dot_model__pb2.GetModelHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

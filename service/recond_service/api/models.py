@@ -1,8 +1,10 @@
-"""`ModelService`: which models there are."""
+"""`ModelService`: which models there are, and how they came to be."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import grpc
 
@@ -11,7 +13,12 @@ from recond.v1 import model_pb2_grpc as pb_grpc
 from recond_models import registry
 from recond_models.contract import Contract, Range
 from recond_models.model import ModelInfo, UnknownModelError
+from recond_models.store import folders
+from recond_models.store.errors import StoreError
+from recond_models.store.lineage import Lineage
+from recond_models.store.versions import read_state
 from recond_service.api.errors import status_code, status_details
+from recond_service.telemetry import Metrics, ModelUse
 from recond_service.types import ModelNotFoundError
 
 
@@ -22,10 +29,13 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     ----------
     ready
         Tells whether a worker has the models loaded.
+    metrics
+        Knows how they did.
     """
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
+    def __init__(self, ready: Callable[[], bool], metrics: Metrics) -> None:
         self._ready = ready
+        self._metrics = metrics
 
     async def ListModels(  # noqa: N802 - named by the proto
         self,
@@ -43,9 +53,63 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         try:
             info = registry.find(request.name, request.version)
         except UnknownModelError as unknown:
-            error = ModelNotFoundError(str(unknown.args[0]), reason="NO_SUCH_MODEL", field="name")
-            await context.abort(status_code(error), error.message, status_details(error, ""))
+            await _not_found(unknown, context)
         return pb.GetModelResponse(model=_model_message(info, ready=self._ready()))
+
+    async def GetModelHistory(  # noqa: N802 - named by the proto
+        self,
+        request: pb.GetModelHistoryRequest,
+        context: grpc.aio.ServicerContext[pb.GetModelHistoryRequest, pb.GetModelHistoryResponse],
+    ) -> pb.GetModelHistoryResponse:
+        """Return all versions of a model, or NOT_FOUND."""
+        try:
+            registry.find(request.name)
+        except UnknownModelError as unknown:
+            await _not_found(unknown, context)
+        name = request.name.partition("@")[0]
+        try:
+            promotions = read_state(folders.models_folder(), name).promotions
+        except StoreError:
+            promotions = ()  # the catalogue has warned of it
+        return pb.GetModelHistoryResponse(
+            versions=[self._version_message(entry) for entry in registry.entries() if entry.info.name == name],
+            promotions=[
+                pb.ModelPromotion(version=promotion.version, at=promotion.at, action=promotion.action)
+                for promotion in promotions
+            ],
+        )
+
+    def _version_message(self, entry: registry.Entry) -> pb.ModelVersion:
+        info, stored = entry.info, entry.stored
+        use = self._metrics.model_uses.get((info.name, info.version), ModelUse())
+        lineage = None if stored is None else stored.manifest.lineage
+        return pb.ModelVersion(
+            model=_model_message(info, ready=self._ready()),
+            added="" if stored is None or stored.origin == "shipped" else stored.added,
+            lineage=None if lineage is None or lineage == Lineage() else _lineage_message(lineage),
+            use=pb.ModelUse(
+                requests=use.requests,
+                failures=use.failures,
+                mean_seconds=use.mean_seconds,
+                mean_residual=use.mean_residual,
+                residuals=use.residuals,
+            ),
+        )
+
+
+async def _not_found(unknown: UnknownModelError, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
+    """End the call: there is no such model."""
+    error = ModelNotFoundError(str(unknown.args[0]), reason="NO_SUCH_MODEL", field="name")
+    await context.abort(status_code(error), error.message, status_details(error, ""))
+
+
+def _lineage_message(lineage: Lineage) -> pb.ModelLineage:
+    return pb.ModelLineage(
+        parent=lineage.parent,
+        hyperparameters=json.dumps(lineage.hyperparameters, ensure_ascii=False),
+        metrics=lineage.metrics,
+        data=[json.dumps(source, ensure_ascii=False) for source in lineage.data],
+    )
 
 
 def _model_message(info: ModelInfo, *, ready: bool) -> pb.Model:
@@ -65,6 +129,9 @@ def _model_message(info: ModelInfo, *, ready: bool) -> pb.Model:
         licence=info.licence,
         source=info.source,
         contract=None if info.contract is None else _contract_message(info.contract),
+        package=info.package,
+        promoted=info.promoted,
+        canary_share=info.canary_share,
     )
 
 
@@ -80,6 +147,7 @@ def _contract_message(contract: Contract) -> pb.ModelContract:
         requires_calibration=contract.requires_calibration,
         anatomy=contract.anatomy,
         contrast=contract.contrast,
+        required=contract.required,
     )
 
 

@@ -131,7 +131,8 @@ class Server:
             ]
         )
         add_reconstruction(server, ReconstructionServicer(self._calls, services))
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(lambda: self.scheduler.capacity > 0), server)
+        models = ModelServicer(lambda: self.scheduler.capacity > 0, self.metrics)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(self._calls, services), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (

@@ -34,11 +34,15 @@ def export(directory: Path, names: tuple[str, ...], instances: int, threads: int
     """
     options = ExportOptions(instances, threads, device)
     try:
-        chosen = [registry.find(name) for name in names] or list(registry.available())
+        chosen = [registry.find(name) for name in names]
     except UnknownModelError as error:
         click.echo(f"recond triton export: {error.args[0]}", err=True)
         sys.exit(_USAGE)
-    for info in chosen:
+    plugins = [info.name for info in chosen if info.origin == "plug-in"]
+    if plugins:
+        click.echo(f"recond triton export: {plugins[0]} is a plug-in, which only workers of recond serve run", err=True)
+        sys.exit(_USAGE)
+    for info in chosen or [info for info in registry.available() if info.origin != "plug-in"]:
         try:
             folder = export_model(directory, info, options)
         except OSError as error:

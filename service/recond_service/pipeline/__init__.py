@@ -4,7 +4,8 @@
 frame to a model server and back, which single frames (KServe) use alone.
 """
 
-from recond_service.pipeline.context import Caller, Record, RequestContext
+from recond_service.pipeline.canary import TriedComputation, canary_for
+from recond_service.pipeline.context import Caller, Elapsed, Record, RequestContext
 from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, ImageReady, Planned, Sink
 from recond_service.pipeline.frame_computation import FrameComputation
 from recond_service.pipeline.model_choice import ModelChoice, named_model
@@ -19,6 +20,7 @@ __all__ = [
     "AcquisitionSource",
     "Admitted",
     "Caller",
+    "Elapsed",
     "Event",
     "FileReady",
     "Finished",
@@ -35,6 +37,8 @@ __all__ = [
     "Services",
     "Sink",
     "Source",
+    "TriedComputation",
+    "canary_for",
     "named_model",
     "receive_frame",
 ]

@@ -45,6 +45,8 @@ class ModelChoice:
         Where a model can be asked for, for errors.
     complex_images
         The model has to give images with their phase.
+    canary
+        Another version of `asked` that this request tries out, None to try nothing.
 
     Attributes
     ----------
@@ -61,9 +63,14 @@ class ModelChoice:
         field: str,
         *,
         complex_images: bool = False,
+        canary: ModelInfo | None = None,
     ) -> None:
         self.model = asked
         self.reason = "" if asked is None else f"{asked.name} was asked for"
+        self._promoted: ModelInfo | None = None
+        if asked is not None and canary is not None:
+            self.model, self._promoted = canary, asked
+            self.reason = f"{asked.name} was asked for, and {canary.version} is tried out on {canary.canary_share:.0%} of requests"
         self._findings = findings
         self._field = field
         self._complex_images = complex_images
@@ -82,8 +89,30 @@ class ModelChoice:
                 if text:
                     self._findings.info(code, text)
             self.model, self.reason = self._with_phase(choice.info, choice.reason, sampling)
+        if self._promoted is not None:
+            try:
+                self._check(self.model, sampling)
+            except UnsupportedDataError as error:
+                self.fall_back(error.message)
         self._check(self.model, sampling)
         return self.model
+
+    def instead_of(self, model: ModelInfo) -> ModelInfo | None:
+        """Return the promoted version that takes over where a version that is tried out fails; None for any other model."""
+        return self._promoted if self._promoted is not None and model.version != self._promoted.version else None
+
+    def fall_back(self, problem: str) -> None:
+        """Have the promoted version make this and all further images, and say so."""
+        promoted, tried = self._promoted, self.model
+        if promoted is None or tried is None or tried.version == promoted.version:
+            return
+        self._findings.warn(
+            "canary-failed",
+            f"{tried.name} {tried.version}, which is being tried out, failed ({problem}); {promoted.version} made the image "
+            "instead.",
+        )
+        self.model = promoted
+        self.reason = f"{promoted.name} was asked for"
 
     def _with_phase(self, model: ModelInfo, reason: str, sampling: Sampling) -> tuple[ModelInfo, str]:
         """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""

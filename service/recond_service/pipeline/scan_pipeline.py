@@ -8,6 +8,7 @@ from typing import Any
 
 from recond_models.model import ModelInfo
 from recond_service.backends import ComputedFrame, FrameInput
+from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Elapsed, RequestContext
 from recond_service.pipeline.events import Admitted, FileReady, Finished, ImageReady, Planned, Sink
 from recond_service.pipeline.feeding import STREAM_BYTES, Feeding
@@ -72,7 +73,13 @@ class ScanPipeline:
         """
         request, services = self.request, self.services
         asked = named_model(request.model, request.model_version, "spec.model") if request.model else None
-        choice = ModelChoice(asked, self.findings, "spec.model", complex_images=request.complex_images)
+        choice = ModelChoice(
+            asked,
+            self.findings,
+            "spec.model",
+            complex_images=request.complex_images,
+            canary=canary_for(asked, request.model, request.model_version, self.context.request_id),
+        )
         with services.admission.admit(self._demand(asked)) as ticket:
             await sink(Admitted())
             self.context.record.stages["admission"] = self._total.seconds
@@ -82,7 +89,9 @@ class ScanPipeline:
             ):
                 feeding = Feeding(sandbox, request, services.settings, self.context.trace, ticket)
                 eviction = group.create_task(_end_when_evicted(ticket))
-                feed = group.create_task(feeding.run(source, services.scheduler.frames_ahead(request.model)))
+                feed = group.create_task(
+                    feeding.run(source, services.scheduler.frames_ahead(request.model.partition("@")[0]))
+                )
                 conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group)
                 summary = await conversation.follow()
                 feed.cancel()
@@ -126,6 +135,8 @@ class ScanPipeline:
         stages, metrics, images = self.context.record.stages, self.services.metrics, conversation.images
         stages |= summary.seconds | {"upload": feeding.seconds.seconds, "total": self._total.seconds}
         metrics.images.labels(choice.model.name).inc(images)
+        residual = summary.figures.data_consistency_residual
+        metrics.model_ended(choice.model.name, choice.model.version, self._total.seconds, residual)
         metrics.observe_figures({name: getattr(summary.figures, name) for name in summary.figures.__slots__})
         await sink(
             Finished(
@@ -209,6 +220,7 @@ class _Conversation:
             pipeline.request.priority,
             None if deadline is None else deadline - pipeline.services.upload_costs.writing_seconds,
         )
+        self._tried = TriedComputation(self.frames, choice, pipeline.services.metrics)
         self.since_last_image = Elapsed()
         self.images = 0  # that the client got; of a 3-D scan there are other numbers of frames and of images
 
@@ -269,7 +281,7 @@ class _Conversation:
         held = frame.layout.size + frame.layout.image_bytes
         self._ticket.hold(held)
         try:
-            outcome = await self.frames.compute(prepared.number, model, frame)
+            outcome = await self._tried.compute(prepared.number, model, frame)
             self.since_last_image = Elapsed()
             self._ticket.worked(max(outcome.compute_seconds, self._predict(model, frame)))
             await self._hand_out(prepared, outcome.frame)

@@ -5,7 +5,7 @@ parsers loaded and no torch. It sees no file of the server, has bounded memory, 
 one request only.
 """
 
-from recond_service.sandbox.confine import landlock_version
+from recond_models.confinement import landlock_version
 from recond_service.sandbox.messages import FromSandbox, OpenSandbox, SandboxDefect, SandboxError
 from recond_service.sandbox.pool import Sandbox, SandboxPool
 

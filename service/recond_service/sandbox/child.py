@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from recond_models.confinement import address_space, code_ruleset, forbid_files_and_network
 from recond_service.processes import BlockingChannel, ChannelClosedError, serve_forks
-from recond_service.sandbox.confine import address_space, code_ruleset, forbid_files_and_network
 from recond_service.sandbox.messages import FromSandbox, OpenSandbox, SandboxDefect, SandboxError
 from recond_service.types import ErrorReport, LimitExceededError, RecondError
 

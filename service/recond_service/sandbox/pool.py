@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from recond_models.confinement import landlock_version
 from recond_service.processes import LOST, ChannelClosedError, ChildProcess, ForkError, Message, Received, Zygote
-from recond_service.sandbox.confine import landlock_version
 from recond_service.sandbox.death import cause_of_death
 from recond_service.sandbox.messages import OpenSandbox, SandboxDefect, SandboxError
 from recond_service.types import DefectError, OverloadedError, RecondError, UnavailableError

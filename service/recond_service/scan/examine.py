@@ -10,9 +10,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from recond_models.confinement import address_space, forbid_files_and_network, limit_resources
 from recond_service.doctor import Report, examine
 from recond_service.processes import BlockingChannel, ChannelClosedError, Message, channel_pair
-from recond_service.sandbox.confine import address_space, forbid_files_and_network, limit_resources
 from recond_service.sandbox.death import cause_of_death
 from recond_service.types import ErrorReport, LimitExceededError, PartRole, RecondError, ScanRequest
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recond_models.confinement import limit_resources
 from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
 from recond_service.results import ResultWriter
-from recond_service.sandbox.confine import limit_resources
 from recond_service.scan.messages import (
     Acquisitions,
     AcquisitionsConsumed,

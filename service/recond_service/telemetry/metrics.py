@@ -11,6 +11,8 @@ from typing import Final, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from recond_service.telemetry.model_use import ModelUse
+
 STAGES: Final = ("admission", "upload", "ingest", "conditioning", "queue", "compute", "encode", "total")
 FIGURES: Final = ("ssim", "psnr", "nmse", "data_consistency_residual", "noise_level")
 
@@ -76,6 +78,27 @@ class Metrics:
         self.images: Final = Counter(
             "recond_images_total", "Images finished, by model.", ["model"], registry=self.registry
         )
+        self.model_requests: Final = Counter(
+            "recond_model_requests_total",
+            "Requests that ended, by the version of the model that ran and whether it failed on them.",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
+        self.model_seconds: Final = Histogram(
+            "recond_model_request_seconds",
+            "Seconds of requests that went well, by the version of the model that ran.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.model_residual: Final = Histogram(
+            "recond_model_data_consistency_residual",
+            "Data-consistency residual of scans, by the version of the model that ran.",
+            ["model", "version"],
+            buckets=_FIGURE_BUCKETS["data_consistency_residual"],
+            registry=self.registry,
+        )
+        self.model_uses: Final[dict[tuple[str, str], ModelUse]] = {}
         self.backlog: Final = Gauge(
             "recond_backlog_seconds",
             "Predicted time until all frames that are here are computed.",
@@ -186,6 +209,29 @@ class Metrics:
         self.request_seconds.observe(seconds)
         for stage, spent in (stages or {}).items():
             self.stage_seconds.labels(stage).observe(spent)
+
+    def model_ended(self, model: str, version: str, seconds: float, residual: float | None) -> None:
+        """Count a request that went well by the version of the model that ran.
+
+        Parameters
+        ----------
+        model, version
+            What ran.
+        seconds
+            Of the request.
+        residual
+            Data-consistency residual of the scan, None where the model does not fit the samples.
+        """
+        self.model_requests.labels(model, version, "done").inc()
+        self.model_seconds.labels(model, version).observe(seconds)
+        if residual is not None:
+            self.model_residual.labels(model, version).observe(residual)
+        self.model_uses.setdefault((model, version), ModelUse()).ended(seconds, residual)
+
+    def model_failed(self, model: str, version: str) -> None:
+        """Count a request on which a version of a model failed."""
+        self.model_requests.labels(model, version, "failed").inc()
+        self.model_uses.setdefault((model, version), ModelUse()).failed()
 
     def request_failed(self, status: str, reason: str) -> None:
         """Count an error by gRPC status and `ErrorInfo` reason."""

@@ -111,7 +111,7 @@ def test_lists_change_with_the_folders(tmp_path, models):
     assert stored_models() is stored_models()
     first = registry.find("a")
     assert registry.find("a") is first
-    with pytest.raises(NameTakenError, match=r"a model a already: .*--as.*--force"):
+    with pytest.raises(NameTakenError, match=r"a model a 1 already: .*--as.*--version.*--force"):
         add_model(AddRequest(state_file(tmp_path), name="a"))
     add_model(AddRequest(state_file(tmp_path, weights_of(seed=1)), name="a", replace=True))
     assert registry.find("a").weights_sha256 != first.weights_sha256

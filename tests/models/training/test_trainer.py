@@ -1,4 +1,6 @@
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,6 +184,11 @@ def test_command_trains_and_leaves_a_model(tmp_path, volumes):
     manifest = Manifest.read(model)
     assert manifest.architecture["family"] == "unrolled"
     assert manifest.fits_samples
+    lineage = manifest.lineage
+    assert lineage.hyperparameters["steps"] == json.loads(json.dumps(lineage.hyperparameters))["steps"] > 0
+    assert {"architecture", "learning_rate", "seed", "steps_done", "minutes"} <= set(lineage.hyperparameters)
+    assert not Path(lineage.hyperparameters["start"]).is_absolute()
+    assert all({"name", "split", "licence"} <= set(source) for source in lineage.data)
     assert sum(tensor.numel() for tensor in load_file(model / "weights.safetensors").values()) == manifest.parameters
     card = (model / "card.md").read_text()
     assert "4 steps" in card

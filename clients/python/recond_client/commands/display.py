@@ -18,8 +18,9 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
+from recond_client.model import Model, ModelHistory, ModelVersion
 from recond_client.progress import ProgressCallback
-from recond_client.result import Model, Progress, Result
+from recond_client.result import Progress, Result
 
 _FIGURES = {
     "ssim": ("SSIM", "{:.4f}"),
@@ -189,6 +190,37 @@ def print_model(model: Model) -> None:
         for name, value in (stated or {"data": "not stated"}).items():
             table.add_row(Text(f"made for: {name.replace('_', ' ')}", style="dim"), Text(value))
     Console().print(table)
+
+
+def print_history(history: ModelHistory) -> None:
+    """Print the versions of a model and what became of them."""
+    console = Console()
+    narrow = [Column(title, no_wrap=True) for title in ("version", "runs", "added", "parent")]
+    table = Table(*narrow, "metrics", "requests", "failed", "seconds", "residual", box=box.SIMPLE_HEAD)
+    for version in history.versions:
+        model, lineage, use = version.model, version.lineage, version.use
+        done = use.requests > use.failures
+        table.add_row(
+            Text(model.version, style="bold"),
+            _runs(version),
+            version.added[:10] or model.origin,
+            (lineage.parent if lineage else "") or "-",
+            Text(", ".join(f"{name} {value:.4g}" for name, value in lineage.metrics.items()) if lineage else "") or "-",
+            str(use.requests),
+            str(use.failures),
+            f"{use.mean_seconds:.3g}" if done else "-",
+            f"{use.mean_residual:.4f}" if use.residuals else "-",
+        )
+    console.print(table)
+    for promotion in history.promotions:
+        console.print(f"{promotion.at[:19].replace('T', ' ')}  {promotion.action} {promotion.version}", highlight=False)
+
+
+def _runs(version: ModelVersion) -> str:
+    """Return in words for which requests a version runs."""
+    if version.model.promoted:
+        return "yes"
+    return f"{version.model.canary_share:.0%}, tried out" if version.model.canary_share else "when named"
 
 
 def _shown(value: object) -> str:

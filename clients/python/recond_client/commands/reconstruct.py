@@ -66,8 +66,13 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     "Several stacks make several .nii.gz: OUT_axial.nii.gz. "
     "Default: the name of INPUT with _recon.h5, in the current folder.",
 )
-@click.option("--model", default="auto", show_default=True, help="Model to run; auto lets the service choose.")
-@click.option("--model-version", default="", help="Version of the model. Default: the newest.")
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    help="Model to run, NAME or NAME@VERSION; auto lets the service choose.",
+)
+@click.option("--model-version", default="", help="Version of the model. Default: the one that runs for its name.")
 @click.option(
     "--undersample",
     metavar="KIND:R[:CENTRE]",

@@ -22,11 +22,14 @@ from recond_service.api.kserve.tensors import (
     tensors_of,
 )
 from recond_service.pipeline import (
+    Elapsed,
     FrameComputation,
     ModelChoice,
     ReceivedFrame,
     RequestContext,
     Services,
+    TriedComputation,
+    canary_for,
     named_model,
     receive_frame,
 )
@@ -95,18 +98,23 @@ class InferCall:
         self, spec: InferSpec, asked: ModelInfo | None, deadline: float | None, ticket: Ticket
     ) -> pb.ModelInferResponse:
         record, metrics = self._context.record, self._services.metrics
+        total = Elapsed()
         self._context.trace.uploaded()
         begun = time.perf_counter()
         received = await asyncio.to_thread(self._receive, spec)
         record.stages["conditioning"] = time.perf_counter() - begun
         try:
-            model = ModelChoice(asked, self._findings, "model_name").for_frame(received.sampling)
+            name, version = self._request.model_name, self._request.model_version
+            canary = canary_for(asked, name, version, self._context.request_id)
+            choice = ModelChoice(asked, self._findings, "model_name", canary=canary)
+            model = choice.for_frame(received.sampling)
         except BaseException:
             received.frame.block.close()
             raise
         record.model = model.name
         frames = FrameComputation(self._services.scheduler, self._context, self._findings, spec.priority, deadline)
-        outcome = await frames.compute(0, model, received.frame)
+        outcome = await TriedComputation(frames, choice, metrics).compute(0, model, received.frame)
+        model = choice.model or model  # another version where the one that is tried out failed
         ticket.worked(ticket.demand.seconds)
         begun = time.perf_counter()
         with outcome.frame.image as block:
@@ -114,6 +122,7 @@ class InferCall:
         response = self._answer(spec, model, received, outcome, pixels)
         record.stages["encode"] = time.perf_counter() - begun
         metrics.images.labels(model.name).inc()
+        metrics.model_ended(model.name, model.version, total.seconds, outcome.frame.residual)
         metrics.observe_figures({"data_consistency_residual": outcome.frame.residual})
         return response
 

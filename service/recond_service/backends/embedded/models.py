@@ -94,19 +94,20 @@ class LoadedModels:
         return True
 
     def refresh(self) -> None:
-        """Load what has taken the place of a model in memory, and forget models that have drained.
+        """Load what has taken the place of a model in memory, or is tried out beside it, and forget models that have drained.
 
         To be called once in a while from another thread: the old ones serve meanwhile. What is refused does not come into memory,
         and the old one serves those that name it.
         """
         wanted = {
             (info.name, info.version, info.weights_sha256): info
-            for info in registry.available()
+            for info in registry.versions()
             if info.kind == "network"
         }
         names = {key[0] for key in self.keys}
         for key, info in wanted.items():
-            if key[0] in names and key not in self.keys and self._refusal(key) is None and self.warm(info):
+            runs = info.promoted or info.canary_share > 0
+            if key[0] in names and runs and key not in self.keys and self._refusal(key) is None and self.warm(info):
                 _log.info("model-replaced", model=info.name, version=info.version, weights_sha256=info.weights_sha256)
         end = self._clock() - _DRAIN_SECONDS
         with self._changing:

@@ -60,7 +60,7 @@ class Worker:
         """Serve until the supervisor closes the channel."""
         _in_background("heartbeat", self._beat)
         memory_bytes = self._device.memory_bytes(self._options.workers)
-        coming = [info for info in registry.available() if info.origin != "added"]
+        coming = [info for info in registry.available() if info.origin in {"built-in", "shipped"}]
         warm = [info for info in coming if self._models.warm(info)]
         measurements = []
         if self._options.measure:

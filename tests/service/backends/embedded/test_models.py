@@ -14,6 +14,7 @@ from recond_models.model import ModelInfo
 from recond_models.store import folders
 from recond_models.store.add import AddRequest, add_model
 from recond_models.store.package import Description, write_model
+from recond_models.store.versions import promote, start_canary
 from recond_service.backends.embedded.models import LoadedModels
 from recond_service.types import ModelNotFoundError, UnavailableError, UnsupportedDataError
 
@@ -162,3 +163,28 @@ def test_a_model_that_is_asked_for_from_two_threads_is_loaded_once(tmp_path, mod
         thread.join(60)
     assert len(loads) == 1
     assert len({id(model) for model in found}) == 1
+
+
+def test_a_version_that_is_promoted_or_tried_out_is_loaded_before_it_is_asked_for(tmp_path, models, monkeypatch):
+    first = add(tmp_path, "mine")
+    second = add_version(tmp_path, "2", seed=1)
+    third = add_version(tmp_path, "3", seed=2)
+    model = get(models, first)
+    models.refresh()
+    assert [key[1] for key in models.keys] == ["1"]  # nobody asked for the others
+    place, known = tmp_path / "models", ["1", "2", "3"]
+    promote(place, "mine", "2", known, "1")
+    start_canary(place, "mine", ("3", 0.1), known, "2")
+    models.refresh()
+    assert sorted(key[1] for key in models.keys) == known
+    monkeypatch.setattr(loading, "load", None)
+    assert get(models, first) is model
+    assert [get(models, info).info.weights_sha256 for info in (second, third)] == [
+        second.weights_sha256,
+        third.weights_sha256,
+    ]
+
+
+def add_version(tmp_path, version: str, seed: int) -> ModelInfo:
+    add_model(AddRequest(state_file(tmp_path, weights_of(seed=seed)), name="mine", version=version))
+    return registry.find("mine", version)

@@ -8,7 +8,7 @@ import pytest
 
 
 def confined(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "import sys\nfrom recond_service.sandbox.confine import *\n" + body
+    program = "import sys\nfrom recond_models.confinement import *\n" + body
     return subprocess.run(
         [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
