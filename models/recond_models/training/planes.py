@@ -48,6 +48,11 @@ class Plane:
     down: NDArray[np.float64]
     across: NDArray[np.float64]
 
+    @property
+    def pixel(self) -> float:
+        """Edge of a square pixel of the same area, mm."""
+        return float(np.sqrt(np.linalg.norm(self.down) * np.linalg.norm(self.across)))
+
     def points(
         self, shape: tuple[int, int], rows: NDArray[np.float64], columns: NDArray[np.float64]
     ) -> NDArray[np.float64]:
