@@ -22,6 +22,10 @@ class UnsuitableModelError(ValueError):
     """The model cannot reconstruct these data, or cannot make what is asked of it."""
 
 
+class NoDeviationError(UnsuitableModelError):
+    """Standard deviations were asked of a model that predicts none."""
+
+
 class NoPhaseError(UnsuitableModelError):
     """Complex images were asked of a model that makes magnitudes only."""
 
@@ -60,6 +64,8 @@ class ModelInfo:
         What data a network was made for, None for classical models.
     has_phase
         It makes complex images; else magnitudes only.
+    has_deviation
+        It predicts the standard deviation of the error of its images.
     """
 
     name: str
@@ -77,3 +83,4 @@ class ModelInfo:
     source: str = ""
     contract: Contract | None = None
     has_phase: bool = False
+    has_deviation: bool = False

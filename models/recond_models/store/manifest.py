@@ -131,6 +131,7 @@ class Manifest:
             source=self.source,
             contract=self.contract,
             has_phase=self.family in _FAMILIES_WITH_PHASE,
+            has_deviation=bool(self.architecture.get("deviation")),
         )
 
     def to_json(self) -> str:

@@ -92,7 +92,8 @@ def add_fat(
     move = generator.uniform(0, 2.5) * generator.choice((-1, 1))
     turn = generator.uniform(-np.pi, np.pi) if generator.random() < 0.5 else generator.normal(0, 0.15)
     moved = ndimage.shift(fat.real, (move, 0), order=1) + 1j * ndimage.shift(fat.imag, (move, 0), order=1)
-    return water + (np.exp(1j * turn) * moved).astype(np.complex64)
+    total: NDArray[np.complex64] = water + (np.exp(1j * turn) * moved).astype(np.complex64)
+    return total
 
 
 def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.complex64]:
