@@ -206,6 +206,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call, which the service sees
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -227,6 +228,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(_in_loop(on_progress), upload.size)
@@ -261,6 +263,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -284,6 +287,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
         call = self._connection.reconstruct(

@@ -79,12 +79,15 @@ class Image:
         None where the input has none.
     complex_pixels
         complex64 (rows, columns), the same with its phase; None where that was not asked for.
+    uncertainty
+        float32 (rows, columns): standard deviation of the error of `pixels`, in their units; None where that was not asked for.
     """
 
     index: ImageIndex
     pixels: NDArray[np.float32]
     geometry: Geometry | None = None
     complex_pixels: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,8 @@ class Stack:
         (images, rows, columns), also where the images were not asked for.
     complex_images
         complex64 like `images`, with their phase; None where that was not asked for.
+    uncertainty
+        float32 like `images`: standard deviation of the error of each pixel; None where that was not asked for.
     """
 
     name: str
@@ -269,6 +274,7 @@ class Stack:
     geometry: tuple[Geometry | None, ...]
     shape: tuple[int, ...]
     complex_images: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,9 +311,12 @@ class Result:
         Results of the heads by name.
     complex_images
         complex64 like `images`, with their phase; None where that was not asked for.
+    uncertainty
+        float32 like `images`: standard deviation of the error of each pixel, in the units of the images; None where that was not
+        asked for.
     files
         Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
-        ``"_part-phase.nii.gz"`` for the phase of complex images.
+        ``"_part-phase.nii.gz"`` for the phase of complex images and ``"_uncertainty.nii.gz"``.
     """
 
     images: NDArray[np.float32]
@@ -327,11 +336,12 @@ class Result:
     heads: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     complex_images: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.
 
-        The phase of complex images goes beside it, see `save_all`.
+        The phase of complex images and the uncertainty go beside it, see `save_all`.
 
         Parameters
         ----------
@@ -363,7 +373,7 @@ class Result:
         """Write the output file that goes with the ending of `path`, or all of them.
 
         Each of several stacks has its own, ``head_axial.nii.gz`` for ``head.nii.gz``, and so has the phase of complex images in
-        NIfTI, ``head_part-phase.nii.gz``.
+        NIfTI, ``head_part-phase.nii.gz``, and the uncertainty, ``head_uncertainty.nii.gz``.
 
         Parameters
         ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recond_models import registry, selection
-from recond_models.model import ModelInfo, NoPhaseError, UnknownModelError, UnsuitableModelError
+from recond_models.model import ModelInfo, NoDeviationError, NoPhaseError, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
@@ -45,6 +45,8 @@ class ModelChoice:
         Where a model can be asked for, for errors.
     complex_images
         The model has to give images with their phase.
+    uncertainty
+        The model has to predict the standard deviation of its images.
 
     Attributes
     ----------
@@ -61,12 +63,14 @@ class ModelChoice:
         field: str,
         *,
         complex_images: bool = False,
+        uncertainty: bool = False,
     ) -> None:
         self.model = asked
         self.reason = "" if asked is None else f"{asked.name} was asked for"
         self._findings = findings
         self._field = field
         self._complex_images = complex_images
+        self._uncertainty = uncertainty
 
     def for_frame(self, sampling: Sampling) -> ModelInfo:
         """Return the model for a frame; the first frame decides.
@@ -106,6 +110,11 @@ class ModelChoice:
                 selection.check_phase(model, registry.available())
             except NoPhaseError as error:
                 raise UnsupportedDataError(str(error), reason="NO_PHASE", field=self._field) from error
+        if self._uncertainty:
+            try:
+                selection.check_deviation(model, registry.available())
+            except NoDeviationError as error:
+                raise UnsupportedDataError(str(error), reason="NO_UNCERTAINTY", field=self._field) from error
         outside = selection.outside_contract(model, sampling)
         if outside:
             self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")
