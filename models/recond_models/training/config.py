@@ -52,6 +52,10 @@ class TrainingConfig:
         The loss counts what is inside the object.
     small
         Part of the frames whose sides are drawn evenly on a logarithmic scale: more small matrices.
+    shapes
+        Part of the frames that show random shapes in place of heads.
+    anatomy
+        What the contract and the card say that the training images show.
     evaluate_every
         Steps between evaluations on the held-out subjects.
     evaluation_frames
@@ -88,6 +92,8 @@ class TrainingConfig:
     earlier: float = 0.1
     inside: bool = False
     small: float = 0.0
+    shapes: float = 0.0
+    anatomy: str = "head"
     evaluate_every: int = 500
     evaluation_frames: int = 24
     checkpoint_every: int = 250
@@ -111,8 +117,8 @@ class TrainingConfig:
         if self.precision not in {"float32", "bfloat16"}:
             raise TrainingConfigError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
         self._check_start()
-        if not 0 <= self.small <= 1:
-            raise TrainingConfigError(f"small must be from 0 to 1, got {self.small}")
+        if not 0 <= self.small <= 1 or not 0 <= self.shapes <= 1:
+            raise TrainingConfigError(f"small and shapes must be from 0 to 1, got {self.small} and {self.shapes}")
         if not 0 <= self.average < 1 or not 0 <= self.decay <= 1 or self.learning_rate <= 0:
             raise TrainingConfigError("need 0 <= average < 1, 0 <= decay <= 1 and learning_rate > 0")
         for start, rounds in self.rounds:

@@ -62,6 +62,13 @@ class Plane:
         return self.origin[:, None, None] + down + across
 
 
+def any_plane(generator: np.random.Generator, shape: tuple[int, int]) -> Plane:
+    """Return an axial plane through the middle whose shorter side is 110 to 190 mm."""
+    pixel = generator.uniform(110, 190) / min(shape)
+    down, across = np.asarray([0.0, -pixel, 0.0]), np.asarray([pixel, 0.0, 0.0])
+    return Plane("axial", np.zeros(3), down, across)
+
+
 @dataclass(frozen=True, slots=True)
 class HeadBox:
     """The box around a head, along x, y, z in mm from the middle of the brain.

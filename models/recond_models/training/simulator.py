@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_models.training import arrays, contrast, details, labels, planes
+from recond_models.training import arrays, contrast, details, labels, planes, shapes
 from recond_models.training.fields import smooth_field, to_images, to_kspace, upsample
 from recond_models.training.patterns import SamplingPattern, draw_pattern
 from recond_models.training.volumes import Volume
@@ -44,6 +44,8 @@ class SimulationSettings:
         Part of the scans in which the head moves.
     fat
         Part of the scans in which the fat below the skin has its own brightness, phase and place.
+    shapes
+        Part of the scans that show a body of random shapes in place of a head.
     unsteady
         Part of the scans whose lines differ a little in size and phase, as a scanner that drifts or a heart that beats makes them.
     """
@@ -57,6 +59,7 @@ class SimulationSettings:
     coloured: float = 0.5
     motion: float = 0.12
     fat: float = 0.6
+    shapes: float = 0.0
     unsteady: float = 0.4
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class SimulationSettings:
             raise ValueError(f"sizes go from at least 32 upwards, got {self.sizes}")
         if not 1 <= self.accelerations[0] <= self.accelerations[1]:
             raise ValueError(f"accelerations go from at least 1 upwards, got {self.accelerations}")
-        parts = {name: getattr(self, name) for name in ("coloured", "motion", "fat", "unsteady")}
+        parts = {name: getattr(self, name) for name in ("coloured", "motion", "fat", "shapes", "unsteady")}
         if not all(0 <= part <= 1 for part in parts.values()):
             raise ValueError(f"{', '.join(parts)} are parts from 0 to 1, got {list(parts.values())}")
         if not 0 <= self.noise[0] <= self.noise[1]:
@@ -273,6 +276,9 @@ class Simulator:
         self, generator: np.random.Generator, shape: tuple[int, int]
     ) -> tuple[NDArray[np.float32], planes.Plane, str, str]:
         """Draw the magnitude of a slice that has something of the head in it, its plane, subject and contrast."""
+        if self._settings.shapes and generator.random() < self._settings.shapes:
+            image, name = shapes.draw(generator, shape)
+            return image, planes.any_plane(generator, shape), "nobody", name
         for _ in range(_TRIES):
             number = int(generator.choice(len(self._volumes), p=self._shares))
             volume = self._volumes[number]

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from recond_models.training import details, fields
+from recond_models.training import details, fields, shapes
 from recond_models.training.simulator import SimulationSettings, Simulator, TrainingSample
 
 
@@ -212,3 +212,26 @@ def test_fat_lies_below_the_skin_and_nothing_is_lost(head):
         outer = np.abs(moved)[radius > 53]
         assert outer.max() < 1e-6
         assert np.allclose(moved[radius < 20], water[radius < 20], atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (151, 130)])
+def test_random_shapes_are_pictures_that_differ(shape):
+    pictures = [shapes.draw(np.random.default_rng(seed), shape)[0] for seed in range(12)]
+    for picture in pictures:
+        assert picture.shape == shape
+        assert picture.dtype == np.float32
+        assert picture.min() >= 0
+        assert 0.5 < picture.max() <= 1.5
+        assert (picture > 0.02).mean() > 0.1
+    correlations = np.corrcoef([picture.ravel() for picture in pictures])
+    assert np.abs(correlations[np.triu_indices(12, 1)]).mean() < 0.7
+    assert np.array_equal(pictures[3], shapes.draw(np.random.default_rng(3), shape)[0])
+
+
+def test_scans_of_random_shapes_say_so(head):
+    simulator = Simulator([head], SimulationSettings(shapes=1))
+    sample = simulator.sample(4, (96, 80))
+    assert sample.description.contrast == "shapes"
+    assert np.quantile(rss(sample.coil_images), 0.99) == pytest.approx(1, rel=0.02)
+    plain = Simulator([head], SimulationSettings()).sample(4, (96, 80))
+    assert plain.description.contrast != "shapes"
