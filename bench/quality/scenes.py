@@ -136,7 +136,7 @@ def coil_images(image: NDArray[np.float32], view: str, offset: float, coils: int
     """Give a slice phase and coils: complex64 (coils, rows, columns), 99th percentile of the root sum of squares 1."""
     seed = zlib.crc32(f"{view} {offset} {coils}".encode())
     generator = np.random.default_rng(seed)
-    with_phase = details.phase(generator, image)
+    with_phase = image * details.phase(generator, image)
     grid = plane_of(view, offset).points(SHAPE, *(np.linspace(0, size - 1, _COARSE) for size in SHAPE))
     images = with_phase * upsample(arrays.receive_fields(generator, coils, grid), SHAPE)
     return images / np.quantile(root_sum_of_squares(images), 0.99).astype(np.float32)

@@ -36,6 +36,8 @@ class PackedBatch:
     crops
         For each frame (rows, columns) of the middle of the image that will be shown, or None for all of it: models that normalise
         an image by its own statistics need to know. Empty if that is None for every frame.
+    deviations
+        Whether somebody wants the standard deviations of the images too.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class PackedBatch:
     masks: Tensor
     calibrations: tuple[Tensor | None, ...]
     crops: tuple[tuple[int, int] | None, ...] = ()
+    deviations: bool = False
 
     def __post_init__(self) -> None:
         _require(self.kspace, "kspace", torch.complex64, 3)
@@ -81,6 +84,8 @@ class PackedBatch:
         masks: Sequence[Array],
         calibrations: Sequence[Array | None] | None = None,
         crops: Sequence[tuple[int, int] | None] = (),
+        *,
+        deviations: bool = False,
     ) -> PackedBatch:
         """Pack frames.
 
@@ -94,6 +99,8 @@ class PackedBatch:
             For each frame complex64 (coils, calibration rows, calibration columns) or None; None if there are none at all.
         crops
             For each frame (rows, columns) of the middle that will be shown, or None; empty if there are none at all.
+        deviations
+            Whether somebody wants the standard deviations of the images too.
 
         Returns
         -------
@@ -119,6 +126,7 @@ class PackedBatch:
             torch.stack([torch.as_tensor(mask) for mask in masks]),
             tuple(None if block is None else torch.as_tensor(block) for block in blocks),
             tuple(crops),
+            deviations,
         )
 
     @property
@@ -163,12 +171,16 @@ class Reconstruction:
         For each frame what the model noticed on it; empty if there is nothing on any frame.
     scales
         float64 (batch,), powers of two: the images times these are in the units of the k-space. None where they are already.
+    deviations
+        float32 (batch, rows, columns) in the units of the images: standard deviation of the error of their magnitudes; None where
+        nobody wants it or the model predicts none.
     """
 
     images: Tensor | CoilImages
     residuals: Tensor | None = None
     notes: tuple[tuple[Note, ...], ...] = ()
     scales: Tensor | None = None
+    deviations: Tensor | None = None
 
 
 class Reconstructor(Protocol):

@@ -85,6 +85,32 @@ def finish(
     )
 
 
+def finish_deviations(result: Reconstruction, finishings: Sequence[Finishing | None]) -> tuple[Tensor | None, ...]:
+    """Finish the standard deviations of a batch as `finish` does its images.
+
+    Parameters
+    ----------
+    result
+        What a model made of it.
+    finishings
+        For each frame how its image is finished; None for a frame whose deviations nobody wants.
+
+    Returns
+    -------
+    tuple
+        For each frame float32 (rows, columns) on the CPU, not negative, in the units of the measured data; None where the finishing
+        is, and everywhere if the model predicted none.
+
+    Raises
+    ------
+    ValueError
+        A window does not lie within the image, or the numbers of frames do not belong together.
+    """
+    if result.deviations is None:
+        return (None,) * len(finishings)
+    return finish(replace(result, images=result.deviations), finishings, complex_images=[False] * len(finishings))
+
+
 @torch.inference_mode()
 def magnitudes(result: Reconstruction) -> Tensor:
     """Return float32 (batch, rows, columns) on the CPU: whole magnitude images in the units of the k-space."""

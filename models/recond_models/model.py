@@ -22,6 +22,10 @@ class UnsuitableModelError(ValueError):
     """The model cannot reconstruct these data, or cannot make what is asked of it."""
 
 
+class NoDeviationError(UnsuitableModelError):
+    """Standard deviations were asked of a model that predicts none."""
+
+
 class NoPhaseError(UnsuitableModelError):
     """Complex images were asked of a model that makes magnitudes only."""
 
@@ -66,6 +70,8 @@ class ModelInfo:
         It runs when its name is asked for without a version.
     canary_share
         Part of the requests for its name that try this version out; 0 for none.
+    has_deviation
+        It predicts the standard deviation of the error of its images.
     """
 
     name: str
@@ -86,3 +92,4 @@ class ModelInfo:
     package: str = ""
     promoted: bool = True
     canary_share: float = 0.0
+    has_deviation: bool = False

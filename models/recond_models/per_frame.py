@@ -33,6 +33,7 @@ def split(batch: PackedBatch) -> list[PackedBatch]:
             batch.masks[number : number + 1],
             batch.calibrations[number : number + 1],
             batch.crops[number : number + 1],
+            batch.deviations,
         )
         for number, (start, end) in enumerate(itertools.pairwise(offsets))
     ]
@@ -120,6 +121,7 @@ def reconstruct_each(
         _joined([None if part is None else part.residuals for part in done], torch.nan),
         flat if any(flat) else (),
         _joined([None if part is None else part.scales for part in done], 1.0),
+        _joined_maps([None if part is None else part.deviations for part in done]),
     )
 
 
@@ -128,6 +130,15 @@ def _image(part: Reconstruction) -> Tensor:
     if not isinstance(part.images, Tensor):
         raise TypeError("coil images are combined when they are finished; they cannot be put together frame by frame")
     return part.images
+
+
+def _joined_maps(values: Sequence[Tensor | None]) -> Tensor | None:
+    """Return (batch, rows, columns): one map a frame, zeros where there is none; None where there is none at all."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    blank = torch.zeros_like(known[0])
+    return torch.cat([blank if value is None else value for value in values])
 
 
 def _joined(values: Sequence[Tensor | None], otherwise: float) -> Tensor | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, NoPhaseError, UnsuitableModelError
+from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, NoDeviationError, NoPhaseError, UnsuitableModelError
 from recond_models.sampling import Sampling
 
 PREFERRED: Final = "unrolled-brain"
@@ -89,6 +89,29 @@ def check_phase(info: ModelInfo, models: Sequence[ModelInfo]) -> None:
             f"{info.name} makes magnitude images, which have no phase: for complex images choose {', '.join(others[:-1])} or "
             f"{others[-1]}"
         )
+
+
+def check_deviation(info: ModelInfo, models: Sequence[ModelInfo]) -> None:
+    """Refuse to tell the uncertainty of images of a model that predicts none.
+
+    Parameters
+    ----------
+    info
+        The model.
+    models
+        All models there are, for the remedy.
+
+    Raises
+    ------
+    NoDeviationError
+        The message names the models that predict it.
+    """
+    if not info.has_deviation:
+        others = [other.name for other in models if other.has_deviation]
+        remedy = (
+            f"choose {' or '.join(others)}, or ask for none" if others else "ask for none: no model here predicts it"
+        )
+        raise NoDeviationError(f"{info.name} does not predict the uncertainty of its images: {remedy}")
 
 
 def outside_contract(info: ModelInfo, sampling: Sampling) -> str:

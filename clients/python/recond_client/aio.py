@@ -207,6 +207,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - becomes the deadline of the call, which the service sees
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -228,6 +229,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(_in_loop(on_progress), upload.size)
@@ -262,6 +264,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -285,6 +288,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         handed = _BatchesFromLoop(batches) if isinstance(batches, AsyncIterable) else None
         call = self._connection.reconstruct(

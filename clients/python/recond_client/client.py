@@ -99,6 +99,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Result:
@@ -144,6 +145,9 @@ class Client:
         complex_images
             True for images with their phase, in `Result.complex_images` and in the output files. Models that make magnitudes,
             such as ``rss``, refuse.
+        uncertainty
+            True for the standard deviation of the error of every pixel, in `Result.uncertainty` and in the output files. Models
+            that do not predict it refuse.
         timeout
             Seconds for everything, None for no end.
         on_progress
@@ -172,6 +176,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         first = file_request(options, upload)
         reporter = ProgressReporter(on_progress, upload.size)
@@ -205,6 +210,7 @@ class Client:
         coil_energy: float = 0.0,
         stack: str = "",
         complex_images: bool = False,
+        uncertainty: bool = False,
         expected_bytes: int = 0,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
@@ -244,6 +250,7 @@ class Client:
             coil_energy=coil_energy,
             stack=stack,
             complex_images=complex_images,
+            uncertainty=uncertainty,
         )
         return self._connection.reconstruct(
             stream_request(options, expected_bytes),

@@ -34,6 +34,7 @@ class _PartialImage:
     first: pb.Image
     rows: int = 0
     pieces: list[bytes] = field(default_factory=list)
+    uncertainty: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -172,7 +173,11 @@ class ResponseAssembler:
                 f"image {number}: {len(pixels)} bytes at row {message.first_row} of "
                 f"({message.rows}, {message.columns}) after {partial.rows} rows of ({first.rows}, {first.columns})"
             )
+        uncertainty = message.uncertainty
+        if len(uncertainty) not in {0, rows * message.columns * 4} or bool(uncertainty) != bool(first.uncertainty):
+            raise self._violation(f"image {number}: {len(uncertainty)} bytes of uncertainty with {rows} rows")
         partial.pieces.append(pixels)
+        partial.uncertainty.append(uncertainty)
         partial.rows += rows
         if partial.rows < message.rows:
             return None
@@ -184,6 +189,7 @@ class ResponseAssembler:
             np.abs(received) if is_complex else received,
             self._geometry_of(first),
             received if is_complex else None,
+            _uncertainty_of(partial),
         )
         self._images[number] = image
         return image
@@ -225,6 +231,7 @@ class ResponseAssembler:
         return Result(
             images=_pixels(images) if one_size else _pixels([]),
             complex_images=_complex_pixels(images) if one_size else None,
+            uncertainty=_uncertainties(images) if one_size else None,
             index=tuple(image.index for image in images),
             geometry=tuple(image.geometry for image in images),
             figures=_figures_of(summary.figures),
@@ -248,6 +255,7 @@ class ResponseAssembler:
                     tuple(image.geometry for image in stack),
                     tuple(message.shape),
                     _complex_pixels(stack),
+                    _uncertainties(stack),
                 )
                 for message, stack in zip(summary.stacks, stacks, strict=False)
             ),
@@ -303,12 +311,26 @@ def _index_of(index: pb.ImageIndex) -> ImageIndex:
 
 def _file_name(stack: str, part: str) -> str:
     """Return what stands between the stem of a file and its ending."""
-    return (f"_{stack}" if stack else "") + (f"_part-{part}" if part else "")
+    # BIDS has a name for the phase.
+    named = f"part-{part}" if part == "phase" else part
+    return (f"_{stack}" if stack else "") + (f"_{named}" if part else "")
 
 
 def _complex_pixels(images: list[Image]) -> NDArray[np.complex64] | None:
     """Return the complex pixels of images of one size, complex64 (images, rows, columns); None where there are none."""
     found = [image.complex_pixels for image in images if image.complex_pixels is not None]
+    return np.stack(found) if found and len(found) == len(images) else None
+
+
+def _uncertainty_of(partial: _PartialImage) -> NDArray[np.float32] | None:
+    """Return float32 (rows, columns), None where there is none."""
+    received = np.frombuffer(b"".join(partial.uncertainty), dtype="<f4")
+    return received.reshape(partial.first.rows, partial.first.columns) if received.size else None
+
+
+def _uncertainties(images: list[Image]) -> NDArray[np.float32] | None:
+    """Return the uncertainty of images of one size, float32 (images, rows, columns); None where there is none."""
+    found = [image.uncertainty for image in images if image.uncertainty is not None]
     return np.stack(found) if found and len(found) == len(images) else None
 
 

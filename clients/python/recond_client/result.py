@@ -79,12 +79,15 @@ class Image:
         None where the input has none.
     complex_pixels
         complex64 (rows, columns), the same with its phase; None where that was not asked for.
+    uncertainty
+        float32 (rows, columns): standard deviation of the error of `pixels`, in their units; None where that was not asked for.
     """
 
     index: ImageIndex
     pixels: NDArray[np.float32]
     geometry: Geometry | None = None
     complex_pixels: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ class Stack:
         (images, rows, columns), also where the images were not asked for.
     complex_images
         complex64 like `images`, with their phase; None where that was not asked for.
+    uncertainty
+        float32 like `images`: standard deviation of the error of each pixel; None where that was not asked for.
     """
 
     name: str
@@ -192,6 +197,7 @@ class Stack:
     geometry: tuple[Geometry | None, ...]
     shape: tuple[int, ...]
     complex_images: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +234,12 @@ class Result:
         Results of the heads by name.
     complex_images
         complex64 like `images`, with their phase; None where that was not asked for.
+    uncertainty
+        float32 like `images`: standard deviation of the error of each pixel, in the units of the images; None where that was not
+        asked for.
     files
         Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
-        ``"_part-phase.nii.gz"`` for the phase of complex images.
+        ``"_part-phase.nii.gz"`` for the phase of complex images and ``"_uncertainty.nii.gz"``.
     """
 
     images: NDArray[np.float32]
@@ -250,11 +259,12 @@ class Result:
     heads: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     complex_images: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.
 
-        The phase of complex images goes beside it, see `save_all`.
+        The phase of complex images and the uncertainty go beside it, see `save_all`.
 
         Parameters
         ----------
@@ -286,7 +296,7 @@ class Result:
         """Write the output file that goes with the ending of `path`, or all of them.
 
         Each of several stacks has its own, ``head_axial.nii.gz`` for ``head.nii.gz``, and so has the phase of complex images in
-        NIfTI, ``head_part-phase.nii.gz``.
+        NIfTI, ``head_part-phase.nii.gz``, and the uncertainty, ``head_uncertainty.nii.gz``.
 
         Parameters
         ----------

@@ -65,6 +65,8 @@ class Options:
         Name of the stack that is wanted alone; empty for all.
     complex_images
         Images are wanted with their phase.
+    uncertainty
+        Images are wanted with the standard deviation of the error of every pixel.
     """
 
     model: str = "auto"
@@ -79,6 +81,7 @@ class Options:
     coil_energy: float = 0.0
     stack: str = ""
     complex_images: bool = False
+    uncertainty: bool = False
 
     def to_wire(self) -> pb.ReconstructSpec:
         """Return the spec, without its source.
@@ -102,6 +105,7 @@ class Options:
             omit_images=not self.images,
             stack=self.stack,
             complex_images=self.complex_images,
+            uncertainty=self.uncertainty,
             conditioning=conditioning if conditioning != _DEFAULT_CONDITIONING else None,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,22 @@ CROP = 0.95
 
 LARGEST_BLOCK = 24
 """Rows and columns of calibration data that are used; more cost time and add little."""
+
+
+class Solved(NamedTuple):
+    """Images of a problem, with the standard deviation of their error.
+
+    Parameters
+    ----------
+    images
+        complex64 (batch, rows, columns).
+    deviations
+        float32 (batch, rows, columns), of the magnitudes.
+    """
+
+    images: Tensor
+    deviations: Tensor
+
 
 NoiseEstimate = Callable[[Tensor, Tensor, CoilLayout], Tensor]
 """From samples, masks and layout to the standard deviations of every frame, as `noise.deviations`."""
@@ -141,7 +158,7 @@ def reconstruct(
     batch: PackedBatch,
     info: ModelInfo,
     device: torch.device,
-    method: Callable[[InverseProblem], Tensor],
+    method: Callable[[InverseProblem], Tensor | Solved],
     *,
     largest_block: int = LARGEST_BLOCK,
     virtual_coils: int = VIRTUAL_COILS,
@@ -158,7 +175,7 @@ def reconstruct(
     device
         Where to compute.
     method
-        Returns the complex64 images (batch, rows, columns) of a problem.
+        Returns the complex64 images (batch, rows, columns) of a problem, or these with their deviations.
     largest_block, virtual_coils
         As for `pose`.
     estimate_noise
@@ -180,10 +197,13 @@ def reconstruct(
     def work(part: PackedBatch) -> Reconstruction:
         trimmed, first = field_of_view.trim(part)
         posed = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
-        images = method(posed.inverse_problem(estimate_noise))
+        solved = method(posed.inverse_problem(estimate_noise))
+        images, deviations = solved if isinstance(solved, Solved) else (solved, None)
         residuals = relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout)
-        whole = field_of_view.untrim(images, int(part.kspace.shape[1]), first)
-        return Reconstruction(whole, residuals.cpu(), scales=posed.scales)
+        rows = int(part.kspace.shape[1])
+        whole = field_of_view.untrim(images, rows, first)
+        known = None if deviations is None else field_of_view.untrim(deviations, rows, first)
+        return Reconstruction(whole, residuals.cpu(), scales=posed.scales, deviations=known)
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
     if together:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from recond_kernels import interruption
 from recond_models.networks.data_consistency import Directions, Operator, first_fit, fit
+from recond_models.networks.deviation import DeviationHead
 
 _CONDITIONS = 3  # noise level, measured part of k-space, their product
 _CONDITION_WIDTH = 64
@@ -31,8 +32,9 @@ _LIMITS = (
     ("calibration", 8, 64),
     ("coils", 2, 64),
     ("context", 0, 1024),
+    ("deviation", 0, 256),
 )
-_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral", "recycle")
+_ADDED = ("context", "trust", "resolution", "calibrated_noise", "spectral", "recycle", "deviation")
 _SMALLEST_NOISE = 1e-4
 _START_WEIGHTS = (1e-3, 0.1)
 # By how much the weight of a pixel can differ from that of its frame, as an exponent.
@@ -52,7 +54,7 @@ _LARGEST_WEIGHT = 1.0
 _WEIGHT_RANGE = 7.0
 ROUNDS_WEIGHT = "conditions.0.weight"
 """The one weight whose shape depends on the number of rounds: its last columns are one for each."""
-ADDED_WEIGHTS = ("scan.", "spectrum.", "regulariser.context.", "regulariser.aside.", "regulariser.trust.")
+ADDED_WEIGHTS = ("scan.", "spectrum.", "regulariser.context.", "regulariser.aside.", "regulariser.trust.", "deviation.")
 """How the weights are named that only some architectures have; they begin by doing nothing."""
 
 
@@ -86,6 +88,8 @@ class UnrolledArchitecture:
         Every fit begins within the search directions of those before.
     resolution
         The network sees how much of every pixel the samples decide, and how large the matrix is.
+    deviation
+        Features of the part that predicts the standard deviation of the error; 0 if there is none.
     """
 
     rounds: int = 5
@@ -101,6 +105,7 @@ class UnrolledArchitecture:
     calibrated_noise: bool = False
     spectral: bool = False
     recycle: bool = False
+    deviation: int = 0
 
     def __post_init__(self) -> None:
         for name, least, most in _LIMITS:
@@ -137,12 +142,31 @@ class UnrolledArchitecture:
             calibrated_noise=bool(data.get("calibrated_noise", False)),
             spectral=bool(data.get("spectral", False)),
             recycle=bool(data.get("recycle", False)),
+            deviation=int(data.get("deviation", 0)),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values; what older networks did not have is in it only where it is used."""
         values = asdict(self) | {"channels": list(self.channels)}
         return {name: value for name, value in values.items() if name not in _ADDED or value}
+
+
+class Rounds(NamedTuple):
+    """What an `UnrolledNetwork` made.
+
+    Parameters
+    ----------
+    images
+        complex64 (batch, rows, columns) after every round, the best last. They scale with data and noise.
+    proposals
+        The same before they were fitted to the samples.
+    deviations
+        float32 (batch, rows, columns): the standard deviation of the error of the last magnitude image; None if nobody asked.
+    """
+
+    images: list[Tensor]
+    proposals: list[Tensor]
+    deviations: Tensor | None
 
 
 class UnrolledNetwork(nn.Module):
@@ -181,13 +205,23 @@ class UnrolledNetwork(nn.Module):
         if architecture.resolution:
             self.scan = nn.Linear(_SCAN_CONDITIONS, _CONDITION_WIDTH, bias=False)
             nn.init.zeros_(self.scan.weight)
+        self.deviation = (
+            DeviationHead(width, architecture.deviation, _CONDITION_WIDTH) if architecture.deviation else None
+        )
         self.width = width
         nn.init.zeros_(self.weight.weight)
         nn.init.zeros_(self.weight.bias)
 
     def forward(
-        self, data: Tensor, normal: Operator, noise: Tensor, fractions: Tensor, rounds: int | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self,
+        data: Tensor,
+        normal: Operator,
+        noise: Tensor,
+        fractions: Tensor,
+        rounds: int | None = None,
+        *,
+        deviations: bool = False,
+    ) -> Rounds:
         """Reconstruct.
 
         Parameters
@@ -202,14 +236,16 @@ class UnrolledNetwork(nn.Module):
             float32 (batch,): measured part of k-space, 0 to 1.
         rounds
             How many rounds to make, all unless given.
+        deviations
+            Predict the deviation of the last image too.
 
-        Returns
-        -------
-        images
-            complex64 (batch, rows, columns) after every round, the best last. They scale with `data` and `noise`.
-        proposals
-            The same before they were fitted to the samples.
+        Raises
+        ------
+        ValueError
+            This network predicts no deviations.
         """
+        if deviations and self.deviation is None:
+            raise ValueError("this network has no part that predicts deviations")
         sizes = self.architecture
         directions = Directions(sizes.start_iterations + sizes.rounds * sizes.iterations) if sizes.recycle else None
         start, misfits, scale = self._start(data, normal, noise, directions)
@@ -232,7 +268,10 @@ class UnrolledNetwork(nn.Module):
             profile = self._profile(condition, images) if self.architecture.spectral else None
             images, misfits = fit(proposal, data, weights, normal, self.architecture.iterations, profile, directions)
             results.append(images * scale[:, None, None])
-        return results, proposals
+        if not deviations or self.deviation is None:
+            return Rounds(results, proposals, None)
+        predicted = self.deviation(memory, condition, images, proposal, start, misfits)
+        return Rounds(results, proposals, predicted * scale[:, None, None])
 
     @torch.no_grad()
     def begin_rounds(self, first: int, end: int) -> None:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
 from recond_models.classical.inverse_problem import InverseProblem
-from recond_models.classical.parallel import NoiseEstimate
+from recond_models.classical.parallel import NoiseEstimate, Solved
 from recond_models.model import ModelInfo
 from recond_models.networks import noise_level
-from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
+from recond_models.networks.unrolled import Rounds, UnrolledArchitecture, UnrolledNetwork
 
 
 class UnrolledReconstructor:
@@ -38,7 +38,7 @@ class UnrolledReconstructor:
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
-        """Return images and residuals of a batch.
+        """Return images and residuals of a batch, and the standard deviations of the images if they are wanted and known.
 
         Raises
         ------
@@ -50,19 +50,26 @@ class UnrolledReconstructor:
             batch,
             self.info,
             self._device,
-            self._images,
+            lambda problem: self._solve(problem, deviations=batch.deviations),
             largest_block=sizes.calibration,
             virtual_coils=sizes.coils,
             estimate_noise=noise_estimate(sizes),
         )
 
-    def _images(self, problem: InverseProblem) -> Tensor:
-        """Return complex64 images (batch, rows, columns), zero where the sensitivities are."""
+    def _solve(self, problem: InverseProblem, *, deviations: bool) -> Tensor | Solved:
+        """Return complex64 images (batch, rows, columns), zero where the sensitivities are, with deviations if wanted and known."""
         data = problem.encoding.adjoint(problem.samples)
         level = problem.noise.to(torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            images: list[Tensor] = self._network(data, problem.encoding.gram, level, problem.fractions)[0]
-        return images[-1] * problem.support
+            made: Rounds = self._network(
+                data,
+                problem.encoding.gram,
+                level,
+                problem.fractions,
+                deviations=deviations and self._network.architecture.deviation > 0,
+            )
+        images = made.images[-1] * problem.support
+        return images if made.deviations is None else Solved(images, made.deviations * problem.support)
 
 
 def noise_estimate(architecture: UnrolledArchitecture) -> NoiseEstimate:

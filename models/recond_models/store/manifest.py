@@ -138,6 +138,7 @@ class Manifest:
             source=self.source,
             contract=self.contract,
             has_phase=self.family in _FAMILIES_WITH_PHASE or self.architecture.get("complex_images") is True,
+            has_deviation=bool(self.architecture.get("deviation")),
         )
 
     def to_json(self) -> str:

@@ -52,6 +52,10 @@ class TrainingConfig:
         The loss counts what is inside the object.
     small
         Part of the frames whose sides are drawn evenly on a logarithmic scale: more small matrices.
+    shapes
+        Part of the frames that show random shapes in place of heads.
+    anatomy
+        What the contract and the card say that the training images show.
     evaluate_every
         Steps between evaluations on the held-out subjects.
     evaluation_frames
@@ -65,6 +69,8 @@ class TrainingConfig:
     start
         Weights of another unrolled network with the same channels to start from, a safetensors file beside the configuration or
         an absolute path; empty to start from random ones. It may have other numbers of rounds.
+    only
+        ``"deviation"``: the weights in `start` stay as they are, and the part that predicts deviations is trained to them.
     version, origin
         Version of the model that comes out, and what its card says that `start` is.
     """
@@ -86,12 +92,15 @@ class TrainingConfig:
     earlier: float = 0.1
     inside: bool = False
     small: float = 0.0
+    shapes: float = 0.0
+    anatomy: str = "head"
     evaluate_every: int = 500
     evaluation_frames: int = 24
     checkpoint_every: int = 250
     precision: str = "bfloat16"
     data_workers: int = 1
     start: str = ""
+    only: str = ""
     version: str = "1"
     origin: str = ""
 
@@ -107,10 +116,9 @@ class TrainingConfig:
             )
         if self.precision not in {"float32", "bfloat16"}:
             raise TrainingConfigError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
-        if self.start and not self.origin:
-            raise TrainingConfigError("origin must say what the weights in start are, for the model card")
-        if not 0 <= self.small <= 1:
-            raise TrainingConfigError(f"small must be from 0 to 1, got {self.small}")
+        self._check_start()
+        if not 0 <= self.small <= 1 or not 0 <= self.shapes <= 1:
+            raise TrainingConfigError(f"small and shapes must be from 0 to 1, got {self.small} and {self.shapes}")
         if not 0 <= self.average < 1 or not 0 <= self.decay <= 1 or self.learning_rate <= 0:
             raise TrainingConfigError("need 0 <= average < 1, 0 <= decay <= 1 and learning_rate > 0")
         for start, rounds in self.rounds:
@@ -118,6 +126,16 @@ class TrainingConfig:
                 raise TrainingConfigError(
                     f"rounds holds [from step, rounds] with 1 to {self.architecture.rounds} rounds, got {[start, rounds]}"
                 )
+
+    def _check_start(self) -> None:
+        if self.start and not self.origin:
+            raise TrainingConfigError("origin must say what the weights in start are, for the model card")
+        if self.only not in {"", "deviation"}:
+            raise TrainingConfigError(f"only must be empty or 'deviation', got {self.only!r}")
+        if self.only and not (self.start and self.architecture.deviation):
+            raise TrainingConfigError(
+                "to train deviations, start must name weights and the architecture have a deviation"
+            )
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:

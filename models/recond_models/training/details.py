@@ -41,8 +41,63 @@ def add_detail(generator: np.random.Generator, image: NDArray[np.float32], pixel
     return np.maximum(image, 0)
 
 
+def split_fat(
+    generator: np.random.Generator, image: NDArray[np.float32], pixel: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Take the fat below the skin out of a head, and give it a brightness of its own.
+
+    What is bright and lies within a few millimetres of the surface counts as fat. Receive arrays see it brightest of all, and most
+    of the error of reconstructions of measured heads lies there.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    image
+        float32 (rows, columns), largest value about 1.
+    pixel
+        Edge of a pixel, mm.
+
+    Returns
+    -------
+    water, fat
+        float32 (rows, columns), not negative.
+    """
+    head = ndimage.binary_fill_holes(image > _BACKGROUND)
+    depth = ndimage.distance_transform_edt(head).astype(np.float32) * np.float32(pixel)
+    layer, softness = generator.uniform(5, 16), generator.uniform(1, 3)
+    level = generator.uniform(0.25, 0.6)
+    share = 1 / (1 + np.exp(np.clip((depth - layer) / softness, -30, 30)))
+    share /= 1 + np.exp(np.clip((level - image) / 0.06, -30, 30))
+    fat = image * share.astype(np.float32)
+    brightness = np.float32(np.exp(np.clip(generator.normal(0.2, 0.5), -1.5, 1.1)))
+    return image - fat, fat * brightness
+
+
+def add_fat(
+    generator: np.random.Generator, water: NDArray[np.complex64], fat: NDArray[np.complex64]
+) -> NDArray[np.complex64]:
+    """Add fat to water as a scanner sees it: moved along the readout, and turned by what its frequency makes of the echo time.
+
+    In half of the scans it is in phase.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    water, fat
+        complex64 (rows, columns), readout along the rows.
+    """
+    # 3.4 ppm at 0.5 to 3 T over bandwidths of 150 to 800 Hz a pixel.
+    move = generator.uniform(0, 2.5) * generator.choice((-1, 1))
+    turn = generator.uniform(-np.pi, np.pi) if generator.random() < 0.5 else generator.normal(0, 0.15)
+    moved = ndimage.shift(fat.real, (move, 0), order=1) + 1j * ndimage.shift(fat.imag, (move, 0), order=1)
+    total: NDArray[np.complex64] = water + (np.exp(1j * turn) * moved).astype(np.complex64)
+    return total
+
+
 def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Give an image a phase: a shift of the echo, smooth fields, sometimes a local one and one that follows the tissue.
+    """Draw the phase of an image: a shift of the echo, smooth fields, sometimes a local one and one that follows the tissue.
 
     Parameters
     ----------
@@ -54,7 +109,7 @@ def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray
     Returns
     -------
     ndarray
-        complex64 (rows, columns).
+        complex64 (rows, columns), of magnitude 1.
     """
     rows, columns = image.shape
     shift = generator.normal(0, 0.7, 2).astype(np.float32)
@@ -73,8 +128,8 @@ def phase(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray
     if generator.random() < 0.4:
         angle += np.float32(generator.normal(0, 0.5)) * image
     turned = np.empty(image.shape, dtype=np.complex64)
-    np.multiply(image, np.cos(angle), out=turned.real)
-    np.multiply(image, np.sin(angle), out=turned.imag)
+    np.cos(angle, out=turned.real)
+    np.sin(angle, out=turned.imag)
     return turned
 
 

@@ -67,14 +67,14 @@ def evaluate(
     references: list[Tensor] = []
     for example in examples:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            results, _ = network(
+            made = network(
                 example.data.to(device),
                 example.encoding(device).gram,
                 example.noise.to(device),
                 example.fractions.to(device),
                 rounds,
             )
-        images.extend(results[-1].abs().cpu())
+        images.extend(made.images[-1].abs().cpu())
         references.extend(example.magnitudes)
     return score(references, images)
 

@@ -102,7 +102,8 @@ class SimulatedExamples(Dataset[Example]):
         """Return the example of a step; the same whenever it is asked for."""
         if self._simulator is None:
             volumes = load_volumes(self._folder, self._split)
-            self._simulator = Simulator(volumes, SimulationSettings(max_coils=self._config.coils))
+            settings = SimulationSettings(max_coils=self._config.coils, shapes=self._config.shapes)
+            self._simulator = Simulator(volumes, settings)
         numbers = np.random.default_rng([self._config.seed, self._offset, step])
         shape = self._shape(numbers)
         samples = [self._usable(self._simulator, numbers, shape) for _ in range(self._config.batch)]

@@ -40,6 +40,11 @@ class SamplingPattern:
     kind: str
     acceleration: float
 
+    @property
+    def lines(self) -> bool:
+        """Whether whole lines are measured."""
+        return bool((self.mask == self.mask[:1]).all())
+
 
 def draw_pattern(
     generator: np.random.Generator,

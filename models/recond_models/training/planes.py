@@ -48,6 +48,11 @@ class Plane:
     down: NDArray[np.float64]
     across: NDArray[np.float64]
 
+    @property
+    def pixel(self) -> float:
+        """Edge of a square pixel of the same area, mm."""
+        return float(np.sqrt(np.linalg.norm(self.down) * np.linalg.norm(self.across)))
+
     def points(
         self, shape: tuple[int, int], rows: NDArray[np.float64], columns: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -55,6 +60,13 @@ class Plane:
         down = (rows - shape[0] // 2)[None, :, None] * self.down[:, None, None]
         across = (columns - shape[1] // 2)[None, None, :] * self.across[:, None, None]
         return self.origin[:, None, None] + down + across
+
+
+def any_plane(generator: np.random.Generator, shape: tuple[int, int]) -> Plane:
+    """Return an axial plane through the middle whose shorter side is 110 to 190 mm."""
+    pixel = generator.uniform(110, 190) / min(shape)
+    down, across = np.asarray([0.0, -pixel, 0.0]), np.asarray([pixel, 0.0, 0.0])
+    return Plane("axial", np.zeros(3), down, across)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,9 @@ CONTRACT = Contract(
     anatomy="head",
     contrast="T1-, T2- and FLAIR-weighted, and contrasts synthesised from them and from label maps",
 )
-"""What data networks are made for that were trained on the simulated heads."""
+"""What data networks are made for that were trained on the simulated heads; see `contract_of` for others."""
+
+_OF_SHAPES = ", and contrasts of random shapes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def publish(place: Path, run: Run, weights: Mapping[str, Tensor]) -> Path:
         described,
         {"family": "unrolled", **config.architecture.to_json()},
         weights,
-        CONTRACT,
+        contract_of(config),
         precision=precision,
         stored=precision,
         lineage=_lineage(run, step),
@@ -157,6 +159,12 @@ def _lineage(run: Run, step: int) -> Lineage:
     )
 
 
+def contract_of(config: TrainingConfig) -> Contract:
+    """Return what data a network is made for."""
+    contrast = CONTRACT.contrast + (_OF_SHAPES if config.shapes else "")
+    return replace(CONTRACT, anatomy=config.anatomy, contrast=contrast)
+
+
 def _card(run: Run, parameters: int) -> str:
     """Return the model card as Markdown."""
     config, sizes = run.config, run.config.architecture
@@ -170,6 +178,12 @@ def _card(run: Run, parameters: int) -> str:
             f"{found.psnr_object:.2f} dB inside the object. "
             "Figures beside classical methods and on measured heads are in docs/training.md."
         )
+    shapes = (
+        f"\nIn {config.shapes:.0%} of the frames there was no head but a body of random shapes (recond_models.training.shapes).\n"
+        if config.shapes
+        else ""
+    )
+    trained_on = "Heads only; trained on few subjects" if config.anatomy == "head" else "Trained on few subjects"
     sources = "\n".join(
         f"| {source.name} | {source.subject} | {source.split} | {source.package} | {source.licence} |"
         for source in run.sources
@@ -187,6 +201,7 @@ def _card(run: Run, parameters: int) -> str:
             (sizes.recycle, "fits that begin within the search directions of those before"),
             (sizes.calibrated_noise, "the noise of the calibration samples"),
             (sizes.resolution, "a map of how much the samples decide"),
+            (sizes.deviation, "a part that predicts the standard deviation of the image"),
         )
         if used
     ]
@@ -203,7 +218,7 @@ Not a medical device: for research only.
 No measured k-space was used. k-space was simulated from images and label maps of heads, on the fly: planes of any orientation,
 deformed, in their own contrasts and in synthesised ones, with lesions, phase, receive arrays of 1 to 32 coils as hard as measured
 ones, and noise over two decades. Subjects are in one split only:
-
+{shapes}
 | volume | subject | used for | source | licence |
 |---|---|---|---|---|
 {sources}
@@ -235,8 +250,9 @@ The loss is {loss}.
 
 ## Limits
 
-* Heads only; trained on few subjects. Synthetic lesions are not disease.
-* Only simulated k-space was seen in training: movement of up to a pixel, no flow, no field inhomogeneity.
+* {trained_on}. Synthetic lesions are not disease.
+* Only simulated k-space was seen in training: movement of up to a pixel, fat of its own phase, lines that differ
+  by up to 3 percent; no flow, no other field inhomogeneity.
 * Needs {_CALIBRATION[0]} x {_CALIBRATION[1]} calibration samples and two coils or more. Outside its contract `auto` takes a
   classical model.
 * A network can make what is missing look plausible. Look at the data-consistency residual, and compare with `l1-wavelet`.

@@ -13,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recond_models.networks.unrolled import ADDED_WEIGHTS, ROUNDS_WEIGHT, UnrolledNetwork
+from recond_models.networks.deviation import unlikelihood
+from recond_models.networks.unrolled import ADDED_WEIGHTS, ROUNDS_WEIGHT, Rounds, UnrolledNetwork
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.evaluation import Figures, evaluate
 from recond_models.training.examples import Example, SimulatedExamples, loader
 from recond_models.training.history import History
-from recond_models.training.losses import loss
+from recond_models.training.losses import loss, object_weights
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
@@ -86,7 +87,11 @@ class Trainer:
             begin_from(network, Path(config.start))
         self.network: UnrolledNetwork = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(requires_grad=False).eval()
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.999))
+        if config.only:
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_(name.startswith(config.only + "."))
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self._optimiser = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.9, 0.999))
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
         self.history = History(folder)
@@ -132,7 +137,8 @@ class Trainer:
                     rounds=self._config.rounds_at(self.step),
                 )
                 best = self.history.best_figures
-                if best is None or figures.ssim_object > best[1].ssim_object:
+                # While deviations are trained the images stay as they are.
+                if self._config.only or best is None or figures.ssim_object > best[1].ssim_object:
                     _write(self._folder / BEST, weights_of(self.average))
                 self.history.add_figures(self.step, figures)
                 self.history.plot()
@@ -160,17 +166,15 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            rounds, proposals = self.network(
+            made = self.network(
                 example.data.to(self._device),
                 example.encoding(self._device).gram,
                 example.noise.to(self._device),
                 example.fractions.to(self._device),
                 rounds_made,
+                deviations=config.only == "deviation",
             )
-        truth = example.images.to(self._device)
-        value = loss(
-            rounds, proposals, truth, example.magnitudes.to(self._device), config.earlier, inside=config.inside
-        )
+        value = self._loss(made, example)
         self._optimiser.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
@@ -178,6 +182,16 @@ class Trainer:
             self._optimiser.step()
             self._follow()
         return float(value.detach())
+
+    def _loss(self, made: Rounds, example: Example) -> Tensor:
+        """Return what this run makes small."""
+        config = self._config
+        magnitudes = example.magnitudes.to(self._device)
+        if made.deviations is not None:
+            errors = made.images[-1].abs() - magnitudes
+            return unlikelihood(made.deviations, errors, object_weights(magnitudes))
+        truth = example.images.to(self._device)
+        return loss(made.images, made.proposals, truth, magnitudes, config.earlier, inside=config.inside)
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -126,7 +126,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
-    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images")
+    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images", "uncertainty")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +139,7 @@ class ReconstructSpec(_message.Message):
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     STACK_FIELD_NUMBER: _ClassVar[int]
     COMPLEX_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     parts: Parts
@@ -151,7 +152,8 @@ class ReconstructSpec(_message.Message):
     conditioning: Conditioning
     stack: str
     complex_images: bool
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., stack: _Optional[str] = ..., complex_images: bool = ...) -> None: ...
+    uncertainty: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., stack: _Optional[str] = ..., complex_images: bool = ..., uncertainty: bool = ...) -> None: ...
 
 class Conditioning(_message.Message):
     __slots__ = ("partial_fourier", "virtual_coils", "coil_energy")
@@ -278,7 +280,7 @@ class Geometry(_message.Message):
     def __init__(self, position: _Optional[_Iterable[float]] = ..., row_direction: _Optional[_Iterable[float]] = ..., column_direction: _Optional[_Iterable[float]] = ..., slice_direction: _Optional[_Iterable[float]] = ..., spacing: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Image(_message.Message):
-    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry", "pixel_type")
+    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry", "pixel_type", "uncertainty")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +288,7 @@ class Image(_message.Message):
     PIXELS_FIELD_NUMBER: _ClassVar[int]
     GEOMETRY_FIELD_NUMBER: _ClassVar[int]
     PIXEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
     index: ImageIndex
     rows: int
     columns: int
@@ -293,7 +296,8 @@ class Image(_message.Message):
     pixels: bytes
     geometry: Geometry
     pixel_type: PixelType
-    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ...) -> None: ...
+    uncertainty: bytes
+    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ..., uncertainty: _Optional[bytes] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("format", "offset", "size_bytes", "data", "stack", "part")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recond_kernels import interruption
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction, Reconstructor
-from recond_models.finishing import Finishing, finish
+from recond_models.finishing import Finishing, finish, finish_deviations
 from recond_models.model import UnsuitableModelError
 from recond_models.note import Note
 from recond_service.execution.device import Device, ran_out_of_memory
@@ -61,11 +61,19 @@ class FrameResult:
         ``||A x - y|| / ||y||``, None where the model does not fit the samples.
     notes
         What the model noticed.
+    uncertainty
+        float32 (rows, columns): standard deviation of the error of the magnitudes; None where it is not wanted.
     """
 
     image: NDArray[np.float32] | NDArray[np.complex64]
     residual: float | None
     notes: tuple[Note, ...] = ()
+    uncertainty: NDArray[np.float32] | None = None
+
+    def pieces(self) -> list[memoryview]:
+        """Return the bytes of the image and what follows it, as `FrameLayout` says."""
+        arrays = [self.image] if self.uncertainty is None else [self.image, self.uncertainty]
+        return [np.ascontiguousarray(array).data.cast("B") for array in arrays]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +165,12 @@ def _compute(
     result = model.reconstruct(batch)
     wanted = [None if withdrawn(number) else _finishing(layout) for number, layout in enumerate(layouts)]
     images = finish(result, wanted, complex_images=[layout.complex_image for layout in layouts])
+    uncertain = [one if layout.uncertainty else None for one, layout in zip(wanted, layouts, strict=True)]
+    deviations = finish_deviations(result, uncertain)
     residuals = [None] * len(layouts) if result.residuals is None else result.residuals.tolist()
     notes = result.notes or ((),) * len(layouts)
     frames: list[FrameResult | None] = []
-    for image, residual, noticed in zip(images, residuals, notes, strict=True):
+    for layout, image, deviation, residual, noticed in zip(layouts, images, deviations, residuals, notes, strict=True):
         if image is None:
             frames.append(None)
             continue
@@ -168,8 +178,16 @@ def _compute(
         if not bool(torch.isfinite(torch.view_as_real(image) if image.is_complex() else image).all()):
             _require_finite(model.info.name, result)  # of what is not withdrawn: then only the units are beyond float32
             image, told = _bounded(image), (*told, NOT_FINITE_NOTE)  # noqa: PLW2901
-        frames.append(FrameResult(image.numpy(), residual, told))
+        uncertainty = _uncertainty(layout, deviation) if layout.uncertainty else None
+        frames.append(FrameResult(image.numpy(), residual, told, uncertainty))
     return tuple(frames)
+
+
+def _uncertainty(layout: FrameLayout, deviation: torch.Tensor | None) -> NDArray[np.float32]:
+    """Return the standard deviations of an image, NaN where the model did not tell."""
+    if deviation is None:
+        return np.full(layout.image_shape, np.nan, np.float32)
+    return torch.nan_to_num(deviation, posinf=torch.finfo(torch.float32).max).numpy()
 
 
 def _finishing(layout: FrameLayout) -> Finishing:

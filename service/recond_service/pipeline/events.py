@@ -46,6 +46,8 @@ class ImageReady:
         (rows, columns).
     is_complex
         Pixels are complex64; else float32, magnitudes.
+    uncertainty
+        The standard deviations of the magnitudes follow the pixels, float32.
     pixels
         The image in the units of the measured data, C order. Valid until the sink returns.
     """
@@ -53,6 +55,7 @@ class ImageReady:
     place: ImagePlace
     shape: tuple[int, int]
     is_complex: bool
+    uncertainty: bool
     pixels: SharedBlock
 
 
@@ -69,7 +72,7 @@ class FileReady:
     stack
         Name of the stack that the file holds alone; empty where one file of this format holds all.
     part
-        ``"phase"`` where it holds the phase of complex images alone, else empty.
+        ``"phase"`` where it holds the phase of complex images alone, ``"uncertainty"`` for that, else empty.
     """
 
     format: OutputFormat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recond_models import registry, selection
-from recond_models.model import ModelInfo, NoPhaseError, UnknownModelError, UnsuitableModelError
+from recond_models.model import ModelInfo, NoDeviationError, NoPhaseError, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
@@ -47,6 +47,8 @@ class ModelChoice:
         The model has to give images with their phase.
     canary
         Another version of `asked` that this request tries out, None to try nothing.
+    uncertainty
+        The model has to predict the standard deviation of its images.
 
     Attributes
     ----------
@@ -64,6 +66,7 @@ class ModelChoice:
         *,
         complex_images: bool = False,
         canary: ModelInfo | None = None,
+        uncertainty: bool = False,
     ) -> None:
         self.model = asked
         self.reason = "" if asked is None else f"{asked.name} was asked for"
@@ -74,6 +77,7 @@ class ModelChoice:
         self._findings = findings
         self._field = field
         self._complex_images = complex_images
+        self._uncertainty = uncertainty
 
     def for_frame(self, sampling: Sampling) -> ModelInfo:
         """Return the model for a frame; the first frame decides.
@@ -135,6 +139,11 @@ class ModelChoice:
                 selection.check_phase(model, registry.available())
             except NoPhaseError as error:
                 raise UnsupportedDataError(str(error), reason="NO_PHASE", field=self._field) from error
+        if self._uncertainty:
+            try:
+                selection.check_deviation(model, registry.available())
+            except NoDeviationError as error:
+                raise UnsupportedDataError(str(error), reason="NO_UNCERTAINTY", field=self._field) from error
         outside = selection.outside_contract(model, sampling)
         if outside:
             self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")

@@ -33,3 +33,8 @@ class ReconstructionRequest:
     def complex_images(self) -> bool:
         """Images are wanted with their phase."""
         return self.scan.complex_images
+
+    @property
+    def uncertainty(self) -> bool:
+        """Images are wanted with the standard deviations of their pixels."""
+        return self.scan.uncertainty

@@ -79,6 +79,7 @@ class ScanPipeline:
             "spec.model",
             complex_images=request.complex_images,
             canary=canary_for(asked, request.model, request.model_version, self.context.request_id),
+            uncertainty=request.uncertainty,
         )
         with services.admission.admit(self._demand(asked)) as ticket:
             await sink(Admitted())
@@ -296,16 +297,23 @@ class _Conversation:
         with computed.image as image:
             if prepared.place is not None:
                 self.images += 1
-                await self._sink(ImageReady(prepared.place, layout.image_shape, layout.complex_image, image))
+                await self._sink(
+                    ImageReady(prepared.place, layout.image_shape, layout.complex_image, layout.uncertainty, image)
+                )
             await self._sandbox.send(Image(prepared.number), [image.fd])
 
     async def _hand_out_assembled(self, message: ImageAssembled, received: Received[FromScan]) -> None:
         """Give an image to the client that the sandbox has put together."""
         _require_finite(message.place.geometry)
-        size = message.rows * message.columns * (8 if message.is_complex else 4)
+        pixel_bytes = (8 if message.is_complex else 4) + 4 * message.uncertainty
+        size = message.rows * message.columns * pixel_bytes
         with received.take_block(size) as image:
             self.images += 1
-            await self._sink(ImageReady(message.place, (message.rows, message.columns), message.is_complex, image))
+            await self._sink(
+                ImageReady(
+                    message.place, (message.rows, message.columns), message.is_complex, message.uncertainty, image
+                )
+            )
 
     async def _finish_if_complete(self) -> None:
         model = self._choice.model

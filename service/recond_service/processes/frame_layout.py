@@ -43,6 +43,8 @@ class FrameLayout:
         The samples were multiplied by two to the power of this; the finished image is divided by it.
     complex_image
         The finished image is complex64; else float32, magnitude.
+    uncertainty
+        The standard deviations of its pixels follow it, float32.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class FrameLayout:
     window: Window | None = None
     exponent: int = 0
     complex_image: bool = False
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         block = (self.calibration_rows, self.calibration_columns)
@@ -77,7 +80,7 @@ class FrameLayout:
             raise ValueError(f"{window} does not lie in a frame of {self.rows} x {self.columns}")
 
     @classmethod
-    def of(cls, frame: Frame, *, complex_image: bool = False) -> FrameLayout:
+    def of(cls, frame: Frame, *, complex_image: bool = False, uncertainty: bool = False) -> FrameLayout:
         """Return the layout of a frame.
 
         Parameters
@@ -86,6 +89,8 @@ class FrameLayout:
             The frame.
         complex_image
             Its image is wanted with its phase.
+        uncertainty
+            Its image is wanted with standard deviations.
         """
         calibration = frame.calibration_extent if frame.calibration is None else frame.calibration.shape[1:]
         return cls(
@@ -100,6 +105,7 @@ class FrameLayout:
             window=frame.window,
             exponent=math.frexp(frame.scale)[1] - 1,
             complex_image=complex_image,
+            uncertainty=uncertainty,
         )
 
     @property
@@ -108,10 +114,16 @@ class FrameLayout:
         return self.image_rows or self.rows, self.image_columns or self.columns
 
     @property
-    def image_bytes(self) -> int:
-        """Size of the finished image."""
+    def pixel_bytes(self) -> int:
+        """Size of the pixels of the finished image."""
         rows, columns = self.image_shape
         return rows * columns * (8 if self.complex_image else 4)
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of the finished image, with the standard deviations if they are wanted."""
+        rows, columns = self.image_shape
+        return self.pixel_bytes + rows * columns * 4 * self.uncertainty
 
     @property
     def crop(self) -> tuple[int, int] | None:

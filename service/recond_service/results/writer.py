@@ -27,8 +27,8 @@ from recond_service.types import (
     StackSummary,
 )
 
-PHASE = "phase"
-"""Part of complex images that has a NIfTI file of its own, after BIDS."""
+PHASE, UNCERTAINTY = "phase", "uncertainty"
+"""Parts of images that have a NIfTI file of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class OutputFile:
     stack
         Name of the stack that it holds alone; empty where one file holds all.
     part
-        `PHASE`, or empty.
+        `PHASE`, `UNCERTAINTY`, or empty.
     """
 
     stack: str
@@ -128,7 +128,13 @@ class ResultWriter:
         stack = self._stacks.of(frame.index, frame.geometry, frame.image_shape, frame)
         return ImagePlace(image, frame.index, frame.geometry, stack)
 
-    def add(self, number: int, frame: Frame, image: NDArray[np.float32] | NDArray[np.complex64]) -> list[FinishedImage]:
+    def add(
+        self,
+        number: int,
+        frame: Frame,
+        image: NDArray[np.float32] | NDArray[np.complex64],
+        uncertainty: NDArray[np.float32] | None = None,
+    ) -> list[FinishedImage]:
         """Take the finished image of a frame.
 
         Parameters
@@ -139,6 +145,8 @@ class ResultWriter:
             Where the image came from; its k-space is not looked at.
         image
             (rows, columns) in the units of the measured data: magnitudes, or complex.
+        uncertainty
+            float32 (rows, columns): standard deviations of the magnitudes; None where they are not wanted.
 
         Returns
         -------
@@ -155,7 +163,7 @@ class ResultWriter:
         """
         self._bytes += (
             image.nbytes * (2 if np.iscomplexobj(image) else 1) + (frame.reference is not None) * image.size * 4
-        )
+        ) + (uncertainty is not None) * image.size * 4
         if self._bytes > self._request.limits.max_scan_bytes:
             raise LimitExceededError(
                 f"The images take more than {self._request.limits.max_scan_bytes} bytes, which is what this service takes.",
@@ -170,7 +178,7 @@ class ResultWriter:
                 self._references[reference.number] = reference.pixels
         finished = [
             replace(complete, stack=self._stacks.of(complete.index, complete.geometry, complete.pixels.shape, frame))
-            for complete in self._assembly.add(number, frame, image)
+            for complete in self._assembly.add(number, frame, image, uncertainty)
         ]
         for complete in finished:
             if self._sent is not None and self._sent.shape[1:] != complete.pixels.shape and not self._request.stack:
@@ -211,7 +219,7 @@ class ResultWriter:
     def files(self, format: OutputFormat) -> tuple[OutputFile, ...]:  # noqa: A002 - the word of the wire contract
         """Return the files of a format.
 
-        A NIfTI file has one affine and so one stack; the phase of complex images is a file beside that of the magnitudes. fastMRI
+        A NIfTI file has one affine and so one stack; the phase of complex images and the uncertainty are files beside it. fastMRI
         files and contact sheets have images of one size; MRD files hold anything.
         """
         series = self._finished_series()
@@ -220,8 +228,10 @@ class ResultWriter:
             stacks: tuple[str, ...] = ("",)
         else:
             stacks = tuple(stack.name for stack in series.stacks)
-        has_phase = all(image.complex_pixels is not None for image in series.images)
-        parts = ("", PHASE) if format is OutputFormat.NIFTI and has_phase else ("",)
+        parts = [""]
+        if format is OutputFormat.NIFTI:
+            parts += [PHASE] * all(image.complex_pixels is not None for image in series.images)
+            parts += [UNCERTAINTY] * all(image.uncertainty is not None for image in series.images)
         return tuple(OutputFile(stack, part) for stack in stacks for part in parts)
 
     def write(self, format: OutputFormat, file: BinaryIO, which: OutputFile | None = None) -> None:  # noqa: A002
@@ -245,7 +255,7 @@ class ResultWriter:
             case OutputFormat.MRD:
                 write_mrd(chosen, *self._model, file)
             case OutputFormat.NIFTI:
-                write_nifti(chosen.stacks[0], self._findings, file, phase=which.part == PHASE)
+                write_nifti(chosen.stacks[0], self._findings, file, part=which.part)
             case OutputFormat.PNG:
                 write_png(chosen, file)
 

@@ -130,12 +130,15 @@ class ImageAssembled(Message, frozen=True):
         Of the image.
     is_complex
         Pixels are complex64; else float32.
+    uncertainty
+        The standard deviations follow the pixels, float32.
     """
 
     place: ImagePlace
     rows: int
     columns: int
     is_complex: bool
+    uncertainty: bool
 
 
 class AcquisitionsConsumed(Message, frozen=True):

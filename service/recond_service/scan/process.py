@@ -209,7 +209,9 @@ class Scan:
                 f"the scan has more than {self._request.limits.max_images} images; send it in parts",
                 reason="TOO_MANY_IMAGES",
             )
-        layout = FrameLayout.of(frame, complex_image=self._request.complex_images)
+        layout = FrameLayout.of(
+            frame, complex_image=self._request.complex_images, uncertainty=self._request.uncertainty
+        )
         _require_size(layout, self._request)
         calibration = (layout.calibration_rows, layout.calibration_columns)
         sampling = Sampling.of(frame.mask, calibration, layout.coils, whitened=frame.whitened)
@@ -225,11 +227,13 @@ class Scan:
     def _take_image(self, number: int, received: Received[ToScan]) -> None:
         frame, layout = self._waiting.pop(number)
         with self._stopwatch.stage("encode"), received.take_block(layout.image_bytes) as block:
-            content = block.read(0, block.size)
+            content = memoryview(block.read(0, block.size))
+            shown, rest = content[: layout.pixel_bytes], content[layout.pixel_bytes :]
             pixels: NDArray[np.float32] | NDArray[np.complex64] = (
-                np.frombuffer(content, np.complex64) if layout.complex_image else np.frombuffer(content, np.float32)
+                np.frombuffer(shown, np.complex64) if layout.complex_image else np.frombuffer(shown, np.float32)
             )
-            assembled = self._results.add(number, frame, pixels.reshape(layout.image_shape))
+            uncertainty = np.frombuffer(rest, np.float32).reshape(layout.image_shape) if layout.uncertainty else None
+            assembled = self._results.add(number, frame, pixels.reshape(layout.image_shape), uncertainty)
             for image in assembled if frame.crossing is not None else ():
                 self._send_assembled(image)
         self._credit += 1
@@ -238,8 +242,13 @@ class Scan:
         pixels = image.pixels if image.complex_pixels is None else image.complex_pixels
         rows, columns = pixels.shape
         place = ImagePlace(image.number, image.index, image.geometry, image.stack)
-        with SharedBlock.holding("recond-image", np.ascontiguousarray(pixels).data.cast("B")) as block:
-            self._channel.send(ImageAssembled(place, rows, columns, image.complex_pixels is not None), [block.fd])
+        arrays = [pixels] if image.uncertainty is None else [pixels, image.uncertainty]
+        pieces = [np.ascontiguousarray(array).data.cast("B") for array in arrays]
+        with SharedBlock.holding("recond-image", *pieces) as block:
+            message = ImageAssembled(
+                place, rows, columns, image.complex_pixels is not None, image.uncertainty is not None
+            )
+            self._channel.send(message, [block.fd])
 
     def _finish(self, message: Finish) -> None:
         with self._stopwatch.stage("encode"):

@@ -20,12 +20,15 @@ class _Volume:
         Number of its first slice among the images of the request.
     pixels
         float32 or complex64 (partitions, readout, phase encode).
+    uncertainty
+        float32 of the same shape; None where it is not wanted.
     missing
         Readout positions that have not come.
     """
 
     first_number: int
     pixels: NDArray[np.float32] | NDArray[np.complex64]
+    uncertainty: NDArray[np.float32] | None = None
     missing: set[int] = field(default_factory=set)
 
 
@@ -64,12 +67,16 @@ class Assembly:
         if frame.index not in self._volumes:
             rows, partitions = frame.image_shape
             pixels = np.zeros((partitions, frame.crossing.count, rows), np.float32)
-            self._volumes[frame.index] = _Volume(self._next, pixels, set(range(frame.crossing.count)))
+            self._volumes[frame.index] = _Volume(self._next, pixels, missing=set(range(frame.crossing.count)))
             self._next += partitions
         return None
 
     def add(
-        self, number: int, frame: Frame, pixels: NDArray[np.float32] | NDArray[np.complex64]
+        self,
+        number: int,
+        frame: Frame,
+        pixels: NDArray[np.float32] | NDArray[np.complex64],
+        uncertainty: NDArray[np.float32] | None = None,
     ) -> list[FinishedImage]:
         """Take the finished image of a frame; return the images that are complete with it.
 
@@ -81,13 +88,19 @@ class Assembly:
             Where the image came from.
         pixels
             float32 magnitudes or complex64, of its `image_shape`.
+        uncertainty
+            float32 of the same shape, standard deviations of the magnitudes; for all frames of a scan or for none.
         """
         if frame.crossing is None:
-            return [_finished(self._numbers.pop(number), frame.index, pixels, frame.geometry)]
+            return [_finished(self._numbers.pop(number), frame.index, pixels, uncertainty, frame.geometry)]
         volume = self._volumes[frame.index]
         if np.iscomplexobj(pixels) and not np.iscomplexobj(volume.pixels):
             volume.pixels = volume.pixels.astype(np.complex64)
         volume.pixels[:, frame.crossing.number] = pixels.T
+        if uncertainty is not None:
+            if volume.uncertainty is None:
+                volume.uncertainty = np.zeros(volume.pixels.shape, np.float32)
+            volume.uncertainty[:, frame.crossing.number] = uncertainty.T
         volume.missing.discard(frame.crossing.number)
         return [] if volume.missing else self._slices(self._volumes.pop(frame.index), frame)
 
@@ -99,6 +112,7 @@ class Assembly:
                 volume.first_number + number,
                 replace(frame.index, slice=frame.index.slice * count + number),
                 volume.pixels[number],
+                None if volume.uncertainty is None else volume.uncertainty[number],
                 None if frame.geometry is None else slice_geometry(frame.geometry, number, count),
             )
             for number in range(count)
@@ -106,12 +120,16 @@ class Assembly:
 
 
 def _finished(
-    number: int, index: FrameIndex, pixels: NDArray[np.float32] | NDArray[np.complex64], geometry: Geometry | None
+    number: int,
+    index: FrameIndex,
+    pixels: NDArray[np.float32] | NDArray[np.complex64],
+    uncertainty: NDArray[np.float32] | None,
+    geometry: Geometry | None,
 ) -> FinishedImage:
     if not np.iscomplexobj(pixels):
-        return FinishedImage(number, index, pixels.astype(np.float32, copy=False), geometry)
+        return FinishedImage(number, index, pixels.astype(np.float32, copy=False), geometry, uncertainty=uncertainty)
     whole = np.ascontiguousarray(pixels, np.complex64)
-    return FinishedImage(number, index, np.abs(whole), geometry, complex_pixels=whole)
+    return FinishedImage(number, index, np.abs(whole), geometry, complex_pixels=whole, uncertainty=uncertainty)
 
 
 def slice_geometry(volume: Geometry, number: int, count: int) -> Geometry:

@@ -178,6 +178,8 @@ class ScanRequest:
         Name of the stack that is wanted alone in output files, figures and the order of the images; empty for all.
     complex_images
         Images are wanted with their phase, in the answer and in the files.
+    uncertainty
+        Images are wanted with the standard deviation of the error of every pixel, in the answer and in the files.
     """
 
     parts: tuple[Part, ...] = ()
@@ -187,3 +189,4 @@ class ScanRequest:
     conditioning: ConditioningOptions = ConditioningOptions()
     stack: str = ""
     complex_images: bool = False
+    uncertainty: bool = False

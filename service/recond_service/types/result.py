@@ -24,6 +24,8 @@ class FinishedImage:
         float32 (rows, columns), magnitudes in the units of the measured data, C order.
     complex_pixels
         complex64 (rows, columns), the same with its phase; None where that was not asked for.
+    uncertainty
+        float32 (rows, columns): standard deviation of the error of the magnitudes; None where that was not asked for.
     geometry
         Position and orientation, None where the input has none.
     stack
@@ -37,6 +39,7 @@ class FinishedImage:
     geometry: Geometry | None = None
     stack: int = 0
     complex_pixels: NDArray[np.complex64] | None = None
+    uncertainty: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

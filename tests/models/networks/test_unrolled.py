@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from recond_models import loading, registry
 from recond_models.batch import PackedBatch
-from recond_models.finishing import magnitudes
-from recond_models.model import UnsuitableModelError
+from recond_models.finishing import Finishing, finish_deviations, magnitudes
+from recond_models.model import NoDeviationError, UnsuitableModelError
 from recond_models.networks.families import FAMILIES, of_architecture
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
 from recond_models.sampling import centre_block
+from recond_models.selection import check_deviation
 from recond_models.simulate.scan import ScanSettings, simulate
 
 SMALL = UnrolledArchitecture(rounds=2, channels=(8, 16, 16), bottleneck_blocks=1, iterations=3, calibration=16, coils=8)
@@ -134,17 +135,19 @@ def test_fewer_rounds_are_the_first_rounds():
     data = torch.randn(1, 16, 12, dtype=torch.complex64)
     arguments = (data, lambda images: 0.5 * images, torch.tensor([0.01]), torch.tensor([0.5]))
     with torch.inference_mode():
-        all_rounds, _ = made(*arguments)
-        first, proposals = made(*arguments, rounds=1)
+        all_rounds = made(*arguments).images
+        first, proposals, _ = made(*arguments, rounds=1)
     assert len(all_rounds) == 2
     assert len(first) == len(proposals) == 1
     assert torch.equal(first[0], all_rounds[0])
 
 
 def test_added_parts_are_in_an_architecture_only_where_they_are_used():
-    assert not {"context", "trust", "resolution", "calibrated_noise", "spectral", "recycle"} & set(SMALL.to_json())
+    assert not {"context", "trust", "resolution", "calibrated_noise", "spectral", "recycle", "deviation"} & set(
+        SMALL.to_json()
+    )
     added = dataclasses.replace(
-        SMALL, context=24, trust=True, resolution=True, calibrated_noise=True, spectral=True, recycle=True
+        SMALL, context=24, trust=True, resolution=True, calibrated_noise=True, spectral=True, recycle=True, deviation=8
     )
     assert UnrolledArchitecture.from_json(added.to_json()) == added
     for info in registry.available():
@@ -161,6 +164,7 @@ def test_added_parts_are_in_an_architecture_only_where_they_are_used():
         {"calibrated_noise": True},
         {"spectral": True},
         {"recycle": True},
+        {"deviation": 8},
     ],
 )
 def test_added_parts_reconstruct_alone_as_in_a_batch(change):
@@ -171,3 +175,45 @@ def test_added_parts_reconstruct_alone_as_in_a_batch(change):
     for number, one in enumerate(frames):
         alone = model.reconstruct(pack(one)).images[0]
         torch.testing.assert_close(together[number], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_deviations_come_where_they_are_wanted_and_known_alone_as_in_a_batch():
+    sizes = dataclasses.replace(SMALL, deviation=8)
+    model = UnrolledReconstructor(INFO, network(architecture=sizes), "cpu", "float32")
+    frames = [frame(seed=1), frame(coils=6, seed=2)]
+    columns = [list(part) for part in zip(*frames, strict=True)]
+    together = model.reconstruct(PackedBatch.pack(*columns, deviations=True))
+    plain = model.reconstruct(pack(*frames))
+    assert plain.deviations is None
+    assert torch.equal(plain.images, together.images)
+    assert together.deviations.shape == together.images.shape
+    assert bool((together.deviations[together.images != 0] > 0).all())
+    alone = model.reconstruct(PackedBatch.pack(*([one] for one in frames[1]), deviations=True)).deviations[0]
+    torch.testing.assert_close(together.deviations[1], alone, rtol=1e-3, atol=1e-4 * float(alone.max()))
+    silent = UnrolledReconstructor(INFO, network(), "cpu", "float32")
+    assert silent.reconstruct(PackedBatch.pack(*columns, deviations=True)).deviations is None
+
+
+def test_deviations_scale_with_the_samples():
+    sizes = dataclasses.replace(SMALL, deviation=8)
+    model = UnrolledReconstructor(INFO, network(architecture=sizes), "cpu", "float32")
+    kspace, mask, calibration = frame()
+    finishing = Finishing((40, 36))
+    shown = []
+    for factor in (1.0, 2.0**40):
+        batch = PackedBatch.pack(
+            [kspace * np.float32(factor)], [mask], [calibration * np.float32(factor)], deviations=True
+        )
+        (finished,) = finish_deviations(model.reconstruct(batch), [finishing])
+        assert finished.shape == (40, 36)
+        shown.append(finished / factor)
+    torch.testing.assert_close(*shown)
+
+
+def test_models_without_deviations_are_refused_by_name():
+    known = dataclasses.replace(INFO, name="knows", has_deviation=True)
+    with pytest.raises(NoDeviationError, match=r"cg-sense does not predict .* choose knows"):
+        check_deviation(INFO, [INFO, known])
+    check_deviation(known, [known])
+    with pytest.raises(NoDeviationError, match="no model here"):
+        check_deviation(INFO, [INFO])

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from recond_models.training import fields
+from recond_models.training import details, fields, shapes
 from recond_models.training.simulator import SimulationSettings, Simulator, TrainingSample
 
 
@@ -23,7 +23,7 @@ def simulator(head):
 @pytest.fixture(scope="module")
 def plain(head):
     """White noise, nobody moves."""
-    return Simulator([head], SimulationSettings(coloured=0, motion=0))
+    return Simulator([head], SimulationSettings(coloured=0, motion=0, unsteady=0))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 2**62])
@@ -72,7 +72,7 @@ def test_measured_samples_are_truth_plus_noise_of_the_stated_level(plain):
 
 
 def test_full_mask_without_noise_gives_back_the_coil_images(head):
-    settings = SimulationSettings(noise=(0, 0), accelerations=(1, 1.0001), motion=0)
+    settings = SimulationSettings(noise=(0, 0), accelerations=(1, 1.0001), motion=0, unsteady=0)
     simulator = Simulator([head], settings)
     full = [sample for seed in range(60) if (sample := simulator.sample(seed, (96, 80))).mask.all()]
     assert full
@@ -148,7 +148,7 @@ def test_settings_and_shapes_out_of_range_are_refused(head):
 
 
 def test_coloured_noise_has_the_stated_level_and_is_not_white(head):
-    simulator = Simulator([head], SimulationSettings(coils=(8,), coloured=1, motion=0))
+    simulator = Simulator([head], SimulationSettings(coils=(8,), coloured=1, motion=0, unsteady=0))
     largest = []
     for seed in range(6):
         sample = simulator.sample(seed, (128, 128))
@@ -160,7 +160,7 @@ def test_coloured_noise_has_the_stated_level_and_is_not_white(head):
 
 
 def test_a_head_that_moves_is_where_it_was_in_the_centre_of_kspace(head):
-    settings = SimulationSettings(noise=(0, 0), kinds=("full",), motion=1)
+    settings = SimulationSettings(noise=(0, 0), kinds=("full",), motion=1, unsteady=0)
     moved = [Simulator([head], settings).sample(seed, (96, 80)) for seed in range(4)]
     for sample in moved:
         truth = fields.to_kspace(sample.coil_images)
@@ -179,3 +179,59 @@ def test_kinds_of_patterns_can_be_chosen(head):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="motion"):
         SimulationSettings(motion=2)
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("equispaced_fraction", True), ("poisson", False)])
+def test_an_unsteady_scanner_changes_lines_as_a_whole_and_positions_of_two_dimensional_patterns_one_by_one(
+    head, kind, lines
+):
+    settings = SimulationSettings(noise=(0, 0), kinds=(kind,), accelerations=(4, 4), coils=(4,), motion=0, unsteady=1)
+    sample = Simulator([head], settings).sample(3, (96, 96))
+    truth = fields.to_kspace(sample.coil_images)
+    seen = sample.mask & (np.abs(truth).min(axis=0) > 1e-4)
+    errors = sample.kspace[:, seen] / truth[:, seen] - 1
+    assert errors.std(axis=0).max() < 1e-3  # the coils share them
+    assert 1e-3 < errors[0].std() < 0.1
+    columns = np.nonzero(seen)[1]
+    longest = np.bincount(columns).argmax()
+    assert (errors[0][columns == longest].std() < 1e-3) == lines
+
+
+def test_fat_lies_below_the_skin_and_nothing_is_lost(head):
+    generator = np.random.default_rng(5)
+    down, across = np.mgrid[-64:64, -64:64]
+    radius = np.hypot(down, across)
+    image = np.where(radius < 50, 0.7, 0).astype(np.float32)
+    for _ in range(10):
+        water, fat = details.split_fat(generator, image, 1.0)
+        assert water.min() >= 0
+        assert fat.min() >= 0
+        assert fat[radius < 20].max() < 0.02  # deep inside is no fat
+        assert fat[(radius > 47) & (radius < 49)].mean() > 0.1
+        moved = details.add_fat(generator, water.astype(np.complex64), fat.astype(np.complex64))
+        outer = np.abs(moved)[radius > 53]
+        assert outer.max() < 1e-6
+        assert np.allclose(moved[radius < 20], water[radius < 20], atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (151, 130)])
+def test_random_shapes_are_pictures_that_differ(shape):
+    pictures = [shapes.draw(np.random.default_rng(seed), shape)[0] for seed in range(12)]
+    for picture in pictures:
+        assert picture.shape == shape
+        assert picture.dtype == np.float32
+        assert picture.min() >= 0
+        assert 0.5 < picture.max() <= 1.5
+        assert (picture > 0.02).mean() > 0.1
+    correlations = np.corrcoef([picture.ravel() for picture in pictures])
+    assert np.abs(correlations[np.triu_indices(12, 1)]).mean() < 0.7
+    assert np.array_equal(pictures[3], shapes.draw(np.random.default_rng(3), shape)[0])
+
+
+def test_scans_of_random_shapes_say_so(head):
+    simulator = Simulator([head], SimulationSettings(shapes=1))
+    sample = simulator.sample(4, (96, 80))
+    assert sample.description.contrast == "shapes"
+    assert np.quantile(rss(sample.coil_images), 0.99) == pytest.approx(1, rel=0.02)
+    plain = Simulator([head], SimulationSettings()).sample(4, (96, 80))
+    assert plain.description.contrast != "shapes"

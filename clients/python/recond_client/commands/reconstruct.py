@@ -108,6 +108,12 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
     is_flag=True,
     help="Keep the phase: .h5 gets reconstruction_complex, .mrd complex series, .nii.gz a file OUT_part-phase.nii.gz beside it.",
 )
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Add the standard deviation of every pixel, from networks that predict it: .h5 gets uncertainty, .mrd series of its own, "
+    ".nii.gz a file OUT_uncertainty.nii.gz beside it.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
 @click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
@@ -128,6 +134,7 @@ def reconstruct(
     coil_energy: float,
     stack: str,
     complex_images: bool,
+    uncertainty: bool,
     reference: Path | None,
     heads: str,
     priority: Priority,
@@ -164,6 +171,7 @@ def reconstruct(
                 coil_energy=coil_energy,
                 stack=stack,
                 complex_images=complex_images,
+                uncertainty=uncertainty,
                 timeout=timeout,
                 on_progress=show,
             )

@@ -117,7 +117,8 @@ class ReconstructCall:
 def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
     rows, columns = event.shape
     row_bytes = columns * (8 if event.is_complex else 4)
-    step = max(PIECE_BYTES // row_bytes, 1)
+    deviation_bytes = columns * 4 * event.uncertainty
+    step = max(PIECE_BYTES // (row_bytes + deviation_bytes), 1)
     for first in range(0, rows, step):
         yield pb.Image(
             index=wire.index_message(event.place),
@@ -125,6 +126,9 @@ def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
             columns=columns,
             first_row=first,
             pixels=event.pixels.read(first * row_bytes, min(step, rows - first) * row_bytes),
+            uncertainty=event.pixels.read(
+                rows * row_bytes + first * deviation_bytes, min(step, rows - first) * deviation_bytes
+            ),
             geometry=None if event.place.geometry is None else wire.geometry_message(event.place.geometry),
             pixel_type=pb.PIXEL_TYPE_COMPLEX64 if event.is_complex else pb.PIXEL_TYPE_FLOAT32,
         )

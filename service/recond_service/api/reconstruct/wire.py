@@ -113,6 +113,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
         conditioning=_read_conditioning(spec.conditioning),
         stack=spec.stack,
         complex_images=spec.complex_images,
+        uncertainty=spec.uncertainty,
     )
     request = ReconstructionRequest(
         scan=scan,

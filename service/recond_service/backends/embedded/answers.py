@@ -6,8 +6,6 @@ import queue
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
 from recond_service.backends.embedded.board import Board
 from recond_service.backends.embedded.in_flight import BatchInFlight
 from recond_service.backends.embedded.messages import Done, Failed, FrameFacts, MoreImages, TooLarge, ToWorker
@@ -73,4 +71,4 @@ class Answers:
 
 
 def _shared(frame: FrameResult) -> SharedBlock:
-    return SharedBlock.holding("recond-image", np.ascontiguousarray(frame.image).data.cast("B"))
+    return SharedBlock.holding("recond-image", *frame.pieces())

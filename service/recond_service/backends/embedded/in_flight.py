@@ -69,6 +69,7 @@ class BatchInFlight:
                 [mask for _, mask, _ in arrays],
                 [calibration for _, _, calibration in arrays],
                 [layout.crop for layout in self.layouts],
+                deviations=any(layout.uncertainty for layout in self.layouts),
             )
             self.input_bytes = sum(layout.kspace_bytes for layout in self.layouts)
             self._take = device.stage(batch)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -172,6 +171,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayou
         raise ValueError(f"{interface.COILS} are {counts}, but there is k-space of {kspace.shape[0]} coils")
     shapes = tensors[interface.CALIBRATION_SHAPES].tolist()
     crops = tensors[interface.CROPS].tolist()
+    finishing = tensors[interface.FINISHING].tolist()
     apart = tensors.get(interface.CALIBRATION)
     calibrations: list[Tensor | None] = []
     first_coil = first_sample = 0
@@ -194,15 +194,15 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayou
         tensors[interface.MASKS].to(torch.bool),
         tuple(calibrations),
         tuple((rows, columns) if rows and columns else None for rows, columns in crops),
+        deviations=any(row[-1] for row in finishing),
     )
     rows, columns = kspace.shape[1:3]
-    finishing = tensors[interface.FINISHING].tolist()
     layouts = tuple(_layout(coils, rows, columns, row) for coils, row in zip(counts, finishing, strict=True))
     return batch, layouts
 
 
 def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameLayout:
-    image_rows, image_columns, *cut, exponent, is_complex = finishing
+    image_rows, image_columns, *cut, exponent, is_complex, uncertainty = finishing
     return FrameLayout(
         coils,
         rows,
@@ -212,6 +212,7 @@ def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameL
         window=Window(*cut) if any(cut) else None,
         exponent=exponent,
         complex_image=bool(is_complex),
+        uncertainty=bool(uncertainty),
     )
 
 
@@ -226,7 +227,7 @@ def _load(parameters: Mapping[str, str], folder: Path, device: str) -> Reconstru
 
 def _outputs(result: BatchResult) -> dict[str, Tensor]:
     frames = [frame for frame in result.frames if frame is not None]
-    images = [torch.from_numpy(frame.image.reshape(-1).view(np.float32)) for frame in frames]
+    images = [torch.frombuffer(piece, dtype=torch.float32) for frame in frames for piece in frame.pieces()]
     residuals = [math.nan if frame.residual is None else frame.residual for frame in frames]
     notes = msgspec.json.encode([frame.notes for frame in frames])
     return {

@@ -9,7 +9,7 @@ import msgspec
 
 from recond_service.types import DefectError, ErrorReport, RecondError
 
-INTERFACE: Final = "2"
+INTERFACE: Final = "3"
 """Changes when the tensors do: both sides must have the same."""
 
 PREFIX: Final = "recond-"
@@ -35,7 +35,7 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     CALIBRATION: ("FP32", (-1, 2)),
     CALIBRATION_SHAPES: ("INT32", (-1, 3)),
     CROPS: ("INT32", (-1, 2)),
-    FINISHING: ("INT32", (-1, 8)),
+    FINISHING: ("INT32", (-1, 9)),
 }
 """Data type and axes of each input; -1 is any length.
 
@@ -44,8 +44,9 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 another, each (coils, rows, columns) in C order; left out if there are none. ``CALIBRATION_SHAPES``: (batch, 3), rows and columns of
 the calibration block of each frame, 0 if it has none, and 1 if its samples are in ``CALIBRATION``, 0 if it is the centre of the
 k-space. ``CROPS``: (batch, 2), rows and columns of the middle of the image that will be shown, 0 for all of it.
-``FINISHING``: (batch, 8), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
-first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image.
+``FINISHING``: (batch, 9), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
+first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image; 1 for an
+image with standard deviations.
 """
 
 OPTIONAL_INPUTS: Final = frozenset({CALIBRATION})
@@ -59,7 +60,8 @@ OUTPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 }
 """Data type and axes of each output.
 
-``IMAGES``: the finished images one after another, each (rows, columns), or (rows, columns, 2) where complex. ``RESIDUALS``:
+``IMAGES``: the finished images one after another, each (rows, columns), or (rows, columns, 2) where complex, and
+after it, where they are wanted, the standard deviations (rows, columns). ``RESIDUALS``:
 (batch,), NaN where the model does not fit the samples. ``NOTES``: JSON, for each frame a list of `Note` objects. ``SECONDS``:
 that the model took. ``PEAK_BYTES``: of the device, 0 if not known.
 """

@@ -69,7 +69,7 @@ class Packing:
             interface.MASKS: (batch, rows, columns),
             interface.CALIBRATION_SHAPES: (batch, 3),
             interface.CROPS: (batch, 2),
-            interface.FINISHING: (batch, 8),
+            interface.FINISHING: (batch, interface.INPUTS[interface.FINISHING][1][1]),
         }
         if apart:
             shapes[interface.CALIBRATION] = (apart, 2)
@@ -141,7 +141,7 @@ def _finishing(layout: FrameLayout) -> tuple[int, ...]:
     """Return a row of ``FINISHING``."""
     window = layout.window
     cut = (0, 0, 0, 0) if window is None else (window.first_row, window.first_column, window.rows, window.columns)
-    return (*layout.image_shape, *cut, layout.exponent, int(layout.complex_image))
+    return (*layout.image_shape, *cut, layout.exponent, int(layout.complex_image), int(layout.uncertainty))
 
 
 def _pieces(name: str, frames: Sequence[FrameInput]) -> list[NDArray[np.generic]]:

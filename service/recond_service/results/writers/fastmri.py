@@ -18,7 +18,8 @@ def write_fastmri(series: Series, file: BinaryIO) -> None:
 
     Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and
     stack of each image; its attribute `stacks` has the names of the stacks. Images with their phase are there once more, as
-    `reconstruction_complex`, complex64. No times go in, so that equal images give equal bytes.
+    `reconstruction_complex`, complex64; `uncertainty`, float32, has the standard deviation of each pixel where that was asked
+    for. No times go in, so that equal images give equal bytes.
 
     Parameters
     ----------
@@ -33,14 +34,18 @@ def write_fastmri(series: Series, file: BinaryIO) -> None:
     with h5py.File(file, "w") as handle:
         shape = (len(images), *images[0].pixels.shape)
         dataset = handle.create_dataset("reconstruction", shape=shape, dtype="<f4", track_times=False)
-        phased = None
+        phased = deviations = None
         if all(image.complex_pixels is not None for image in images):
             phased = handle.create_dataset("reconstruction_complex", shape=shape, dtype="<c8", track_times=False)
+        if all(image.uncertainty is not None for image in images):
+            deviations = handle.create_dataset("uncertainty", shape=shape, dtype="<f4", track_times=False)
         for number, stack in enumerate(series.stacks):
             for image in stack.images:
                 dataset[place] = image.pixels
                 if phased is not None:
                     phased[place] = image.complex_pixels
+                if deviations is not None:
+                    deviations[place] = image.uncertainty
                 index[place] = (*(getattr(image.index, name) for name in _COUNTERS), number)
                 place += 1
         stored = handle.create_dataset("index", data=index, track_times=False)

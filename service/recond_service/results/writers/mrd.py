@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from recond_service.series import Series, Stack
 from recond_service.types import FinishedImage, Geometry
@@ -46,6 +47,7 @@ IMAGE_HEADER = np.dtype(
 
 _FLOAT, _COMPLEX_FLOAT = 5, 7  # data types
 _MAGNITUDE, _COMPLEX = 1, 5  # image types
+_COMPLEX_PART, _UNCERTAINTY_PART = "complex", "uncertainty"
 _COMPLEX_PIXEL = np.dtype([("real", "<f4"), ("imag", "<f4")])
 _NOWHERE = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
 
@@ -54,7 +56,8 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
     """Write MRD images, a series for each stack.
 
     The groups `dataset/image_0`, `dataset/image_1`, ... have `header`, `data` (images, 1, 1, columns, rows) and `attributes`.
-    Images with their phase follow as series of their own, complex.
+    Images with their phase follow as series of their own, complex, and after them the uncertainty, whose `DataRole` is ``Image``
+    and ``Uncertainty``.
 
     `dataset/xml` is a minimal ISMRMRD header with an encoding for each stack: its matrix, field of view and counters. It
     does not repeat the header of the scan, which may identify a person; the resonance frequency is 0 for not known.
@@ -74,12 +77,16 @@ def write_mrd(series: Series, model: str, version: str, file: BinaryIO) -> None:
         dataset = handle.create_group("dataset")
         xml = dataset.create_dataset("xml", (1,), h5py.special_dtype(vlen=bytes), track_times=False)
         xml[0] = _scan_header(series).encode("ascii")
-        for number, stack in enumerate(series.stacks):
-            _write_stack(dataset.create_group(f"image_{number}"), stack, number, f"{model} {version}".strip())
-        for number, stack in enumerate(series.stacks, len(series.stacks)):
-            if all(image.complex_pixels is not None for image in stack.images):
-                group = dataset.create_group(f"image_{number}")
-                _write_stack(group, stack, number, f"{model} {version}".strip(), is_complex=True)
+        written = [(stack, "") for stack in series.stacks]
+        for part, name in ((_COMPLEX_PART, "complex_pixels"), (_UNCERTAINTY_PART, "uncertainty")):
+            written += [
+                (stack, part)
+                for stack in series.stacks
+                if all(getattr(image, name) is not None for image in stack.images)
+            ]
+        for number, (stack, part) in enumerate(written):
+            group = dataset.create_group(f"image_{number}")
+            _write_stack(group, stack, number, f"{model} {version}".strip(), part)
 
 
 def _scan_header(series: Series) -> str:
@@ -111,8 +118,9 @@ def _range(stack: Stack, name: str) -> str:
     return f"<{name}><minimum>{first}</minimum><maximum>{last}</maximum><center>{(first + last + 1) // 2}</center></{name}>"
 
 
-def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str, *, is_complex: bool = False) -> None:
+def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str, part: str) -> None:
     count, rows, columns = stack.shape
+    is_complex = part == _COMPLEX_PART
     data = group.create_dataset(
         "data",
         (count, 1, 1, columns, rows),
@@ -124,10 +132,9 @@ def _write_stack(group: h5py.Group, stack: Stack, number: int, model: str, *, is
     headers = np.zeros(count, IMAGE_HEADER)
     attributes = []
     for place, image in enumerate(stack.images):
-        pixels = image.complex_pixels if is_complex and image.complex_pixels is not None else image.pixels
-        whole = np.ascontiguousarray(pixels.T)
+        whole = np.ascontiguousarray(_pixels(image, part).T)
         data[place, 0, 0] = whole.view(_COMPLEX_PIXEL) if is_complex else whole
-        attributes.append(_attributes(image, stack.name, model))
+        attributes.append(_attributes(image, stack.name, model, part))
         headers[place] = _header(image, place, number, len(attributes[-1]), is_complex=is_complex)
     group.create_dataset("header", data=headers, maxshape=(None,), track_times=False)
     group.create_dataset("attributes", data=attributes, dtype=h5py.string_dtype(), maxshape=(None,), track_times=False)
@@ -158,9 +165,16 @@ def _header(
     return packed
 
 
-def _attributes(image: FinishedImage, stack: str, model: str) -> str:
+def _pixels(image: FinishedImage, part: str) -> NDArray[np.float32] | NDArray[np.complex64]:
+    """Return what is written of an image, (rows, columns)."""
+    if part == _COMPLEX_PART and image.complex_pixels is not None:
+        return image.complex_pixels
+    return image.uncertainty if part == _UNCERTAINTY_PART and image.uncertainty is not None else image.pixels
+
+
+def _attributes(image: FinishedImage, stack: str, model: str, part: str) -> str:
     values: dict[str, list[str]] = {
-        "DataRole": ["Image"],
+        "DataRole": ["Image", "Uncertainty"] if part == _UNCERTAINTY_PART else ["Image"],
         "ImageProcessingHistory": ["recond", model],
         "ImageComments": [f"Reconstructed by recond with {model}"],
         "SeriesDescription": [stack],

@@ -7,15 +7,16 @@ from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from recond_service.series import Stack, affine_of
-from recond_service.types import FindingList
+from recond_service.types import FindingList, FinishedImage
 
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
 
 
-def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: bool = False) -> None:
+def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, part: str = "") -> None:
     """Write a NIfTI file of one stack. No date goes in, so that equal images give equal bytes.
 
     The step of the fourth axis is TR where that is repetitions, and 0 where it is not known. Where volumes differ in their
@@ -29,8 +30,8 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: b
         Gets what is odd about the geometry.
     file
         Open for writing.
-    phase
-        Write the phase of complex images, radians from -pi to pi, in place of magnitudes.
+    part
+        What to write in place of the magnitudes: ``"phase"`` of complex images, radians from -pi to pi, or ``"uncertainty"``.
     """
     _, rows, columns = stack.shape
     slices = stack.slices or len(stack.images)
@@ -41,8 +42,7 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: b
     affine = affine_of(stack.images[:slices], findings)
     data = np.empty((rows, columns, slices, stack.volumes), np.float32, order="F")
     for number, image in enumerate(stack.images):
-        pixels = np.angle(image.complex_pixels) if phase and image.complex_pixels is not None else image.pixels
-        data[:, :, number % slices, number // slices] = pixels
+        data[:, :, number % slices, number // slices] = _pixels(image, part)
     nifti: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         data if stack.volumes > 1 else data[..., 0], affine
     )
@@ -53,3 +53,11 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, phase: b
     nifti.header["pixdim"][4] = stack.time_step
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=5) as stream:
         nifti.to_stream(stream)
+
+
+def _pixels(image: FinishedImage, part: str) -> NDArray[np.float32]:
+    """Return what is written of an image, (rows, columns)."""
+    if part == "phase" and image.complex_pixels is not None:
+        phase: NDArray[np.float32] = np.angle(image.complex_pixels)
+        return phase
+    return image.uncertainty if part == "uncertainty" and image.uncertainty is not None else image.pixels

@@ -164,6 +164,23 @@ def test_a_model_that_does_not_fit_samples_has_no_residual(region, tmp_path):
     assert outcome.frames[0].residual is None
 
 
+def test_standard_deviations_follow_their_image(region, tmp_path):
+    layouts = [
+        FrameLayout.of(each, uncertainty=number == 1) for number, each in enumerate([frame(4, 40, 36, "centre")] * 2)
+    ]
+    given_frames = [FrameInput(layout, layout.store(frame(4, 40, 36, "centre"))) for layout in layouts]
+    packing = Packing.of(given_frames)
+    message, tensors = received(request_for("recond-cg-sense", {}, given_frames, packing, region), region)
+    batch, found = unpack(tensors)
+    assert batch.deviations
+    assert [layout.uncertainty for layout in found] == [False, True]
+    outputs = Executor(PARAMETERS, tmp_path, "cpu").execute(tensors, {}, lambda: False)
+    plain, uncertain = outcome_of(answer(message, outputs, region), given_frames, packing, region).frames
+    pixels = uncertain.image.array(np.float32, (2, 40, 36))
+    np.testing.assert_array_equal(pixels[0], plain.image.array(np.float32, (40, 36)))
+    assert np.isnan(pixels[1]).all()  # cg-sense does not tell
+
+
 def test_an_answer_that_is_none_is_a_defect_that_says_what_to_do():
     given_frames = inputs([frame(2, 16, 16)])
     empty = pb.ModelInferResponse(model_name="recond-rss").SerializeToString()
