@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from recond_models.evidence import ENSEMBLE, NETWORK
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import StoredModel, stored_models
 
@@ -20,12 +21,15 @@ class Entry:
     implementation
         ``"module:class"`` of a classical model: named, not imported, because looking at the list must not load torch.
     stored
-        Where a trained model lies; None for a classical one.
+        Where a trained model lies; None for one that is made by its implementation.
+    network
+        Where the network lies that the implementation works with; None if it needs none.
     """
 
     info: ModelInfo
     implementation: str = ""
     stored: StoredModel | None = None
+    network: StoredModel | None = None
 
 
 CLASSICAL: Final = (
@@ -86,11 +90,14 @@ CLASSICAL: Final = (
 )
 """The models without trained weights."""
 
-RESERVED_NAMES: Final = frozenset({"auto", *(entry.info.name for entry in CLASSICAL)})
+HELD_OUT: Final = "held-out-trial"
+"""Predicts held-out samples of a frame by every candidate; gives no image, so that it is found by name and not listed."""
+
+RESERVED_NAMES: Final = frozenset({"auto", ENSEMBLE, HELD_OUT, *(entry.info.name for entry in CLASSICAL)})
 """Names that no trained model can have."""
 
 _classical: tuple[Entry, ...] = CLASSICAL
-_read: tuple[tuple[StoredModel, ...], tuple[Entry, ...]] = ((), ())
+_read: tuple[tuple[StoredModel, ...], tuple[Entry, ...], tuple[Entry, ...]] = ((), (), ())
 
 
 def available() -> tuple[ModelInfo, ...]:
@@ -118,7 +125,7 @@ def find_entry(name: str, version: str = "") -> Entry:
         There is none; the message lists those there are.
     """
     known = entries()
-    for entry in known:
+    for entry in (*known, *_read[2]):
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
     names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in known)
@@ -131,6 +138,57 @@ def entries() -> tuple[Entry, ...]:
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
     if _read[0] is not stored:
-        names = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
-        _read = (stored, tuple(Entry(model.info, stored=model) for model in names))
+        usable = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+        network = next((model for model in usable if (model.manifest.name, model.origin) == (NETWORK, "shipped")), None)
+        together = () if network is None else (_ensemble(network),)
+        unlisted = () if network is None else (_trial(network),)
+        _read = (stored, (*together, *(Entry(model.info, stored=model) for model in usable)), unlisted)
     return (*_classical, *_read[1])
+
+
+def _ensemble(network: StoredModel) -> Entry:
+    """Return the entry of the mean of a network and a classical method."""
+    member = network.info
+    return Entry(
+        ModelInfo(
+            name=ENSEMBLE,
+            version=f"1.{member.version}",
+            description=f"Mean of the images of {member.name} and of tv (whole lines) or l1-wavelet (other sampling).",
+            kind="network",
+            reference="Ensemble averaging (Perrone and Cooper 1993, doi:10.1142/9789812795885_0025) of the models that it names",
+            needs_calibration=True,
+            fits_samples=True,
+            weights_sha256=member.weights_sha256,
+            family="ensemble",
+            precision=member.precision,
+            licence=member.licence,
+            source=member.source,
+            contract=member.contract,
+            has_phase=True,
+        ),
+        "recond_models.ensemble.model:Ensemble",
+        network=network,
+    )
+
+
+def _trial(network: StoredModel) -> Entry:
+    """Return the entry of the trial by held-out samples."""
+    member = network.info
+    return Entry(
+        ModelInfo(
+            name=HELD_OUT,
+            version=f"1.{member.version}",
+            description="Predicts held-out samples of a frame by every model between which auto decides.",
+            kind="network",
+            reference="Cross-validation (Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x)",
+            needs_calibration=True,
+            fits_samples=False,
+            weights_sha256=member.weights_sha256,
+            family="ensemble",
+            precision=member.precision,
+            contract=member.contract,
+            has_phase=True,
+        ),
+        "recond_models.ensemble.trial:HeldOutTrial",
+        network=network,
+    )

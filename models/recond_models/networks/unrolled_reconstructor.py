@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recond_models import guard
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
 from recond_models.classical.inverse_problem import InverseProblem
-from recond_models.classical.parallel import NoiseEstimate
+from recond_models.classical.parallel import NoiseEstimate, ParallelImaging, Solution
 from recond_models.model import ModelInfo
 from recond_models.networks import noise_level
 from recond_models.networks.unrolled import UnrolledArchitecture, UnrolledNetwork
@@ -38,7 +39,7 @@ class UnrolledReconstructor:
         self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
-        """Return images and residuals of a batch.
+        """Return images, residuals and doubts of a batch.
 
         Raises
         ------
@@ -46,15 +47,18 @@ class UnrolledReconstructor:
             A frame has a single coil, or no or too few calibration data.
         """
         sizes = self._network.architecture
-        return parallel.reconstruct(
-            batch,
-            self.info,
-            self._device,
-            self._images,
-            largest_block=sizes.calibration,
-            virtual_coils=sizes.coils,
-            estimate_noise=noise_estimate(sizes),
+        return parallel.reconstruct_posed(
+            batch, self.info, self._device, self._solution, largest_block=sizes.calibration, virtual_coils=sizes.coils
         )
+
+    def solve(self, posed: ParallelImaging) -> Tensor:
+        """Return complex64 images (batch, rows, columns) of a posed problem; see `PosedMethod`."""
+        return self._images(posed.inverse_problem(noise_estimate(self._network.architecture)))
+
+    def _solution(self, posed: ParallelImaging) -> Solution:
+        images = self.solve(posed)
+        doubts = guard.against_samples(posed, images, self.info.name)
+        return Solution(guard.without_unusable(images, doubts), doubts)
 
     def _images(self, problem: InverseProblem) -> Tensor:
         """Return complex64 images (batch, rows, columns), zero where the sensitivities are."""

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from recond_kernels import interruption
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction, Reconstructor
+from recond_models.evidence import HeldOut
 from recond_models.finishing import Finishing, finish
 from recond_models.model import UnsuitableModelError
 from recond_models.note import Note
+from recond_service.execution.doubts import trusted
 from recond_service.execution.device import Device, ran_out_of_memory
 from recond_service.processes import FrameLayout
 from recond_service.types import DefectError, RecondError, UnsupportedDataError
@@ -61,11 +63,14 @@ class FrameResult:
         ``||A x - y|| / ||y||``, None where the model does not fit the samples.
     notes
         What the model noticed.
+    trial
+        What held-out samples of the frame showed; None where none were held out.
     """
 
     image: NDArray[np.float32] | NDArray[np.complex64]
     residual: float | None
     notes: tuple[Note, ...] = ()
+    trial: HeldOut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +159,14 @@ def run_batch(
 def _compute(
     model: Reconstructor, batch: PackedBatch, layouts: Sequence[FrameLayout], withdrawn: Callable[[int], bool]
 ) -> tuple[FrameResult | None, ...]:
-    result = model.reconstruct(batch)
+    result = trusted(model.reconstruct(batch), [layout.guarded for layout in layouts])
     wanted = [None if withdrawn(number) else _finishing(layout) for number, layout in enumerate(layouts)]
     images = finish(result, wanted, complex_images=[layout.complex_image for layout in layouts])
     residuals = [None] * len(layouts) if result.residuals is None else result.residuals.tolist()
     notes = result.notes or ((),) * len(layouts)
+    trials = result.trials or (None,) * len(layouts)
     frames: list[FrameResult | None] = []
-    for image, residual, noticed in zip(images, residuals, notes, strict=True):
+    for image, residual, noticed, trial in zip(images, residuals, notes, trials, strict=True):
         if image is None:
             frames.append(None)
             continue
@@ -168,7 +174,7 @@ def _compute(
         if not bool(torch.isfinite(torch.view_as_real(image) if image.is_complex() else image).all()):
             _require_finite(model.info.name, result)  # of what is not withdrawn: then only the units are beyond float32
             image, told = _bounded(image), (*told, NOT_FINITE_NOTE)  # noqa: PLW2901
-        frames.append(FrameResult(image.numpy(), residual, told))
+        frames.append(FrameResult(image.numpy(), residual, told, trial))
     return tuple(frames)
 
 

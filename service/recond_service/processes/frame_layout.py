@@ -43,6 +43,8 @@ class FrameLayout:
         The samples were multiplied by two to the power of this; the finished image is divided by it.
     complex_image
         The finished image is complex64; else float32, magnitude.
+    guarded
+        Where the model doubts its image, the classical image that it has beside it is wanted.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class FrameLayout:
     window: Window | None = None
     exponent: int = 0
     complex_image: bool = False
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         block = (self.calibration_rows, self.calibration_columns)

@@ -202,7 +202,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayou
 
 
 def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameLayout:
-    image_rows, image_columns, *cut, exponent, is_complex = finishing
+    image_rows, image_columns, *cut, exponent, wishes = finishing
     return FrameLayout(
         coils,
         rows,
@@ -211,7 +211,8 @@ def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameL
         image_columns=image_columns,
         window=Window(*cut) if any(cut) else None,
         exponent=exponent,
-        complex_image=bool(is_complex),
+        complex_image=bool(wishes & 1),
+        guarded=bool(wishes & 2),
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from recond_service.types import DefectError, ErrorReport, RecondError
 
-INTERFACE: Final = "2"
+INTERFACE: Final = "3"
 """Changes when the tensors do: both sides must have the same."""
 
 PREFIX: Final = "recond-"
@@ -45,7 +45,8 @@ another, each (coils, rows, columns) in C order; left out if there are none. ``C
 the calibration block of each frame, 0 if it has none, and 1 if its samples are in ``CALIBRATION``, 0 if it is the centre of the
 k-space. ``CROPS``: (batch, 2), rows and columns of the middle of the image that will be shown, 0 for all of it.
 ``FINISHING``: (batch, 8), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
-first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image.
+first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image, 2 for a
+classical image where the network's is doubtful, 3 for both.
 """
 
 OPTIONAL_INPUTS: Final = frozenset({CALIBRATION})
