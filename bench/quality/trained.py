@@ -200,7 +200,10 @@ def held_out_error(model: PosedMethod) -> float:
         images = model.solve(problem)
     # Eight coils are fewer than the virtual ones, so the samples are those of the file, scaled.
     samples = torch.from_numpy(whole.kspace)[:, hidden] / problem.scales.to(torch.float32)
-    wrong = SenseEncoding(problem.encoding.sensitivities, hidden[None], problem.encoding.layout)(images)[:, hidden] - samples
+    wrong = (
+        SenseEncoding(problem.encoding.sensitivities, hidden[None], problem.encoding.layout)(images)[:, hidden]
+        - samples
+    )
     return float(torch.linalg.norm(wrong) / torch.linalg.norm(samples))
 
 

@@ -77,7 +77,10 @@ def against_samples(posed: ParallelImaging, learnt: Tensor, network: str) -> tup
     encoding = posed.encoding
     misfits = torch.split(encoding(learnt) - posed.kspace, list(encoding.layout.counts))
     norms = [torch.linalg.vector_norm(frame) for frame in torch.split(posed.kspace, list(encoding.layout.counts))]
-    found = [float(torch.linalg.vector_norm(misfit) / norm.clamp_min(1e-30)) for misfit, norm in zip(misfits, norms, strict=True)]
+    found = [
+        float(torch.linalg.vector_norm(misfit) / norm.clamp_min(1e-30))
+        for misfit, norm in zip(misfits, norms, strict=True)
+    ]
     limits = _limits(posed, encoding.adjoint(posed.kspace), ["samples"] * len(found))
     if all(value <= limit for value, limit in zip(found, limits, strict=True)):
         return ()
@@ -92,7 +95,10 @@ def without_unusable(images: Tensor, doubts: tuple[Doubt | None, ...]) -> Tensor
     """Return images complex64 (batch, rows, columns), the classical ones in place of those whose pixels are no numbers."""
     if not any(doubt is not None and doubt.certain for doubt in doubts):
         return images
-    usable = [doubt.image if doubt is not None and doubt.certain else image for image, doubt in zip(images, doubts, strict=True)]
+    usable = [
+        doubt.image if doubt is not None and doubt.certain else image
+        for image, doubt in zip(images, doubts, strict=True)
+    ]
     return torch.stack(usable)
 
 

@@ -96,9 +96,9 @@ def outside_contract(info: ModelInfo, sampling: Sampling) -> str:
 def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
     """Pick a model.
 
-    Undersampled data that are within the contract of the network that comes with recond go to the model that is best on measured and
-    simulated scans of their kind: the network, a classical model, or the mean of both. All other data go to a classical model, and so
-    do those that coils alone determine well. Networks that were added are never picked: they have to be named.
+    Undersampled data that are within the contract of the network that comes with recond go to the model that is best on measured
+    and simulated scans of their kind: the network, a classical model, or the mean of both. All other data go to a classical model,
+    and so do those that coils alone determine well. Networks that were added are never picked: they have to be named.
 
     Parameters
     ----------
@@ -154,10 +154,10 @@ def _of_figures(cell: Cell, network: ModelInfo) -> str:
     """Return what figures speak for the best model of a cell."""
     others = sorted((name for name in cell.ssim if name != cell.best), key=lambda name: -cell.ssim[name])
     listed = " and ".join(f"{cell.ssim[name]:.4f} of {name}" for name in others[:2])
-    older = "" if network.weights_sha256 == calibration().weights_sha256 else f" (with an earlier version of {network.name})"
-    return (
-        f"on {cell.describe()} {cell.best} had the highest SSIM in the object{older}: {cell.ssim[cell.best]:.4f}, against {listed}"
-    )
+    learnt = calibration().weights_sha256 == network.weights_sha256
+    older = "" if learnt else f" (with an earlier version of {network.name})"
+    figure = f"{cell.best} had the highest SSIM in the object{older}, {cell.ssim[cell.best]:.4f} against {listed}"
+    return f"on {cell.describe()} {figure}"
 
 
 def _choose_classical(sampling: Sampling) -> tuple[str, str]:

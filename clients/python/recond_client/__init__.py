@@ -6,6 +6,8 @@ from recond_client.calls import ImageStream
 from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
 from recond_client.result import (
+    Candidate,
+    Evidence,
     Figures,
     Finding,
     Geometry,
@@ -22,7 +24,9 @@ from recond_client.retry import RetryPolicy
 
 __all__ = [
     "AcquisitionBatch",
+    "Candidate",
     "Client",
+    "Evidence",
     "Figures",
     "Finding",
     "Geometry",

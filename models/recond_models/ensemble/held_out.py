@@ -8,7 +8,6 @@ doi:10.1002/mrm.28378). The calibration block stays: sensitivities come from it,
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 

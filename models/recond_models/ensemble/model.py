@@ -19,10 +19,10 @@ from recond_models.registry import find
 class Ensemble:
     """The mean of the complex images of a network and of a method of compressed sensing.
 
-    What a network invents and what a sparse image loses have little to do with each other: the mean is closer to the truth than the
-    better of the two nearly everywhere (ensemble averaging, Perrone and Cooper 1993, doi:10.1142/9789812795885_0025). Both solve one
-    posed problem, so coils are compressed and sensitivities estimated once, and the images share their phase. The partner is the one
-    that measured scans show better for a kind of sampling: `tv` where whole lines were measured, else `l1-wavelet`.
+    What a network invents and what a sparse image loses have little to do with each other: the mean is closer to the truth than
+    the better of the two nearly everywhere (ensemble averaging, Perrone and Cooper 1993, doi:10.1142/9789812795885_0025). Both
+    solve one posed problem, so coils are compressed and sensitivities estimated once, and the images share their phase. The partner
+    is the one that measured scans show better for a kind of sampling: `tv` where whole lines were measured, else `l1-wavelet`.
 
     A frame whose members contradict each other beyond what noise and acceleration explain is doubted; see `guard`.
 

@@ -26,6 +26,8 @@ class Cell:
         From (inclusive), to (exclusive).
     ssim
         By name of the candidate: mean SSIM in the object, measured and simulated scans counting alike.
+    log_error
+        By name of the candidate: mean logarithm of the error at held-out samples. What is usual says nothing about a scan.
     measured, simulated
         How many scans of each kind.
     """
@@ -33,6 +35,7 @@ class Cell:
     lines: bool
     acceleration: tuple[float, float]
     ssim: dict[str, float]
+    log_error: dict[str, float]
     measured: int
     simulated: int
 
@@ -44,8 +47,14 @@ class Cell:
     def describe(self) -> str:
         """Say which scans these are, as a clause."""
         what = "whole lines" if self.lines else "single positions"
-        count = f"{self.measured} measured and {self.simulated} simulated" if self.measured else f"{self.simulated} simulated"
-        return f"{count} head scans with {self.acceleration[0]:g} to {self.acceleration[1]:g}-fold undersampling in {what}"
+        count = (
+            f"{self.measured} measured and {self.simulated} simulated"
+            if self.measured
+            else f"{self.simulated} simulated"
+        )
+        return (
+            f"{count} head scans with {self.acceleration[0]:g} to {self.acceleration[1]:g}-fold undersampling in {what}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,8 @@ class Calibration:
     cells
         Figures by kind of sampling.
     slopes
-        By ``"lines"`` and ``"points"``: SSIM that a candidate gains where the logarithm of its held-out error is 1 smaller.
+        By ``"lines"`` and ``"points"``: SSIM that a candidate gains on another where the logarithm of its held-out error is 1
+        smaller beside that of the other than is usual.
     margin
         A candidate has to be expected to be better by so much SSIM to be taken in place of the one that the cell prefers.
     guards

@@ -47,12 +47,12 @@ def decide(cell: Cell, trial: HeldOut, learnt: Calibration) -> Decision:
     """
     preferred = cell.best
     slope = learnt.slope(lines=cell.lines)
-    reference = trial.relative(preferred)
-    expected = {
-        name: known + slope * math.log(max(reference, 1e-12) / max(trial.relative(name), 1e-12))
-        for name, known in cell.ssim.items()
+    surprise = {
+        name: math.log(max(trial.relative(name), 1e-12)) - usual
+        for name, usual in cell.log_error.items()
         if name in trial.errors
     }
+    expected = {name: cell.ssim[name] + slope * (surprise[preferred] - value) for name, value in surprise.items()}
     best = max(expected, key=lambda name: expected[name])
     model = best if expected[best] > expected[preferred] + learnt.margin else preferred
     return Decision(model, preferred, expected)

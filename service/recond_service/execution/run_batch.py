@@ -17,8 +17,8 @@ from recond_models.evidence import HeldOut
 from recond_models.finishing import Finishing, finish
 from recond_models.model import UnsuitableModelError
 from recond_models.note import Note
-from recond_service.execution.doubts import trusted
 from recond_service.execution.device import Device, ran_out_of_memory
+from recond_service.execution.doubts import trusted
 from recond_service.processes import FrameLayout
 from recond_service.types import DefectError, RecondError, UnsupportedDataError
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from recond_models import registry, selection
+from recond_models.evidence import NETWORK, Cell
 from recond_models.model import ModelInfo, NoPhaseError, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
+from recond_models.selection import Choice
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
 _PHASE_MODEL = "cg-sense"
@@ -52,6 +54,10 @@ class ModelChoice:
         The model, None while it is not decided.
     reason
         Why it was taken, in a sentence.
+    cell
+        Figures of scans that were sampled alike, where these decided: held-out samples of the scan may decide otherwise.
+    automatic
+        It was not asked for by name.
     """
 
     def __init__(
@@ -64,6 +70,9 @@ class ModelChoice:
     ) -> None:
         self.model = asked
         self.reason = "" if asked is None else f"{asked.name} was asked for"
+        self.cell: Cell | None = None
+        self.automatic = asked is None
+        self._choice: Choice | None = None
         self._findings = findings
         self._field = field
         self._complex_images = complex_images
@@ -76,14 +85,38 @@ class ModelChoice:
         UnsupportedDataError
             The model cannot reconstruct the frame, or makes magnitudes where images with phase are wanted.
         """
-        if self.model is None:
-            choice = selection.choose(sampling, registry.available())
+        model = self.suggest(sampling)
+        if self._choice is not None:
+            choice, self._choice = self._choice, None
             for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
                 if text:
                     self._findings.info(code, text)
-            self.model, self.reason = self._with_phase(choice.info, choice.reason, sampling)
-        self._check(self.model, sampling)
+        self._check(model, sampling)
+        return model
+
+    def suggest(self, sampling: Sampling) -> ModelInfo:
+        """Return the model for a frame before anybody is told; until `for_frame` is called, `settle` may change it."""
+        if self.model is None:
+            self._choice = selection.choose(sampling, registry.available())
+            self.cell = self._choice.cell
+            self.model, self.reason = self._with_phase(self._choice.info, self._choice.reason, sampling)
         return self.model
+
+    def settle(self, name: str, reason: str) -> None:
+        """Take another model than was suggested, or the same for another reason.
+
+        Parameters
+        ----------
+        name
+            Of the model, a candidate of `recond_models.evidence`.
+        reason
+            Why, in a sentence.
+        """
+        if self.cell is None:
+            raise ValueError("the model was not chosen by figures, so that nothing else can be settled on")
+        network = registry.find(NETWORK)
+        self._choice = selection.with_evidence(registry.find(name), network, self.cell, reason)
+        self.model, self.reason = self._choice.info, reason
 
     def _with_phase(self, model: ModelInfo, reason: str, sampling: Sampling) -> tuple[ModelInfo, str]:
         """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""

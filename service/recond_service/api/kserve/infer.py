@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
@@ -100,13 +101,15 @@ class InferCall:
         received = await asyncio.to_thread(self._receive, spec)
         record.stages["conditioning"] = time.perf_counter() - begun
         try:
-            model = ModelChoice(asked, self._findings, "model_name").for_frame(received.sampling)
+            choice = ModelChoice(asked, self._findings, "model_name")
+            model = choice.for_frame(received.sampling)
         except BaseException:
             received.frame.block.close()
             raise
         record.model = model.name
         frames = FrameComputation(self._services.scheduler, self._context, self._findings, spec.priority, deadline)
-        outcome = await frames.compute(0, model, received.frame)
+        frame = replace(received.frame, layout=replace(received.frame.layout, guarded=choice.automatic))
+        outcome = await frames.compute(0, model, frame)
         ticket.worked(ticket.demand.seconds)
         begun = time.perf_counter()
         with outcome.frame.image as block:
