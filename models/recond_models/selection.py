@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from recond_models.evidence import CANDIDATES, ENSEMBLE, NETWORK, Cell, calibration
+from recond_models.evidence import ENSEMBLE, NETWORK, Cell, calibration
 from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, NoPhaseError, UnsuitableModelError
 from recond_models.sampling import Sampling
 
@@ -117,7 +117,7 @@ def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
     choice = Choice(by_name[name], reason)
     network = by_name.get(NETWORK)
     cell = calibration().cell(sampling)
-    if network is None or network.contract is None or cell is None or name not in CANDIDATES:
+    if network is None or network.contract is None or sampling.pattern == "full" or name == "cg-sense":
         return choice
     try:
         check(network, sampling)
@@ -126,6 +126,8 @@ def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
     outside = outside_contract(network, sampling)
     if outside:
         return replace(choice, passed_over=outside)
+    if cell is None:
+        return choice
     return with_evidence(by_name[cell.best], network, cell, _of_figures(cell, network))
 
 

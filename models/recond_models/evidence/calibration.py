@@ -44,6 +44,11 @@ class Cell:
         """The candidate with the highest SSIM."""
         return max(self.ssim, key=lambda name: self.ssim[name])
 
+    def distance(self, acceleration: float) -> float:
+        """Return how far an acceleration is from those of the scans, as a logarithm; 0 within."""
+        least, most = self.acceleration
+        return max(math.log(least / acceleration), math.log(acceleration / math.nextafter(most, 0)), 0.0)
+
     def describe(self) -> str:
         """Say which scans these are, as a clause."""
         what = "whole lines" if self.lines else "single positions"
@@ -105,12 +110,10 @@ class Calibration:
     guards: dict[str, GuardLimit]
 
     def cell(self, sampling: Sampling) -> Cell | None:
-        """Return what is known of scans that were sampled like this; None if nothing is."""
+        """Return what is known of scans that were sampled like this, or else of the nearest accelerations; None if nothing is."""
         lines = sampling.pattern != "two-dimensional"
-        for cell in self.cells:
-            if cell.lines == lines and cell.acceleration[0] <= sampling.acceleration < cell.acceleration[1]:
-                return cell
-        return None
+        alike = [cell for cell in self.cells if cell.lines == lines]
+        return min(alike, key=lambda cell: cell.distance(sampling.acceleration), default=None)
 
     def slope(self, *, lines: bool) -> float:
         """Return the slope for a kind of sampling."""
