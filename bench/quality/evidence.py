@@ -18,10 +18,10 @@ from typing import Any
 import evidence_collect
 import numpy as np
 import torch
-from evidence_learn import candidates, learn
+from evidence_learn import candidates, learn, trial_of, usable
 
 from recond_models import registry
-from recond_models.evidence import CANDIDATES, Calibration, HeldOut, decide
+from recond_models.evidence import CANDIDATES, Calibration, decide
 from recond_models.evidence.calibration import FILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,14 @@ PAGE = ROOT / "docs" / "quality.md"
 _BEGIN, _END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 _RIGHT = 0.001  # a choice this close to the best is right
 _CLASSICAL = ("tv", "l1-wavelet")
-_RULES = ("contract alone", "held-out samples", "always ensemble", "always network", "always the best classical", "oracle")
+_RULES = (
+    "contract alone",
+    "held-out samples",
+    "always ensemble",
+    "always network",
+    "always the best classical",
+    "oracle",
+)
 
 
 def main() -> None:
@@ -39,12 +46,14 @@ def main() -> None:
     parser.add_argument("-o", "--rows", type=Path, required=True, help="one JSON object a scan; what is there stays")
     parser.add_argument("--slices", type=int, default=3, help="slices in each simulated cell")
     parser.add_argument("--no-collect", action="store_true", help="take the rows as they are")
-    parser.add_argument("--learn", action="store_true", help="write calibration.json and the section of docs/quality.md")
+    parser.add_argument(
+        "--learn", action="store_true", help="write calibration.json and the section of docs/quality.md"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if not arguments.no_collect:
         evidence_collect.collect(arguments.rows, arguments.volumes, arguments.slices, evidence_collect.load_members())
-    rows = [candidates(json.loads(line)) for line in arguments.rows.read_text().splitlines()]
+    rows = usable([candidates(json.loads(line)) for line in arguments.rows.read_text().splitlines()])
     section = report(rows)
     print(section)
     if arguments.learn:
@@ -62,10 +71,12 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## What `auto` decides by",
         "",
-        f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} from a measured head with other masks, the others "
-        "simulated heads that nothing was trained on. Each was decided by what the others showed. *Right* is a choice within "
-        f"{_RIGHT:g} SSIM in the object of the best candidate; *cost* is the mean SSIM below it where the choice was wrong. "
-        "Means of SSIM and PSNR are in the object.",
+        (
+            f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} from a measured head with other masks, the "
+            "others simulated heads that nothing was trained on. Each was decided by what the others showed. *Right* is a choice within "
+            f"{_RIGHT:g} SSIM in the object of the best candidate; *cost* is the mean SSIM below it where the choice was wrong. "
+            "Means of SSIM and PSNR are in the object."
+        ),
     ]
     groups = {
         "measured": [number for number, row in enumerate(rows) if row["measured"]],
@@ -111,8 +122,7 @@ def decisions(rows: list[dict[str, Any]], number: int) -> dict[str, str]:
     }
     if cell is None:
         return found | {"contract alone": "ensemble", "held-out samples": "ensemble"}
-    trial = HeldOut(row["errors"], 1.0, row["hidings"])
-    return found | {"contract alone": cell.best, "held-out samples": decide(cell, trial, learnt).model}
+    return found | {"contract alone": cell.best, "held-out samples": decide(cell, trial_of(row), learnt).model}
 
 
 def _line(rule: str, pairs: list[tuple[dict[str, Any], str]]) -> str:

@@ -105,18 +105,8 @@ def hiding(
     predictions = {name: held_out.predict(posed, member.solve(rest), hidden) for name, member in members.items()}
     predictions |= {name: sum(predictions[part] for part in parts) / len(parts) for name, parts in MEANS.items()}
     energy = float(truth.abs().square().sum())
-    found = {name: float((value - truth).abs().square().sum()) / energy for name, value in predictions.items()}
-    # The same with every sample weighted by the inverse of the power that is usual so far from the centre.
-    rows, columns = mask.shape
-    radius = torch.hypot(
-        (torch.arange(rows)[:, None] - rows // 2) / rows, (torch.arange(columns)[None] - columns // 2) / columns
-    )[hidden[0]]
-    weights = radius.square()
-    weighted = float((weights * truth.abs().square()).sum())
-    found |= {
-        f"{name} weighted": float((weights * (value - truth).abs().square()).sum()) / weighted
-        for name, value in predictions.items()
-    }
+    found = {"noise": held_out.noise_energy(posed, truth) / energy}
+    found |= {name: float((value - truth).abs().square().sum()) / energy for name, value in predictions.items()}
     return found
 
 

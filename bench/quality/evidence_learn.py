@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ BANDS = ((1.0, 3.5), (3.5, 5.0), (5.0, 7.0), (7.0, 13.0))
 """Accelerations, from (inclusive) to (exclusive)."""
 
 _NAMES = {"network": "unrolled-brain", "tv": "tv", "l1-wavelet": "l1-wavelet"}
-_SLOPES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
-_MARGINS = (0.0, 0.0005, 0.001, 0.002, 0.004)
+_SLOPES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+_MARGINS = (0.001, 0.002, 0.004, 0.006)
+_CAUTION = 1e-3  # SSIM that a weight of 1 must save, so that chance is not learnt
+_USABLE = 0.5  # SSIM in the object below which no candidate made an image, so that none is right
 _GUARD_ROOM = math.log(1.4)  # beyond the largest disagreement of a good image
 
 
@@ -35,8 +38,19 @@ def candidates(row: dict[str, Any]) -> dict[str, Any]:
         "band": next((band for band in BANDS if band[0] <= row["acceleration"] < band[1]), BANDS[-1]),
         "figures": {name: row["figures"][key] for key, name in names.items()},
         "errors": {name: float(np.mean([hiding[key] for hiding in row["hidings"]])) for key, name in names.items()},
+        "noise": float(np.mean([hiding["noise"] for hiding in row["hidings"]])),
         "hidings": len(row["hidings"]),
     }
+
+
+def trial_of(row: dict[str, Any]) -> HeldOut:
+    """Return what held-out samples of a scan showed."""
+    return HeldOut(row["errors"], 1.0, row["noise"], row["hidings"])
+
+
+def usable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the scans of which at least one candidate made an image."""
+    return [row for row in rows if max(value[0] for value in row["figures"].values()) > _USABLE]
 
 
 def learn(rows: list[dict[str, Any]], weights_sha256: str) -> dict[str, Any]:
@@ -65,14 +79,21 @@ def _cell(rows: list[dict[str, Any]], *, lines: bool, band: tuple[float, float])
     if not inside:
         return None
 
-    def mean(value: Any) -> float:  # noqa: ANN401 - a function
-        return round(float(np.mean([np.mean([value(row) for row in kind]) for kind in kinds if kind])), 5)
+    def mean(value: Callable[[dict[str, Any]], float], parts: list[list[dict[str, Any]]]) -> float:
+        return round(float(np.mean([np.mean([value(row) for row in part]) for part in parts if part])), 5)
+
+    def ssim_of(name: str) -> Callable[[dict[str, Any]], float]:
+        return lambda row: float(row["figures"][name][0])
+
+    def logarithm_of(name: str) -> Callable[[dict[str, Any]], float]:
+        return lambda row: trial_of(row).logarithm(name)
 
     return {
         "lines": lines,
         "acceleration": list(band),
-        "ssim": {name: mean(lambda row, name=name: row["figures"][name][0]) for name in CANDIDATES},
-        "log_error": {name: mean(lambda row, name=name: 0.5 * math.log(row["errors"][name])) for name in CANDIDATES},
+        "ssim": {name: mean(ssim_of(name), kinds) for name in CANDIDATES},
+        "measured_ssim": {name: mean(ssim_of(name), kinds[:1]) for name in CANDIDATES} if kinds[0] else {},
+        "log_error": {name: mean(logarithm_of(name), kinds) for name in CANDIDATES},
         "measured": len(kinds[0]),
         "simulated": len(kinds[1]),
     }
@@ -88,10 +109,10 @@ def _weights(rows: list[dict[str, Any]], result: dict[str, Any]) -> tuple[dict[s
         lost = []
         for row in rows:
             cell = by_kind[row["lines"], tuple(row["band"])]
-            name = decide(cell, HeldOut(row["errors"], 1.0), learnt).model
+            name = decide(cell, trial_of(row), learnt).model
             weight = 2.0 if row["measured"] else 1.0
             lost.append(weight * (max(value[0] for value in row["figures"].values()) - row["figures"][name][0]))
-        total = float(np.mean(lost)) + 1e-5 * (for_lines + for_points) - 1e-6 * margin
+        total = float(np.mean(lost)) + _CAUTION * (for_lines + for_points) - _CAUTION * margin
         if best is None or total < best[0] - 1e-9:
             best = total, slopes, margin
     if best is None:
@@ -99,9 +120,11 @@ def _weights(rows: list[dict[str, Any]], result: dict[str, Any]) -> tuple[dict[s
     return best[1], best[2]
 
 
-def _limit(rows: list[dict[str, Any]], value: Any) -> dict[str, float]:  # noqa: ANN401 - a function
+def _limit(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
     """Fit the logarithm of a disagreement to those of noise and acceleration, and move the fit above all scans."""
-    predictors = np.array([[1.0, math.log(max(row["noise_edge"], 1e-5)), math.log(row["acceleration"])] for row in rows])
+    predictors = np.array(
+        [[1.0, math.log(max(row["noise_edge"], 1e-5)), math.log(row["acceleration"])] for row in rows]
+    )
     found = np.log([value(row) for row in rows])
     coefficients, *_ = np.linalg.lstsq(predictors, found, rcond=None)
     room = float((found - predictors @ coefficients).max()) + _GUARD_ROOM

@@ -12,8 +12,13 @@ from recond_models.evidence import CANDIDATES, Calibration, Cell, GuardLimit, He
 from recond_models.sampling import Sampling
 
 SSIM = {"ensemble": 0.90, "unrolled-brain": 0.89, "tv": 0.88, "l1-wavelet": 0.87}
-USUAL = {"ensemble": math.log(0.30), "unrolled-brain": math.log(0.25), "tv": math.log(0.40), "l1-wavelet": math.log(0.40)}
-CELL = Cell(lines=True, acceleration=(3.5, 5), ssim=SSIM, log_error=USUAL, measured=2, simulated=5)
+USUAL = {
+    "ensemble": math.log(0.30),
+    "unrolled-brain": math.log(0.25),
+    "tv": math.log(0.40),
+    "l1-wavelet": math.log(0.40),
+}
+CELL = Cell(lines=True, acceleration=(3.5, 5), ssim=SSIM, measured_ssim={}, log_error=USUAL, measured=2, simulated=5)
 LEARNT = Calibration("", (CELL,), {"lines": 0.1, "points": 0.0}, 0.002, {})
 
 
@@ -96,3 +101,18 @@ def test_more_noise_and_acceleration_explain_more_disagreement():
     assert limit.at(0.04, 4.0) == pytest.approx(0.8)
     learnt = calibration().guards["tv"]
     assert learnt.at(0.001, 4.0) < learnt.at(0.01, 4.0) < learnt.at(0.01, 8.0)
+
+
+def test_the_mean_is_taken_unless_another_is_clearly_ahead_and_on_measured_scans_too():
+    assert CELL.best == "ensemble"
+    assert replace(CELL, ssim=SSIM | {"unrolled-brain": 0.9015}).best == "ensemble"
+    ahead = replace(CELL, ssim=SSIM | {"unrolled-brain": 0.905, "tv": 0.904})
+    assert ahead.best == "unrolled-brain"
+    assert replace(ahead, measured_ssim=SSIM | {"unrolled-brain": 0.899}).best == "ensemble"
+    assert replace(ahead, measured_ssim=SSIM | {"unrolled-brain": 0.899, "tv": 0.903}).best == "tv"
+
+
+def test_a_cell_says_which_scans_it_is_of():
+    assert CELL.describe() == "2 measured and 5 simulated head scans with 3.5 to 5-fold undersampling in whole lines"
+    points = replace(CELL, lines=False, measured=0)
+    assert points.describe() == "5 simulated head scans with 3.5 to 5-fold undersampling in single positions"

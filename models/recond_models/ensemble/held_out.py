@@ -14,6 +14,7 @@ from torch import Tensor
 from recond_kernels.consistency import sample
 from recond_kernels.operators.sense import SenseEncoding
 from recond_models.classical.parallel import ParallelImaging
+from recond_models.networks import noise_level
 
 SHARE = 0.08
 """Part of the samples outside the calibration block that is set aside in one hiding."""
@@ -83,6 +84,13 @@ def predict(posed: ParallelImaging, images: Tensor, hidden: Tensor) -> Tensor:
 def measured(posed: ParallelImaging, hidden: Tensor) -> Tensor:
     """Return the hidden samples, complex64 (coils, samples)."""
     return posed.kspace[:, hidden[0]]
+
+
+def noise_energy(posed: ParallelImaging, samples: Tensor) -> float:
+    """Return what the noise of a posed problem of one frame adds to squared magnitudes of samples, summed over all of them."""
+    encoding = posed.encoding
+    deviation = float(noise_level.deviations(posed.kspace, encoding.masks, encoding.layout)[0])
+    return 2 * deviation**2 * samples.numel()
 
 
 def _spread(generator: np.random.Generator, free: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:

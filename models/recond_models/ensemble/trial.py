@@ -80,7 +80,7 @@ class HeldOutTrial:
             predictions[name] = held_out.predict(posed, member.solve(rest), hidden)
         predictions[ENSEMBLE] = (predictions[NETWORK] + predictions[partner]) / 2
         errors = {name: _energy(predicted - samples) for name, predicted in predictions.items()}
-        return HeldOut(errors, _energy(samples))
+        return HeldOut(errors, _energy(samples), held_out.noise_energy(posed, samples))
 
 
 def _energy(values: Tensor) -> float:

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recond_models.evidence.candidates import ENSEMBLE
 from recond_models.sampling import Sampling
+
+_CLEARLY = 0.002
+"""Difference of SSIM in the object below which the mean, which is never far from the best, is taken."""
 
 FILE = Path(__file__).with_name("calibration.json")
 
@@ -25,9 +29,11 @@ class Cell:
     acceleration
         From (inclusive), to (exclusive).
     ssim
-        By name of the candidate: mean SSIM in the object, measured and simulated scans counting alike.
+        By name of the candidate: mean SSIM in the object; measured scans count as much as all simulated ones together.
+    measured_ssim
+        The same of the measured scans alone; empty where there are none.
     log_error
-        By name of the candidate: mean logarithm of the error at held-out samples. What is usual says nothing about a scan.
+        By name of the candidate: mean of `HeldOut.logarithm`. What is usual for scans of a kind says nothing about a scan.
     measured, simulated
         How many scans of each kind.
     """
@@ -35,14 +41,24 @@ class Cell:
     lines: bool
     acceleration: tuple[float, float]
     ssim: dict[str, float]
+    measured_ssim: dict[str, float]
     log_error: dict[str, float]
     measured: int
     simulated: int
 
     @property
+    def expected(self) -> dict[str, float]:
+        """By name of the candidate the SSIM to expect: no more ahead of the mean than on measured scans, if there are any."""
+        mean, measured_mean = self.ssim[ENSEMBLE], self.measured_ssim.get(ENSEMBLE, 0.0)
+        measured = {name: value - measured_mean for name, value in self.measured_ssim.items()}
+        return {name: mean + min(value - mean, measured.get(name, math.inf)) for name, value in self.ssim.items()}
+
+    @property
     def best(self) -> str:
-        """The candidate with the highest SSIM."""
-        return max(self.ssim, key=lambda name: self.ssim[name])
+        """The candidate of which the highest SSIM is expected: another than the mean only if it is clearly ahead."""
+        expected = self.expected
+        name = max(expected, key=lambda name: expected[name])
+        return name if expected[name] > expected[ENSEMBLE] + _CLEARLY else ENSEMBLE
 
     def distance(self, acceleration: float) -> float:
         """Return how far an acceleration is from those of the scans, as a logarithm; 0 within."""
@@ -52,14 +68,11 @@ class Cell:
     def describe(self) -> str:
         """Say which scans these are, as a clause."""
         what = "whole lines" if self.lines else "single positions"
-        count = (
-            f"{self.measured} measured and {self.simulated} simulated"
-            if self.measured
-            else f"{self.simulated} simulated"
-        )
-        return (
-            f"{count} head scans with {self.acceleration[0]:g} to {self.acceleration[1]:g}-fold undersampling in {what}"
-        )
+        counts = [
+            f"{count} {kind}" for count, kind in ((self.measured, "measured"), (self.simulated, "simulated")) if count
+        ]
+        least, most = self.acceleration
+        return f"{' and '.join(counts)} head scans with {least:g} to {most:g}-fold undersampling in {what}"
 
 
 @dataclass(frozen=True, slots=True)

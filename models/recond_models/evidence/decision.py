@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from recond_models.evidence.calibration import Calibration, Cell
@@ -47,12 +46,9 @@ def decide(cell: Cell, trial: HeldOut, learnt: Calibration) -> Decision:
     """
     preferred = cell.best
     slope = learnt.slope(lines=cell.lines)
-    surprise = {
-        name: math.log(max(trial.relative(name), 1e-12)) - usual
-        for name, usual in cell.log_error.items()
-        if name in trial.errors
-    }
-    expected = {name: cell.ssim[name] + slope * (surprise[preferred] - value) for name, value in surprise.items()}
+    surprise = {name: trial.logarithm(name) - usual for name, usual in cell.log_error.items() if name in trial.errors}
+    known = cell.expected
+    expected = {name: known[name] + slope * (surprise[preferred] - value) for name, value in surprise.items()}
     best = max(expected, key=lambda name: expected[name])
     model = best if expected[best] > expected[preferred] + learnt.margin else preferred
     return Decision(model, preferred, expected)

@@ -36,7 +36,7 @@ class UnrolledReconstructor:
         self.info = info
         self._device = torch.device(device)
         self._half = precision == "bfloat16"
-        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network: UnrolledNetwork = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
         """Return images, residuals and doubts of a batch.
@@ -46,14 +46,14 @@ class UnrolledReconstructor:
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        sizes = self._network.architecture
+        sizes = self.network.architecture
         return parallel.reconstruct_posed(
             batch, self.info, self._device, self._solution, largest_block=sizes.calibration, virtual_coils=sizes.coils
         )
 
     def solve(self, posed: ParallelImaging) -> Tensor:
         """Return complex64 images (batch, rows, columns) of a posed problem; see `PosedMethod`."""
-        return self._images(posed.inverse_problem(noise_estimate(self._network.architecture)))
+        return self._images(posed.inverse_problem(noise_estimate(self.network.architecture)))
 
     def _solution(self, posed: ParallelImaging) -> Solution:
         images = self.solve(posed)
@@ -65,7 +65,7 @@ class UnrolledReconstructor:
         data = problem.encoding.adjoint(problem.samples)
         level = problem.noise.to(torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            images: list[Tensor] = self._network(data, problem.encoding.gram, level, problem.fractions)[0]
+            images: list[Tensor] = self.network(data, problem.encoding.gram, level, problem.fractions)[0]
         return images[-1] * problem.support
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from recond_models import registry
-from recond_models.evidence import HeldOut, calibration, decide, pool
+from recond_models.evidence import Cell, HeldOut, calibration, decide, pool
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_service.backends import FrameInput
 from recond_service.pipeline.evidence import CandidateEvidence, Evidence
@@ -118,24 +118,19 @@ class VolumeTrial:
         cell, preferred = self._choice.cell, self._choice.model
         if cell is None or preferred is None:
             return 0
-        planned = self._planned(preferred, first, streamed=streamed, ahead=ahead)
+        planned = self._planned(cell, preferred, first, streamed=streamed, ahead=ahead)
         if isinstance(planned, str):
             self.evidence = Evidence(preferred.name, preferred.name, not_tried=planned)
             return 0
         self._plan = planned
         return max(planned.held - ahead, 0)
 
-    def _planned(self, preferred: ModelInfo, first: FramePrepared, *, streamed: bool, ahead: int) -> TrialPlan | str:
-        if self._priority is Priority.STAT:
-            return "the request is urgent"
-        if streamed:
-            return "the scan is a stream"
-        try:
-            self._model = registry.find(registry.HELD_OUT)
-        except UnknownModelError:
-            return "the network is not installed"
-        if not self._scheduler.serves(self._model):
-            return "the model servers cannot hold samples out"
+    def _planned(
+        self, cell: Cell, preferred: ModelInfo, first: FramePrepared, *, streamed: bool, ahead: int
+    ) -> TrialPlan | str:
+        hindrance = self._hindrance(cell, streamed=streamed)
+        if hindrance or self._model is None:
+            return hindrance
         layout = first.layout
         shape = (layout.coils, layout.rows, layout.columns)
         frame_seconds = self._scheduler.predict_seconds(preferred, [shape])
@@ -144,6 +139,20 @@ class VolumeTrial:
         if self._seconds_left() < _TIME_TO_SPARE * work:
             return "the deadline leaves no time"
         return plan_trials(first.expected, frame_seconds, trial_seconds, layout.size, ahead)
+
+    def _hindrance(self, cell: Cell, *, streamed: bool) -> str:
+        """Return why there cannot be trials, whatever they cost; empty if there can."""
+        if self._priority is Priority.STAT:
+            return "the request is urgent"
+        if streamed:
+            return "the scan is a stream"
+        if calibration().slope(lines=cell.lines) == 0:
+            return "they have told nothing about scans that were sampled like this"
+        try:
+            self._model = registry.find(registry.HELD_OUT)
+        except UnknownModelError:
+            return "the network is not installed"
+        return "" if self._scheduler.serves(self._model) else "the model servers cannot hold samples out"
 
     def hold(self, prepared: FramePrepared, frame: FrameInput) -> None:
         """Take a frame that has to wait."""

@@ -26,9 +26,8 @@ def network():
 
 def damaged(network: UnrolledReconstructor, factor: float) -> UnrolledReconstructor:
     """Return the network with other weights."""
-    weights = copy.deepcopy(network._network)
+    weights = copy.deepcopy(network.network)
     with torch.no_grad():
-        weights.regulariser.get_parameter(list(dict(weights.regulariser.named_parameters()))[-1]).mul_(factor)
         for parameter in weights.regulariser.parameters():
             parameter.mul_(factor)
     return UnrolledReconstructor(network.info, weights, "cpu", "float32")

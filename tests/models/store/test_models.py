@@ -308,7 +308,7 @@ def test_auto_takes_the_model_that_figures_speak_for(tmp_path, monkeypatch):
     learnt = calibration()
     cell = learnt.cell(SAMPLING)
     for best, assumed in (("unrolled-brain", True), ("tv", False)):
-        better = dataclasses.replace(cell, ssim=cell.ssim | {best: 0.999})
+        better = dataclasses.replace(cell, ssim=cell.ssim | {best: 0.999}, measured_ssim={})
         monkeypatch.setattr(selection, "calibration", lambda cell=better: dataclasses.replace(learnt, cells=(cell,)))
         choice = selection.choose(SAMPLING, registry.available())
         assert choice.info.name == best

@@ -21,7 +21,7 @@ from recond_service.telemetry import RequestTrace
 from recond_service.types import FindingList, Priority
 
 ENSEMBLE, TRIAL = registry.find("ensemble"), registry.find("held-out-trial")
-SAMPLING = Sampling(8, 96, 80, 4.0, "irregular", 0, (24, 16))
+SAMPLING = Sampling(8, 96, 80, 8.0, "two-dimensional", 0, (24, 16))
 LAYOUT = FrameLayout(8, 96, 80, 24, 16)
 CELL = calibration().cell(SAMPLING)
 
@@ -92,7 +92,7 @@ async def test_samples_are_held_out_before_the_choice_is_told(monkeypatch):
     evidence = trial.evidence
     assert (evidence.model, evidence.preferred, evidence.slices) == (CELL.best, CELL.best, 4)
     assert evidence.seconds == pytest.approx(6.0)
-    assert [each.model for each in evidence.candidates][0] == min(CELL.log_error, key=CELL.log_error.get)
+    assert next(each.model for each in evidence.candidates) == min(CELL.log_error, key=CELL.log_error.get)
     assert "held out of 4 slices" in trials.choice.reason
     assert len(trial.take()) == 45
     assert not trial.holding
@@ -207,3 +207,14 @@ async def test_a_request_that_is_cancelled_withdraws_its_trials():
     await trials.time.advance(10)
     assert trials.scheduler.waiting + trials.scheduler.running == 0
     assert len(trials.server.computed) <= 1
+
+
+async def test_held_out_samples_that_tell_nothing_are_not_paid_for(monkeypatch):
+    monkeypatch.setattr(
+        "recond_service.pipeline.volume_trial.calibration",
+        lambda: replace(calibration(), slopes={"lines": 0.1, "points": 0.0}),
+    )
+    trial = (trials := Trials()).trial()
+    trials.choice.suggest(SAMPLING)
+    assert trial.plan(prepared(0), streamed=False, ahead=5) == 0
+    assert "told nothing" in trial.evidence.not_tried
