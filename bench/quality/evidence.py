@@ -18,10 +18,10 @@ from typing import Any
 import evidence_collect
 import numpy as np
 import torch
-from evidence_learn import candidates, learn, trial_of, usable
+from evidence_learn import candidates, guards, is_good, learn, trial_of, usable
 
 from recond_models import registry
-from recond_models.evidence import CANDIDATES, Calibration, decide
+from recond_models.evidence import CANDIDATES, Calibration, GuardLimit, decide, partner_of
 from recond_models.evidence.calibration import FILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,8 +72,9 @@ def report(rows: list[dict[str, Any]]) -> str:
         "## What `auto` decides by",
         "",
         (
-            f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} from a measured head with other masks, the "
-            "others simulated heads that nothing was trained on. Each was decided by what the others showed. *Right* is a choice within "
+            f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} from a measured head with other masks, "
+            "the others simulated heads that nothing was trained on. Each was decided by what the others showed. *Right* is "
+            "a choice within "
             f"{_RIGHT:g} SSIM in the object of the best candidate; *cost* is the mean SSIM below it where the choice was wrong. "
             "Means of SSIM and PSNR are in the object."
         ),
@@ -100,7 +101,23 @@ def report(rows: list[dict[str, Any]]) -> str:
             for rule in ("contract alone", "held-out samples")
         ]
         lines.append(f"| {where} | {len(inside)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _guard(rows)])
+
+
+def _guard(rows: list[dict[str, Any]]) -> str:
+    """Return on how many scans the guard of the mean would have answered by the classical image, had it learnt from the others."""
+    fired = {True: [0, 0], False: [0, 0]}
+    for number, row in enumerate(rows):
+        partner = partner_of(lines=row["lines"])
+        limit = GuardLimit(**guards(rows[:number] + rows[number + 1 :])[partner])
+        found = row["disagreement"][f"network {partner}"]
+        fired[is_good(row)][0] += found > limit.at(row["noise_edge"], row["acceleration"])
+        fired[is_good(row)][1] += 1
+    return (
+        f"The guard, its limits learnt from the others, answers {fired[True][0]} of the {fired[True][1]} scans by the classical "
+        f"image whose network image is no more than 0.02 SSIM worse than that, and {fired[False][0]} of the {fired[False][1]} "
+        "others."
+    )
 
 
 def decisions(rows: list[dict[str, Any]], number: int) -> dict[str, str]:

@@ -19,7 +19,10 @@ _SLOPES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 _MARGINS = (0.001, 0.002, 0.004, 0.006)
 _CAUTION = 1e-3  # SSIM that a weight of 1 must save, so that chance is not learnt
 _USABLE = 0.5  # SSIM in the object below which no candidate made an image, so that none is right
-_GUARD_ROOM = math.log(1.4)  # beyond the largest disagreement of a good image
+_CLEARLY_WORSE = 0.02  # SSIM in the object
+# The limit of the guard lies by so much above the largest disagreement on a good image, and by so many standard deviations above
+# the usual one: 1 in 200 of a bell curve.
+_ROOM, _SPREADS = math.log(1.15), 2.6
 
 
 def candidates(row: dict[str, Any]) -> dict[str, Any]:
@@ -63,11 +66,7 @@ def learn(rows: list[dict[str, Any]], weights_sha256: str) -> dict[str, Any]:
         "cells": cells,
         "slopes": {"lines": 0.0, "points": 0.0},
         "margin": 0.0,
-        "guards": {
-            "tv": _limit(rows, lambda row: row["disagreement"]["network tv"]),
-            "l1-wavelet": _limit(rows, lambda row: row["disagreement"]["network l1-wavelet"]),
-            "samples": _limit(rows, lambda row: row["residual"]["network"]),
-        },
+        "guards": guards(rows),
     }
     result["slopes"], result["margin"] = _weights(rows, result)
     return result
@@ -120,6 +119,23 @@ def _weights(rows: list[dict[str, Any]], result: dict[str, Any]) -> tuple[dict[s
     return best[1], best[2]
 
 
+def is_good(row: dict[str, Any]) -> bool:
+    """Tell whether the network's image of a scan is not clearly worse than that of its classical partner."""
+    figures = row["figures"]
+    return bool(figures["unrolled-brain"][0] > figures[partner_of(lines=row["lines"])][0] - _CLEARLY_WORSE)
+
+
+def guards(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the limits of the guard: above what is found on good images, by name of what the network is compared with."""
+    good = [row for row in rows if is_good(row)]
+    lines, points = ([row for row in good if row["lines"] == of_lines] for of_lines in (True, False))
+    return {
+        "tv": _limit(lines, lambda row: row["disagreement"]["network tv"]),
+        "l1-wavelet": _limit(points, lambda row: row["disagreement"]["network l1-wavelet"]),
+        "samples": _limit(good, lambda row: row["residual"]["network"]),
+    }
+
+
 def _limit(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
     """Fit the logarithm of a disagreement to those of noise and acceleration, and move the fit above all scans."""
     predictors = np.array(
@@ -127,6 +143,7 @@ def _limit(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float])
     )
     found = np.log([value(row) for row in rows])
     coefficients, *_ = np.linalg.lstsq(predictors, found, rcond=None)
-    room = float((found - predictors @ coefficients).max()) + _GUARD_ROOM
+    rest = found - predictors @ coefficients
+    room = max(float(rest.max()) + _ROOM, _SPREADS * float(rest.std()))
     constant, noise, acceleration = (float(each) for each in coefficients)
     return {"constant": round(constant + room, 4), "noise": round(noise, 4), "acceleration": round(acceleration, 4)}
