@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recond_kernels.layout import CoilLayout
+from recond_models.evidence import HeldOut
 from recond_models.model import ModelInfo
 from recond_models.note import Note
 
@@ -156,6 +157,31 @@ class CoilImages:
     layout: CoilLayout
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why the image of a frame should not be trusted, and another of the same samples.
+
+    Parameters
+    ----------
+    note
+        What contradicts the image.
+    image
+        complex64 (rows, columns), scaled like the doubtful one: what a classical method made of the samples.
+    method
+        Name of that method.
+    certain
+        The doubtful image could not be shown at all, so that the other stands in its place already.
+    residual
+        ``||A x - y|| / ||y||`` of the other image.
+    """
+
+    note: Note
+    image: Tensor
+    method: str
+    certain: bool = False
+    residual: float | None = None
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """What a model made of a batch: images before they are cropped, interpolated and scaled; see `recond_models.finishing`.
@@ -174,6 +200,10 @@ class Reconstruction:
     deviations
         float32 (batch, rows, columns) in the units of the images: standard deviation of the error of their magnitudes; None where
         nobody wants it or the model predicts none.
+    doubts
+        For each frame why its image should not be trusted, or None; empty if there is no doubt about any.
+    trials
+        For each frame what held-out samples showed, or None; empty where none were held out.
     """
 
     images: Tensor | CoilImages
@@ -181,6 +211,8 @@ class Reconstruction:
     notes: tuple[tuple[Note, ...], ...] = ()
     scales: Tensor | None = None
     deviations: Tensor | None = None
+    doubts: tuple[Doubt | None, ...] = ()
+    trials: tuple[HeldOut | None, ...] = ()
 
 
 class Reconstructor(Protocol):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import weakref
+from typing import Any
 
 from recond_models.batch import Reconstructor
 from recond_models.plugin_reconstructor import PluginReconstructor
 from recond_models.registry import find_entry
 from recond_models.store import load as stored
+from recond_models.store.catalogue import StoredModel
+
+_networks: weakref.WeakValueDictionary[tuple[str, str, str], Reconstructor] = weakref.WeakValueDictionary()
 
 
 def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
@@ -34,9 +39,22 @@ def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
     """
     entry = find_entry(name, version)
     if entry.stored is not None:
-        return stored.load(entry.stored, device)
+        return _shared(entry.stored, device)
     if entry.info.origin == "plug-in":
         return PluginReconstructor(entry, device)
     module, name_of_class = entry.implementation.split(":")
-    model: Reconstructor = getattr(importlib.import_module(module), name_of_class)(entry.info, device)
+    make: Any = getattr(importlib.import_module(module), name_of_class)
+    model: Reconstructor = (
+        make(entry.info, device) if entry.network is None else make(entry.info, _shared(entry.network, device), device)
+    )
     return model
+
+
+def _shared(model: StoredModel, device: str) -> Reconstructor:
+    """Return a trained model, the one in memory where there is one: others are made of it, and weights take memory."""
+    manifest = model.manifest
+    key = (str(model.folder), f"{manifest.weights_sha256} {manifest.version}", device)
+    found = _networks.get(key)
+    if found is None:
+        found = _networks[key] = stored.load(model, device)
+    return found

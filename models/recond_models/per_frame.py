@@ -116,12 +116,16 @@ def reconstruct_each(
         (part.notes if part is not None else ()) or ((),) * len(frame) for part, frame in zip(done, parts, strict=True)
     ]
     flat = tuple(itertools.chain.from_iterable(notes))
+    trials = tuple(part.trials[0] if part is not None and part.trials else None for part in done)
+    doubts = tuple(part.doubts[0] if part is not None and part.doubts else None for part in done)
     return Reconstruction(
         torch.cat([blank if image is None else image for image in whole]),
         _joined([None if part is None else part.residuals for part in done], torch.nan),
         flat if any(flat) else (),
         _joined([None if part is None else part.scales for part in done], 1.0),
         _joined_maps([None if part is None else part.deviations for part in done]),
+        doubts if any(doubts) else (),
+        trials if any(trials) else (),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from recond_models import plugins
+from recond_models.evidence import ENSEMBLE, NETWORK
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import StoredModel, stored_models
 
@@ -25,12 +26,15 @@ class Entry:
     implementation
         ``"module:class"`` of a classical model or a plug-in: named, not imported, because looking at the list must not load torch.
     stored
-        Where a trained model lies; None for a classical one.
+        Where a trained model lies; None for one that is made by its implementation.
+    network
+        Where the network lies that the implementation works with; None if it needs none.
     """
 
     info: ModelInfo
     implementation: str = ""
     stored: StoredModel | None = None
+    network: StoredModel | None = None
 
 
 CLASSICAL: Final = (
@@ -91,11 +95,14 @@ CLASSICAL: Final = (
 )
 """The models without trained weights."""
 
-RESERVED_NAMES: Final = frozenset({"auto", *(entry.info.name for entry in CLASSICAL)})
+HELD_OUT: Final = "held-out-trial"
+"""Predicts held-out samples of a frame by every candidate; gives no image, so that it is found by name and not listed."""
+
+RESERVED_NAMES: Final = frozenset({"auto", ENSEMBLE, HELD_OUT, *(entry.info.name for entry in CLASSICAL)})
 """Names that no trained model can have."""
 
 _classical: tuple[Entry, ...] = CLASSICAL
-_read: tuple[tuple[StoredModel, ...], tuple[Entry, ...]] = ((), ())
+_read: tuple[tuple[StoredModel, ...], tuple[Entry, ...], tuple[Entry, ...]] = ((), (), ())
 
 
 def available() -> tuple[ModelInfo, ...]:
@@ -141,7 +148,7 @@ def find_entry(name: str, version: str = "") -> Entry:
     plain, _, named_version = name.partition("@")
     if not version:
         name, version = plain, named_version
-    for entry in known:
+    for entry in (*known, *_read[2]):
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
     names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in known)
@@ -159,9 +166,13 @@ def entries() -> tuple[Entry, ...]:
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
     if _read[0] is not stored:
-        trained = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
-        taken = RESERVED_NAMES | {model.manifest.name for model in trained}
-        _read = (stored, (*(Entry(model.info, stored=model) for model in trained), *_plugins(taken)))
+        usable = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+        network = next((model for model in usable if (model.manifest.name, model.origin) == (NETWORK, "shipped")), None)
+        together = () if network is None else (_ensemble(network),)
+        unlisted = () if network is None else (_trial(network),)
+        taken = RESERVED_NAMES | {model.manifest.name for model in usable}
+        trained = (Entry(model.info, stored=model) for model in usable)
+        _read = (stored, (*together, *trained, *_plugins(taken)), unlisted)
     return (*_classical, *_read[1])
 
 
@@ -172,3 +183,52 @@ def _plugins(taken: Set[str]) -> Iterator[Entry]:
             _log.warning("the plug-in %s of %s is left out: its name is taken", plugin.info.name, plugin.info.package)
         else:
             yield Entry(plugin.info, plugin.implementation)
+
+
+def _ensemble(network: StoredModel) -> Entry:
+    """Return the entry of the mean of a network and a classical method."""
+    member = network.info
+    return Entry(
+        ModelInfo(
+            name=ENSEMBLE,
+            version=f"1.{member.version}",
+            description=f"Mean of the images of {member.name} and of tv (whole lines) or l1-wavelet (other sampling).",
+            kind="network",
+            reference="Ensemble averaging (Perrone and Cooper 1993, doi:10.1142/9789812795885_0025) of the models that it names",
+            needs_calibration=True,
+            fits_samples=True,
+            weights_sha256=member.weights_sha256,
+            family="ensemble",
+            precision=member.precision,
+            licence=member.licence,
+            source=member.source,
+            contract=member.contract,
+            has_phase=True,
+            has_deviation=member.has_deviation,
+        ),
+        "recond_models.ensemble.model:Ensemble",
+        network=network,
+    )
+
+
+def _trial(network: StoredModel) -> Entry:
+    """Return the entry of the trial by held-out samples."""
+    member = network.info
+    return Entry(
+        ModelInfo(
+            name=HELD_OUT,
+            version=f"1.{member.version}",
+            description="Predicts held-out samples of a frame by every model between which auto decides.",
+            kind="network",
+            reference="Cross-validation (Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x)",
+            needs_calibration=True,
+            fits_samples=False,
+            weights_sha256=member.weights_sha256,
+            family="ensemble",
+            precision=member.precision,
+            contract=member.contract,
+            has_phase=True,
+        ),
+        "recond_models.ensemble.trial:HeldOutTrial",
+        network=network,
+    )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
+from recond_models.evidence import ENSEMBLE, NETWORK, Cell, calibration
 from recond_models.model import MINIMUM_CALIBRATION, ModelInfo, NoDeviationError, NoPhaseError, UnsuitableModelError
 from recond_models.sampling import Sampling
 
-PREFERRED: Final = "unrolled-brain"
-"""The network that `choose` picks within its contract, if it comes with this installation."""
-
-
+_SPARSE = ("l1-wavelet", "tv")
 _WHOLE = 1.02  # grid points per measured point up to which k-space is called whole
 
 
@@ -30,12 +27,16 @@ class Choice:
         Why the network that comes with recond was not picked, in one sentence; empty if it was, or if there is none or no need.
     assumed
         What was taken for granted about the data because they do not tell, in one sentence; empty if nothing was.
+    cell
+        The figures that decided between the network, classical models and their mean; None where a rule did. Held-out samples of
+        the very scan may decide otherwise: see `recond_models.evidence.decide`.
     """
 
     info: ModelInfo
     reason: str
     passed_over: str = ""
     assumed: str = ""
+    cell: Cell | None = None
 
 
 def check(info: ModelInfo, sampling: Sampling) -> None:
@@ -123,8 +124,9 @@ def outside_contract(info: ModelInfo, sampling: Sampling) -> str:
 def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
     """Pick a model.
 
-    Undersampled data go to the network that comes with recond, if they are within its contract; all other data go to a classical
-    model, and so do those that coils alone determine well. Networks that were added are never picked: they have to be named.
+    Undersampled data that are within the contract of the network that comes with recond go to the model that is best on measured
+    and simulated scans of their kind: the network, a classical model, or the mean of both. All other data go to a classical model,
+    and so do those that coils alone determine well. Networks that were added are never picked: they have to be named.
 
     Parameters
     ----------
@@ -139,8 +141,10 @@ def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
         Always a model that `check` accepts.
     """
     name, reason = _choose_classical(sampling)
-    choice = Choice(next(info for info in models if info.name == name), reason)
-    network = next((info for info in models if info.name == PREFERRED and info.origin == "shipped"), None)
+    by_name = {info.name: info for info in models if info.origin != "added"}
+    choice = Choice(by_name[name], reason)
+    network = by_name.get(NETWORK)
+    cell = calibration().cell(sampling)
     if network is None or network.contract is None or sampling.pattern == "full" or name == "cg-sense":
         return choice
     try:
@@ -150,18 +154,47 @@ def choose(sampling: Sampling, models: Sequence[ModelInfo]) -> Choice:
     outside = outside_contract(network, sampling)
     if outside:
         return replace(choice, passed_over=outside)
-    reason = f"{sampling.acceleration:.1f}-fold {sampling.pattern} undersampling of {sampling.coils} coils is what it was made for"
-    anatomy = network.contract.anatomy
+    if cell is None:
+        return choice
+    return with_evidence(by_name[cell.best], network, cell, _of_figures(cell, network))
+
+
+def with_evidence(info: ModelInfo, network: ModelInfo, cell: Cell, reason: str) -> Choice:
+    """Return the choice of a model for which figures or held-out samples speak.
+
+    Parameters
+    ----------
+    info
+        The model.
+    network
+        The network that comes with recond.
+    cell
+        Figures of scans that were sampled alike.
+    reason
+        What speaks for the model, in one sentence.
+    """
+    if info.name not in {NETWORK, ENSEMBLE}:
+        return Choice(info, reason, passed_over=f"{network.name} was not chosen, because {reason}", cell=cell)
+    anatomy = network.contract.anatomy if network.contract is not None else ""
     assumed = f"the data do not say what they show, and {network.name} was trained on {anatomy}: name a model for anything else"
-    return Choice(network, reason, assumed=assumed if anatomy else "")
+    return Choice(info, reason, assumed=assumed if anatomy else "", cell=cell)
+
+
+def _of_figures(cell: Cell, network: ModelInfo) -> str:
+    """Return what figures speak for the best model of a cell."""
+    others = sorted((name for name in cell.ssim if name != cell.best), key=lambda name: -cell.ssim[name])
+    listed = " and ".join(f"{cell.ssim[name]:.4f} of {name}" for name in others[:2])
+    learnt = calibration().weights_sha256 == network.weights_sha256
+    older = "" if learnt else f" (with an earlier version of {network.name})"
+    figure = f"{cell.best} had the highest SSIM in the object{older}, {cell.ssim[cell.best]:.4f} against {listed}"
+    return f"on {cell.describe()} {figure}"
 
 
 def _choose_classical(sampling: Sampling) -> tuple[str, str]:
     """Return the name of a classical model and why.
 
-    The rule comes from simulated heads with noise: with uniform lines and enough coils plain SENSE is as good and faster. Between
-    `l1-wavelet` and `tv` a measured head decides: both predict samples that were held out equally well, wavelets a little better
-    when more is missing. That `tv` is better on simulated heads says little, for these are smoother than people.
+    With uniform lines and enough coils plain SENSE is as good as a sparse image and faster: simulated heads with noise show it.
+    Between `l1-wavelet` and `tv` the figures of `recond_models.evidence` decide.
     """
     missing = _missing_for_sensitivities(sampling)
     if sampling.pattern == "full":
@@ -179,7 +212,9 @@ def _choose_classical(sampling: Sampling) -> tuple[str, str]:
     if sampling.pattern == "uniform" and sampling.spacing <= 2 and sampling.coils >= 4:
         reason = f"every second line with calibration is well determined by {sampling.coils} coils without assumptions on the image"
         return "cg-sense", reason
-    return "l1-wavelet", f"{acceleration} {sampling.pattern} undersampling with calibration gains from a sparse image"
+    cell = calibration().cell(sampling)
+    name = "l1-wavelet" if cell is None else max(_SPARSE, key=lambda name: cell.ssim[name])
+    return name, f"{acceleration} {sampling.pattern} undersampling with calibration gains from a sparse image"
 
 
 def _missing_for_sensitivities(sampling: Sampling) -> str:

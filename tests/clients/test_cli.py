@@ -73,6 +73,7 @@ def test_json(peer: Any, scan: Path) -> None:
         "version": "1",
         "weights_sha256": "",
         "reason": "because",
+        "evidence": None,
         "request_id": "r-1",
         "slices": 1,
         "shape": [1, 4, 3],

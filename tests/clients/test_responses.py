@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import ServiceError
 from recond_client.responses import ResponseAssembler
-from recond_client.result import Figures, Geometry, Result
+from recond_client.result import Candidate, Evidence, Figures, Geometry, Result
 
 
 def accepted() -> pb.ReconstructResponse:
@@ -184,3 +184,20 @@ def test_any_cut_and_interleaving_gives_the_same_volume(data: st.DataObject) -> 
         summary(range(images), (images, rows, columns)),
     )
     np.testing.assert_array_equal(whole.images, volume)
+
+
+def test_what_a_model_was_chosen_by_comes_with_the_result():
+    evidence = pb.Evidence(
+        model="tv",
+        preferred="ensemble",
+        candidates=[
+            pb.Evidence.Candidate(model="tv", held_out_error=0.2, expected_ssim=0.93),
+            pb.Evidence.Candidate(model="ensemble", held_out_error=0.3, expected_ssim=0.92),
+        ],
+        slices=3,
+        seconds=4.5,
+    )
+    result = run(accepted(), plan(), image(), summary(evidence=evidence))
+    candidates = (Candidate("tv", 0.2, 0.93), Candidate("ensemble", 0.3, 0.92))
+    assert result.evidence == Evidence("tv", "ensemble", candidates, 3, 4.5, "")
+    assert run(accepted(), plan(), image(), summary()).evidence is None

@@ -15,6 +15,8 @@ from recond_client.model import (
     ModelVersion,
 )
 from recond_client.result import (
+    Candidate,
+    Evidence,
     Figures,
     Finding,
     Geometry,
@@ -29,7 +31,9 @@ from recond_client.retry import RetryPolicy
 
 __all__ = [
     "AcquisitionBatch",
+    "Candidate",
     "Client",
+    "Evidence",
     "Figures",
     "Finding",
     "Geometry",

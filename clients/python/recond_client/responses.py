@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import ServiceError
-from recond_client.result import Figures, Finding, Geometry, Image, ImageIndex, Result, Seconds, Stack, Vector
+from recond_client.result import (
+    Candidate,
+    Evidence,
+    Figures,
+    Finding,
+    Geometry,
+    Image,
+    ImageIndex,
+    Result,
+    Seconds,
+    Stack,
+    Vector,
+)
 from recond_client.spec import ENDING_OF_FORMAT
 
 _NAME = re.compile(r"[a-z0-9]{0,32}")  # of a stack, which becomes part of a file name
@@ -263,6 +275,7 @@ class ResponseAssembler:
                 _file_name(stack, part) + ENDING_OF_FORMAT[number]: bytes(file.data)
                 for (number, stack, part), file in self._files.items()
             },
+            evidence=_evidence_of(summary.evidence) if summary.HasField("evidence") else None,
         )
 
     def _stacks_of(self, summary: pb.Summary, order: list[int]) -> list[list[Image]]:
@@ -337,6 +350,17 @@ def _uncertainties(images: list[Image]) -> NDArray[np.float32] | None:
 def _pixels(images: list[Image]) -> NDArray[np.float32]:
     """Return the pixels of images of one size, float32 (images, rows, columns); (0, 0, 0) of none."""
     return np.stack([image.pixels for image in images]) if images else np.zeros((0, 0, 0), np.float32)
+
+
+def _evidence_of(message: pb.Evidence) -> Evidence:
+    return Evidence(
+        message.model,
+        message.preferred,
+        tuple(Candidate(each.model, each.held_out_error, each.expected_ssim) for each in message.candidates),
+        message.slices,
+        message.seconds,
+        message.not_tried,
+    )
 
 
 def _figures_of(figures: pb.Figures) -> Figures:

@@ -201,6 +201,53 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that predicted held-out samples.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    held_out_error
+        ``||prediction - samples|| / ||samples||``.
+    expected_ssim
+        SSIM inside the object that is expected of it, from that error and from scans that were sampled alike.
+    """
+
+    model: str
+    held_out_error: float
+    expected_ssim: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the service chose the model by.
+
+    Parameters
+    ----------
+    model
+        The model that was chosen.
+    preferred
+        The model that scans that were sampled alike speak for.
+    candidates
+        What held-out samples showed, the best prediction first; empty where none were held out.
+    slices
+        On how many slices samples were held out, other ones on each.
+    seconds
+        Time of model servers that this took.
+    not_tried
+        Why no samples were held out; empty where some were.
+    """
+
+    model: str
+    preferred: str
+    candidates: tuple[Candidate, ...] = ()
+    slices: int = 0
+    seconds: float = 0.0
+    not_tried: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A reconstructed scan.
 
@@ -240,6 +287,8 @@ class Result:
     files
         Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
         ``"_part-phase.nii.gz"`` for the phase of complex images and ``"_uncertainty.nii.gz"``.
+    evidence
+        What the service chose the model by; None where a model was named, or a rule chose.
     """
 
     images: NDArray[np.float32]
@@ -260,6 +309,7 @@ class Result:
     files: Mapping[str, bytes] = field(default_factory=dict)
     complex_images: NDArray[np.complex64] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    evidence: Evidence | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.

@@ -9,6 +9,7 @@ from recond_kernels import wavelet
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import parallel, sparse
 from recond_models.classical.inverse_problem import InverseProblem
+from recond_models.classical.parallel import ParallelImaging
 from recond_models.model import ModelInfo
 
 REGULARISATION = 0.15
@@ -51,6 +52,10 @@ class L1Wavelet:
         return parallel.reconstruct(
             batch, self.info, self._device, lambda problem: _iterate(problem, self._regularisation)
         )
+
+    def solve(self, posed: ParallelImaging) -> Tensor:
+        """Return complex64 images (batch, rows, columns) of a posed problem; see `PosedMethod`."""
+        return _iterate(posed.inverse_problem(), self._regularisation)
 
 
 def _iterate(problem: InverseProblem, regularisation: float) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from recond_kernels.layout import CoilLayout
 from recond_kernels.operators.sense import SenseEncoding
 from recond_kernels.residuals import relative_residuals
 from recond_models import per_frame
-from recond_models.batch import PackedBatch, Reconstruction
+from recond_models.batch import Doubt, PackedBatch, Reconstruction
 from recond_models.classical import field_of_view, noise
 from recond_models.classical.compression import VIRTUAL_COILS, compress
 from recond_models.classical.inverse_problem import InverseProblem
@@ -27,21 +27,6 @@ CROP = 0.95
 
 LARGEST_BLOCK = 24
 """Rows and columns of calibration data that are used; more cost time and add little."""
-
-
-class Solved(NamedTuple):
-    """Images of a problem, with the standard deviation of their error.
-
-    Parameters
-    ----------
-    images
-        complex64 (batch, rows, columns).
-    deviations
-        float32 (batch, rows, columns), of the magnitudes.
-    """
-
-    images: Tensor
-    deviations: Tensor
 
 
 NoiseEstimate = Callable[[Tensor, Tensor, CoilLayout], Tensor]
@@ -77,6 +62,43 @@ class ParallelImaging:
             fractions_of(encoding.masks),
             torch.stack([(frame != 0).any(dim=0) for frame in coils]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What a method made of a posed problem.
+
+    Parameters
+    ----------
+    images
+        complex64 (batch, rows, columns), normalised as the problem.
+    doubts
+        For each frame why its image should not be trusted, or None; empty if there is no doubt about any.
+    deviations
+        float32 (batch, rows, columns): standard deviation of the error of the magnitudes; None where nobody wants or knows it.
+    """
+
+    images: Tensor
+    doubts: tuple[Doubt | None, ...] = ()
+    deviations: Tensor | None = None
+
+
+class PosedMethod(Protocol):
+    """A model that solves what `pose` posed; several may solve the same."""
+
+    info: ModelInfo
+
+    def solve(self, posed: ParallelImaging) -> Tensor:
+        """Return complex64 images (batch, rows, columns), normalised as the problem."""
+        ...
+
+
+class PosedNetwork(PosedMethod, Protocol):
+    """A network that solves what `pose` posed, and may know how far its images are from the truth."""
+
+    def solve_with_deviations(self, posed: ParallelImaging) -> tuple[Tensor, Tensor | None]:
+        """Return what `solve` does, and float32 of the same shape: the standard deviations of the magnitudes, None if not known."""
+        ...
 
 
 def pose(
@@ -158,7 +180,7 @@ def reconstruct(
     batch: PackedBatch,
     info: ModelInfo,
     device: torch.device,
-    method: Callable[[InverseProblem], Tensor | Solved],
+    method: Callable[[InverseProblem], Tensor],
     *,
     largest_block: int = LARGEST_BLOCK,
     virtual_coils: int = VIRTUAL_COILS,
@@ -175,7 +197,7 @@ def reconstruct(
     device
         Where to compute.
     method
-        Returns the complex64 images (batch, rows, columns) of a problem, or these with their deviations.
+        Returns the complex64 images (batch, rows, columns) of a problem.
     largest_block, virtual_coils
         As for `pose`.
     estimate_noise
@@ -192,23 +214,83 @@ def reconstruct(
     UnsuitableModelError
         A frame has no calibration data, too few, or a single coil.
     """
+    return reconstruct_posed(
+        batch,
+        info,
+        device,
+        lambda posed: Solution(method(posed.inverse_problem(estimate_noise))),
+        largest_block=largest_block,
+        virtual_coils=virtual_coils,
+    )
+
+
+def reconstruct_posed(
+    batch: PackedBatch,
+    info: ModelInfo,
+    device: torch.device,
+    solve: Callable[[ParallelImaging], Solution],
+    *,
+    largest_block: int = LARGEST_BLOCK,
+    virtual_coils: int = VIRTUAL_COILS,
+) -> Reconstruction:
+    """Do what `reconstruct` does with a method that poses inverse problems of its own, or doubts what it made.
+
+    Parameters
+    ----------
+    batch, info, device, largest_block, virtual_coils
+        As for `reconstruct`.
+    solve
+        Solves what `pose` posed.
+
+    Returns
+    -------
+    Reconstruction
+        As for `reconstruct`, with the doubts of `solve`.
+
+    Raises
+    ------
+    UnsuitableModelError
+        A frame has no calibration data, too few, or a single coil.
+    """
     _calibrations(batch, info)
 
     def work(part: PackedBatch) -> Reconstruction:
         trimmed, first = field_of_view.trim(part)
         posed = pose(trimmed, info, device, largest_block=largest_block, virtual_coils=virtual_coils)
-        solved = method(posed.inverse_problem(estimate_noise))
-        images, deviations = solved if isinstance(solved, Solved) else (solved, None)
-        residuals = relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout)
+        solution = solve(posed)
         rows = int(part.kspace.shape[1])
-        whole = field_of_view.untrim(images, rows, first)
-        known = None if deviations is None else field_of_view.untrim(deviations, rows, first)
-        return Reconstruction(whole, residuals.cpu(), scales=posed.scales, deviations=known)
+        whole = field_of_view.untrim(solution.images, rows, first)
+        doubts = _finished(solution, posed, rows, first) if any(solution.doubts) else ()
+        known = solution.deviations
+        return Reconstruction(
+            whole,
+            _residuals(posed, solution.images),
+            scales=posed.scales,
+            deviations=None if known is None else field_of_view.untrim(known, rows, first),
+            doubts=doubts,
+        )
 
     together = device.type != "cpu" and field_of_view.are_alike(batch)
     if together:
         return per_frame.map_parallel(work, [batch])[0]
     return per_frame.reconstruct_each(lambda _, part: work(part), batch, at_once=True)
+
+
+def _residuals(posed: ParallelImaging, images: Tensor) -> Tensor:
+    """Return float64 (batch,) on the CPU: the residuals of images of a posed problem."""
+    return relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout).cpu()
+
+
+def _finished(solution: Solution, posed: ParallelImaging, rows: int, first: int) -> tuple[Doubt | None, ...]:
+    """Return the doubts about a batch, their images with residuals and as many rows as those of the frames."""
+    pairs = list(zip(solution.images, solution.doubts, strict=True))
+    others = torch.stack([image if doubt is None else doubt.image for image, doubt in pairs])
+    residuals = _residuals(posed, others).tolist()
+    whole = field_of_view.untrim(others, rows, first)
+    return tuple(
+        None if doubt is None else replace(doubt, image=image, residual=residual)
+        for doubt, image, residual in zip(solution.doubts, whole, residuals, strict=True)
+    )
 
 
 def fractions_of(masks: Tensor) -> Tensor:

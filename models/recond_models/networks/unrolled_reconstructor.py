@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recond_models import guard
 from recond_models.batch import PackedBatch, Reconstruction
 from recond_models.classical import noise, parallel
-from recond_models.classical.inverse_problem import InverseProblem
-from recond_models.classical.parallel import NoiseEstimate, Solved
+from recond_models.classical.parallel import NoiseEstimate, ParallelImaging, Solution
 from recond_models.model import ModelInfo
 from recond_models.networks import noise_level
 from recond_models.networks.unrolled import Rounds, UnrolledArchitecture, UnrolledNetwork
@@ -35,41 +35,48 @@ class UnrolledReconstructor:
         self.info = info
         self._device = torch.device(device)
         self._half = precision == "bfloat16"
-        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network: UnrolledNetwork = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def reconstruct(self, batch: PackedBatch) -> Reconstruction:
-        """Return images and residuals of a batch, and the standard deviations of the images if they are wanted and known.
+        """Return images, residuals and doubts of a batch, and the standard deviations of the images if they are wanted and known.
 
         Raises
         ------
         UnsuitableModelError
             A frame has a single coil, or no or too few calibration data.
         """
-        sizes = self._network.architecture
-        return parallel.reconstruct(
+        sizes = self.network.architecture
+        return parallel.reconstruct_posed(
             batch,
             self.info,
             self._device,
-            lambda problem: self._solve(problem, deviations=batch.deviations),
+            lambda posed: self._solution(posed, deviations=batch.deviations),
             largest_block=sizes.calibration,
             virtual_coils=sizes.coils,
-            estimate_noise=noise_estimate(sizes),
         )
 
-    def _solve(self, problem: InverseProblem, *, deviations: bool) -> Tensor | Solved:
-        """Return complex64 images (batch, rows, columns), zero where the sensitivities are, with deviations if wanted and known."""
+    def solve(self, posed: ParallelImaging) -> Tensor:
+        """Return complex64 images (batch, rows, columns) of a posed problem; see `PosedMethod`."""
+        return self._solve(posed, deviations=False)[0]
+
+    def solve_with_deviations(self, posed: ParallelImaging) -> tuple[Tensor, Tensor | None]:
+        """Return images of a posed problem and their standard deviations; see `PosedNetwork`."""
+        return self._solve(posed, deviations=self.network.architecture.deviation > 0)
+
+    def _solution(self, posed: ParallelImaging, *, deviations: bool) -> Solution:
+        images, known = self.solve_with_deviations(posed) if deviations else (self.solve(posed), None)
+        doubts = guard.against_samples(posed, images, self.info.name)
+        return Solution(guard.without_unusable(images, doubts), doubts, known)
+
+    def _solve(self, posed: ParallelImaging, *, deviations: bool) -> tuple[Tensor, Tensor | None]:
+        """Return both, zero where the sensitivities are."""
+        problem = posed.inverse_problem(noise_estimate(self.network.architecture))
         data = problem.encoding.adjoint(problem.samples)
         level = problem.noise.to(torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            made: Rounds = self._network(
-                data,
-                problem.encoding.gram,
-                level,
-                problem.fractions,
-                deviations=deviations and self._network.architecture.deviation > 0,
-            )
-        images = made.images[-1] * problem.support
-        return images if made.deviations is None else Solved(images, made.deviations * problem.support)
+            made: Rounds = self.network(data, problem.encoding.gram, level, problem.fractions, deviations=deviations)
+        support = problem.support
+        return made.images[-1] * support, None if made.deviations is None else made.deviations * support
 
 
 def noise_estimate(architecture: UnrolledArchitecture) -> NoiseEstimate:

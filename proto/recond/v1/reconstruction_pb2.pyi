@@ -360,7 +360,7 @@ class Timings(_message.Message):
     def __init__(self, upload: _Optional[float] = ..., ingest: _Optional[float] = ..., conditioning: _Optional[float] = ..., queue: _Optional[float] = ..., compute: _Optional[float] = ..., encode: _Optional[float] = ..., total: _Optional[float] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("model", "version", "weights_sha256", "images", "shape", "figures", "seconds", "findings", "reference", "order", "stacks")
+    __slots__ = ("model", "version", "weights_sha256", "images", "shape", "figures", "seconds", "findings", "reference", "order", "stacks", "evidence")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -372,6 +372,7 @@ class Summary(_message.Message):
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     STACKS_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     weights_sha256: str
@@ -383,7 +384,33 @@ class Summary(_message.Message):
     reference: str
     order: _containers.RepeatedScalarFieldContainer[int]
     stacks: _containers.RepeatedCompositeFieldContainer[Stack]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., images: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., figures: _Optional[_Union[Figures, _Mapping]] = ..., seconds: _Optional[_Union[Timings, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., reference: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., stacks: _Optional[_Iterable[_Union[Stack, _Mapping]]] = ...) -> None: ...
+    evidence: Evidence
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., images: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., figures: _Optional[_Union[Figures, _Mapping]] = ..., seconds: _Optional[_Union[Timings, _Mapping]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., reference: _Optional[str] = ..., order: _Optional[_Iterable[int]] = ..., stacks: _Optional[_Iterable[_Union[Stack, _Mapping]]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("model", "preferred", "candidates", "slices", "seconds", "not_tried")
+    class Candidate(_message.Message):
+        __slots__ = ("model", "held_out_error", "expected_ssim")
+        MODEL_FIELD_NUMBER: _ClassVar[int]
+        HELD_OUT_ERROR_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_SSIM_FIELD_NUMBER: _ClassVar[int]
+        model: str
+        held_out_error: float
+        expected_ssim: float
+        def __init__(self, model: _Optional[str] = ..., held_out_error: _Optional[float] = ..., expected_ssim: _Optional[float] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PREFERRED_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NOT_TRIED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    preferred: str
+    candidates: _containers.RepeatedCompositeFieldContainer[Evidence.Candidate]
+    slices: int
+    seconds: float
+    not_tried: str
+    def __init__(self, model: _Optional[str] = ..., preferred: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Evidence.Candidate, _Mapping]]] = ..., slices: _Optional[int] = ..., seconds: _Optional[float] = ..., not_tried: _Optional[str] = ...) -> None: ...
 
 class Stack(_message.Message):
     __slots__ = ("name", "images", "shape")

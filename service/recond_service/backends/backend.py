@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from recond_models.evidence import HeldOut
 from recond_models.model import ModelInfo
 from recond_models.note import Note
 from recond_service.processes import FrameLayout, SharedBlock
@@ -94,11 +95,14 @@ class ComputedFrame:
         ``||A x - y|| / ||y||``, None where the model does not fit the samples.
     notes
         What the model noticed on the frame.
+    trial
+        What held-out samples of the frame showed; None where none were held out.
     """
 
     image: SharedBlock
     residual: float | None = None
     notes: tuple[Note, ...] = ()
+    trial: HeldOut | None = None
 
 
 @dataclass(frozen=True, slots=True)

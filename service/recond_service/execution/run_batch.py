@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from recond_kernels import interruption
 from recond_models.batch import CoilImages, PackedBatch, Reconstruction, Reconstructor
+from recond_models.evidence import HeldOut
 from recond_models.finishing import Finishing, finish, finish_deviations
 from recond_models.model import UnsuitableModelError
 from recond_models.note import Note
 from recond_service.execution.device import Device, ran_out_of_memory
+from recond_service.execution.doubts import trusted
 from recond_service.processes import FrameLayout
 from recond_service.types import DefectError, RecondError, UnsupportedDataError
 
@@ -63,12 +65,15 @@ class FrameResult:
         What the model noticed.
     uncertainty
         float32 (rows, columns): standard deviation of the error of the magnitudes; None where it is not wanted.
+    trial
+        What held-out samples of the frame showed; None where none were held out.
     """
 
     image: NDArray[np.float32] | NDArray[np.complex64]
     residual: float | None
     notes: tuple[Note, ...] = ()
     uncertainty: NDArray[np.float32] | None = None
+    trial: HeldOut | None = None
 
     def pieces(self) -> list[memoryview]:
         """Return the bytes of the image and what follows it, as `FrameLayout` says."""
@@ -162,15 +167,18 @@ def run_batch(
 def _compute(
     model: Reconstructor, batch: PackedBatch, layouts: Sequence[FrameLayout], withdrawn: Callable[[int], bool]
 ) -> tuple[FrameResult | None, ...]:
-    result = model.reconstruct(batch)
+    result = trusted(model.reconstruct(batch), [layout.guarded for layout in layouts])
     wanted = [None if withdrawn(number) else _finishing(layout) for number, layout in enumerate(layouts)]
     images = finish(result, wanted, complex_images=[layout.complex_image for layout in layouts])
     uncertain = [one if layout.uncertainty else None for one, layout in zip(wanted, layouts, strict=True)]
     deviations = finish_deviations(result, uncertain)
     residuals = [None] * len(layouts) if result.residuals is None else result.residuals.tolist()
     notes = result.notes or ((),) * len(layouts)
+    trials = result.trials or (None,) * len(layouts)
     frames: list[FrameResult | None] = []
-    for layout, image, deviation, residual, noticed in zip(layouts, images, deviations, residuals, notes, strict=True):
+    for layout, image, deviation, residual, noticed, trial in zip(
+        layouts, images, deviations, residuals, notes, trials, strict=True
+    ):
         if image is None:
             frames.append(None)
             continue
@@ -179,7 +187,7 @@ def _compute(
             _require_finite(model.info.name, result)  # of what is not withdrawn: then only the units are beyond float32
             image, told = _bounded(image), (*told, NOT_FINITE_NOTE)  # noqa: PLW2901
         uncertainty = _uncertainty(layout, deviation) if layout.uncertainty else None
-        frames.append(FrameResult(image.numpy(), residual, told, uncertainty))
+        frames.append(FrameResult(image.numpy(), residual, told, uncertainty, trial))
     return tuple(frames)
 
 

@@ -7,6 +7,7 @@ frame to a model server and back, which single frames (KServe) use alone.
 from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Caller, Elapsed, Record, RequestContext
 from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, ImageReady, Planned, Sink
+from recond_service.pipeline.evidence import CandidateEvidence, Evidence
 from recond_service.pipeline.frame_computation import FrameComputation
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.received_frame import ReceivedFrame, receive_frame
@@ -20,8 +21,10 @@ __all__ = [
     "AcquisitionSource",
     "Admitted",
     "Caller",
+    "CandidateEvidence",
     "Elapsed",
     "Event",
+    "Evidence",
     "FileReady",
     "Finished",
     "FrameComputation",

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from recond_models.model import ModelInfo
+from recond_service.pipeline.evidence import Evidence
 from recond_service.processes import SharedBlock
 from recond_service.types import Figures, Finding, ImagePlace, OutputFormat, StackSummary
 
@@ -105,6 +106,8 @@ class Finished:
         What was noticed.
     seconds
         Time by stage.
+    evidence
+        What `auto` decided by; None where a rule or the user chose the model.
     """
 
     model: ModelInfo
@@ -116,6 +119,7 @@ class Finished:
     reference: str
     findings: tuple[Finding, ...]
     seconds: dict[str, float]
+    evidence: Evidence | None = None
 
 
 Event = Admitted | Planned | ImageReady | FileReady | Finished

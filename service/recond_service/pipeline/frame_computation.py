@@ -65,6 +65,30 @@ class FrameComputation:
         RecondError
             What keeps it from its image.
         """
+        outcome = await self._run(model, frame, self._context.trace.frame_arrived(number))
+        self._context.trace.frame_done(number, outcome.queue_seconds, outcome.compute_seconds, outcome.batch_size)
+        for note in outcome.frame.notes:
+            self._findings.warn(note.code, note.message)
+        return outcome
+
+    async def try_out(self, model: ModelInfo, frame: FrameInput) -> FrameOutcome:
+        """Have samples held out of a frame, which is queued and withdrawn like any other.
+
+        Parameters
+        ----------
+        model
+            Holds samples out.
+        frame
+            The frame; the scheduler's from here on.
+
+        Raises
+        ------
+        RecondError
+            What keeps it from its trial.
+        """
+        return await self._run(model, frame, None)
+
+    async def _run(self, model: ModelInfo, frame: FrameInput, link: object) -> FrameOutcome:
         job = FrameJob(
             model=model,
             frame=frame,
@@ -73,13 +97,10 @@ class FrameComputation:
             deadline=self._deadline,
             done=asyncio.get_running_loop().create_future(),
         )
-        job.link = self._context.trace.frame_arrived(number)
+        job.link = link
         with self.busy:
             self._scheduler.submit(job)
             outcome = await job.done
-        self._context.trace.frame_done(number, outcome.queue_seconds, outcome.compute_seconds, outcome.batch_size)
         self._context.record.add("queue", outcome.queue_seconds)
         self._context.record.add("compute", outcome.compute_seconds)
-        for note in outcome.frame.notes:
-            self._findings.warn(note.code, note.message)
         return outcome

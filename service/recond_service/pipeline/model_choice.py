@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from recond_models import registry, selection
+from recond_models.evidence import ENSEMBLE, NETWORK, Cell
 from recond_models.model import ModelInfo, NoDeviationError, NoPhaseError, UnknownModelError, UnsuitableModelError
 from recond_models.sampling import Sampling
+from recond_models.selection import Choice
 from recond_service.types import FindingList, ModelNotFoundError, UnsupportedDataError
 
 _PHASE_MODEL = "cg-sense"
@@ -56,6 +58,10 @@ class ModelChoice:
         The model, None while it is not decided.
     reason
         Why it was taken, in a sentence.
+    cell
+        Figures of scans that were sampled alike, where these decided: held-out samples of the scan may decide otherwise.
+    automatic
+        It was not asked for by name.
     """
 
     def __init__(
@@ -74,6 +80,9 @@ class ModelChoice:
         if asked is not None and canary is not None:
             self.model, self._promoted = canary, asked
             self.reason = f"{asked.name} was asked for, and {canary.version} is tried out on {canary.canary_share:.0%} of requests"
+        self.cell: Cell | None = None
+        self.automatic = asked is None
+        self._choice: Choice | None = None
         self._findings = findings
         self._field = field
         self._complex_images = complex_images
@@ -87,19 +96,20 @@ class ModelChoice:
         UnsupportedDataError
             The model cannot reconstruct the frame, or makes magnitudes where images with phase are wanted.
         """
-        if self.model is None:
-            choice = selection.choose(sampling, registry.available())
+        model = self.suggest(sampling)
+        if self._choice is not None:
+            choice, self._choice = self._choice, None
             for code, text in (("network-not-chosen", choice.passed_over), ("anatomy-assumed", choice.assumed)):
                 if text:
                     self._findings.info(code, text)
-            self.model, self.reason = self._with_phase(choice.info, choice.reason, sampling)
         if self._promoted is not None:
             try:
-                self._check(self.model, sampling)
+                self._check(model, sampling)
             except UnsupportedDataError as error:
                 self.fall_back(error.message)
-        self._check(self.model, sampling)
-        return self.model
+                model = self.model or model
+        self._check(model, sampling)
+        return model
 
     def instead_of(self, model: ModelInfo) -> ModelInfo | None:
         """Return the promoted version that takes over where a version that is tried out fails; None for any other model."""
@@ -118,6 +128,33 @@ class ModelChoice:
         self.model = promoted
         self.reason = f"{promoted.name} was asked for"
 
+    def suggest(self, sampling: Sampling) -> ModelInfo:
+        """Return the model for a frame before anybody is told; until `for_frame` is called, `settle` may change it."""
+        if self.model is None:
+            self._choice = selection.choose(sampling, registry.available())
+            # What predicts its uncertainty is not put to the vote: classical models do not.
+            self.cell = None if self._uncertainty else self._choice.cell
+            self.model, self.reason = self._with_phase(self._choice.info, self._choice.reason, sampling)
+            if self._uncertainty:
+                self.model, self.reason = self._with_uncertainty(self.model, self.reason, sampling)
+        return self.model
+
+    def settle(self, name: str, reason: str) -> None:
+        """Take another model than was suggested, or the same for another reason.
+
+        Parameters
+        ----------
+        name
+            Of the model, a candidate of `recond_models.evidence`.
+        reason
+            Why, in a sentence.
+        """
+        if self.cell is None:
+            raise ValueError("the model was not chosen by figures, so that nothing else can be settled on")
+        network = registry.find(NETWORK)
+        self._choice = selection.with_evidence(registry.find(name), network, self.cell, reason)
+        self.model, self.reason = self._choice.info, reason
+
     def _with_phase(self, model: ModelInfo, reason: str, sampling: Sampling) -> tuple[ModelInfo, str]:
         """Return the chosen model, or another where images are wanted with their phase and it makes magnitudes."""
         other = registry.find(_PHASE_MODEL)
@@ -128,6 +165,18 @@ class ModelChoice:
         except UnsuitableModelError:
             return model, reason
         return other, f"complex images were asked for, and {model.name} makes magnitudes"
+
+    def _with_uncertainty(self, model: ModelInfo, reason: str, sampling: Sampling) -> tuple[ModelInfo, str]:
+        """Return the chosen model, or one that predicts its uncertainty where that does not and the data are of its kind."""
+        known = {info.name: info for info in registry.available()}
+        for name in (model.name, ENSEMBLE, NETWORK):
+            other = known.get(name)
+            if other is not None and other.has_deviation and not selection.outside_contract(other, sampling):
+                told = (
+                    reason if other.name == model.name else f"uncertainty was asked for, and {model.name} predicts none"
+                )
+                return other, told
+        return model, reason
 
     def _check(self, model: ModelInfo, sampling: Sampling) -> None:
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
+
+import structlog
 
 from recond_models.model import ModelInfo
 from recond_service.backends import ComputedFrame, FrameInput
@@ -16,11 +19,13 @@ from recond_service.pipeline.frame_computation import FrameComputation
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.request import ReconstructionRequest
 from recond_service.pipeline.services import Services
-from recond_service.pipeline.sources import Source
+from recond_service.pipeline.sources import PartSource, Source
+from recond_service.pipeline.volume_trial import VolumeTrial
 from recond_service.processes import FrameLayout, Received, SharedBlock
 from recond_service.sandbox import Sandbox
 from recond_service.scan.messages import (
     AcquisitionsConsumed,
+    Credit,
     FileWritten,
     Finish,
     FramePrepared,
@@ -32,6 +37,8 @@ from recond_service.scan.messages import (
 )
 from recond_service.scheduling import Demand, Ticket
 from recond_service.types import DefectError, FindingList, Geometry, OverloadedError, PartRole
+
+_log = structlog.get_logger(__name__)
 
 _ARRAY_AXES = 4  # slices, coils, rows, columns
 
@@ -90,10 +97,10 @@ class ScanPipeline:
             ):
                 feeding = Feeding(sandbox, request, services.settings, self.context.trace, ticket)
                 eviction = group.create_task(_end_when_evicted(ticket))
-                feed = group.create_task(
-                    feeding.run(source, services.scheduler.frames_ahead(request.model.partition("@")[0]))
-                )
-                conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group)
+                ahead = services.scheduler.frames_ahead(request.model.partition("@")[0])
+                feed = group.create_task(feeding.run(source, ahead))
+                conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group, ahead)
+                conversation.streamed = not isinstance(source, PartSource)
                 summary = await conversation.follow()
                 feed.cancel()
                 eviction.cancel()
@@ -138,6 +145,10 @@ class ScanPipeline:
         metrics.images.labels(choice.model.name).inc(images)
         residual = summary.figures.data_consistency_residual
         metrics.model_ended(choice.model.name, choice.model.version, self._total.seconds, residual)
+        evidence = conversation.trial.evidence
+        if evidence is not None:
+            metrics.decisions.labels(evidence.model, "held-out samples" if evidence.slices else "sampling").inc()
+            metrics.trial_seconds.inc(evidence.seconds)
         metrics.observe_figures({name: getattr(summary.figures, name) for name in summary.figures.__slots__})
         await sink(
             Finished(
@@ -150,6 +161,7 @@ class ScanPipeline:
                 summary.reference,
                 tuple(self.findings),
                 dict(stages),
+                conversation.trial.evidence,
             )
         )
 
@@ -192,6 +204,17 @@ class _Conversation:
         What is sent to the sandbox.
     group
         Tasks that end with the reconstruction.
+    ahead
+        How many frames the sandbox may send before images come back.
+
+    Attributes
+    ----------
+    frames
+        Takes frames to the scheduler.
+    trial
+        Decides on the model where that was left to the service.
+    streamed
+        The scan comes while it is measured.
     """
 
     def __init__(
@@ -203,6 +226,7 @@ class _Conversation:
         ticket: Ticket,
         feeding: Feeding,
         group: asyncio.TaskGroup,
+        ahead: int,
     ) -> None:
         self._pipeline = pipeline
         self._sandbox = sandbox
@@ -222,6 +246,11 @@ class _Conversation:
             None if deadline is None else deadline - pipeline.services.upload_costs.writing_seconds,
         )
         self._tried = TriedComputation(self.frames, choice, pipeline.services.metrics)
+        self._ahead = ahead
+        self.streamed = False
+        self.trial = VolumeTrial(
+            choice, self.frames, pipeline.services.scheduler, pipeline.request.priority, self._seconds_left
+        )
         self.since_last_image = Elapsed()
         self.images = 0  # that the client got; of a 3-D scan there are other numbers of frames and of images
 
@@ -243,6 +272,9 @@ class _Conversation:
                         self._feeding.consumed()
                     case FramesComplete(count):
                         self._expected = count
+                        self.trial.complete()
+                        if self.trial.begins():
+                            self._group.create_task(self._decide())
                         await self._finish_if_complete()
                     case ImageAssembled():
                         await self._hand_out_assembled(received.message, received)
@@ -263,16 +295,57 @@ class _Conversation:
     async def _take_frame(self, prepared: FramePrepared, received: Received[FromScan]) -> None:
         if prepared.place is not None:
             _require_finite(prepared.place.geometry)
-        pipeline, layout = self._pipeline, prepared.layout
-        _require_within(layout, pipeline.request.scan.limits.max_frame_bytes)
-        model = self._choice.for_frame(prepared.sampling)
-        pipeline.context.record.model = model.name
+        pipeline, choice = self._pipeline, self._choice
+        _require_within(prepared.layout, pipeline.request.scan.limits.max_frame_bytes)
+        model = choice.suggest(prepared.sampling)
+        layout = replace(prepared.layout, guarded=choice.automatic)
         frame = FrameInput(layout, received.take_block(layout.size))
-        if prepared.number == 0 and prepared.expected:
-            self._ticket.expect(prepared.expected * self._predict(model, frame))
-        self._group.create_task(self._reconstruct(prepared, model, frame))
         if prepared.number == 0:
+            if prepared.expected:
+                self._ticket.expect(prepared.expected * self._predict(model, frame))
+            more = self.trial.plan(prepared, streamed=self.streamed, ahead=self._ahead)
+            if more:
+                await self._sandbox.send(Credit(more))
+        if self.trial.holding:
+            self._ticket.hold(frame.layout.size)
+            self.trial.hold(prepared, frame)
+            if self.trial.begins():
+                self._group.create_task(self._decide())
+            return
+        await self._start(prepared, frame)
+
+    async def _decide(self) -> None:
+        """Have held-out samples decide on the model, and go on with the frames that waited for it."""
+        await self.trial.run()
+        evidence = self.trial.evidence
+        if evidence is not None:
+            _log.info(
+                "model-decided",
+                request_id=self._pipeline.context.request_id,
+                model=evidence.model,
+                preferred=evidence.preferred,
+                slices=evidence.slices,
+                seconds=round(evidence.seconds, 3),
+                errors={each.model: round(each.held_out_error, 4) for each in evidence.candidates},
+                not_tried=evidence.not_tried,
+            )
+        for held in self.trial.take():
+            self._ticket.hold(-held.frame.layout.size)
+            await self._start(held.prepared, held.frame)
+
+    async def _start(self, prepared: FramePrepared, frame: FrameInput) -> None:
+        """Have a frame reconstructed; before the first one the client is told by what."""
+        model = self._choice.for_frame(prepared.sampling)
+        self._pipeline.context.record.model = model.name
+        if prepared.number == 0:
+            if prepared.expected:
+                self._ticket.expect(prepared.expected * self._predict(model, frame))
             await self._sink(Planned(model, self._choice.reason, prepared.expected))
+        self._group.create_task(self._reconstruct(prepared, model, frame))
+
+    def _seconds_left(self) -> float:
+        deadline = self._pipeline.context.caller.deadline
+        return math.inf if deadline is None else deadline - asyncio.get_running_loop().time()
 
     def _predict(self, model: ModelInfo, frame: FrameInput) -> float:
         layout = frame.layout

@@ -45,6 +45,8 @@ class FrameLayout:
         The finished image is complex64; else float32, magnitude.
     uncertainty
         The standard deviations of its pixels follow it, float32.
+    guarded
+        Where the model doubts its image, the classical image that it has beside it is wanted.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class FrameLayout:
     exponent: int = 0
     complex_image: bool = False
     uncertainty: bool = False
+    guarded: bool = False
 
     def __post_init__(self) -> None:
         block = (self.calibration_rows, self.calibration_columns)

@@ -118,6 +118,10 @@ class Scheduler:
         """How many batches the servers that are up compute at once."""
         return sum(lane.server.concurrency for lane in self._lanes if lane.server.up)
 
+    def serves(self, model: ModelInfo) -> bool:
+        """Tell whether a server that is up has a model."""
+        return any(lane.server.up and lane.server.has(model) for lane in self._lanes)
+
     def predict_seconds(self, model: ModelInfo, shapes: Sequence[tuple[int, int, int]]) -> float:
         """Predict how long one server computes frames one after another; 0 if nothing is known of the model.
 

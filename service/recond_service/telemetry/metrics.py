@@ -99,6 +99,17 @@ class Metrics:
             registry=self.registry,
         )
         self.model_uses: Final[dict[tuple[str, str], ModelUse]] = {}
+        self.decisions: Final = Counter(
+            "recond_model_decisions_total",
+            "Requests whose model was chosen by evidence, by model and by what decided.",
+            ["model", "basis"],
+            registry=self.registry,
+        )
+        self.trial_seconds: Final = Counter(
+            "recond_trial_seconds_total",
+            "Seconds of model servers that trials with held-out samples took.",
+            registry=self.registry,
+        )
         self.backlog: Final = Gauge(
             "recond_backlog_seconds",
             "Predicted time until all frames that are here are computed.",

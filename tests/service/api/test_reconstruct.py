@@ -176,7 +176,7 @@ def test_other_services_are_there(service):
         models = model_pb2_grpc.ModelServiceStub(channel)
         listed = models.ListModels(model_pb2.ListModelsRequest()).models
         assert [model.name for model in listed] == [
-            "cg-sense", "l1-wavelet", "rss", "tv", "unrolled-brain", "unrolled-brain-fast",
+            "cg-sense", "ensemble", "l1-wavelet", "rss", "tv", "unrolled-brain", "unrolled-brain-fast",
         ]  # fmt: skip
         assert all(model.ready and model.description and model.reference for model in listed)
         assert models.GetModel(model_pb2.GetModelRequest(name="rss")).model.kind == "classical"

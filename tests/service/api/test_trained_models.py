@@ -119,7 +119,7 @@ def test_added_models_have_a_health(service, added_models, add):
     assert health(service, "") == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_auto_picks_the_network_that_ships_within_its_contract(stub):
+def test_auto_picks_by_figures_within_the_contract_of_the_network_that_ships(stub):
     scan = simulate(
         ScanSettings(
             phantom="shepp-logan", slices=1, rows=96, columns=80, coils=4, acceleration=3, calibration_lines=16, oversampling=1
@@ -128,13 +128,17 @@ def test_auto_picks_the_network_that_ships_within_its_contract(stub):
     data = fastmri_file(scan.kspace.reshape(1, 4, 96, 80).astype(np.complex64), mask=scan.lines)
     answer = reconstruct(stub, data)
     summary = answer.summary
-    assert summary.model == answer.plan[0].model == "unrolled-brain"
-    assert "is what it was made for" in answer.plan[0].reason
+    assert summary.model == answer.plan[0].model == "ensemble"
+    assert "had the highest SSIM in the object" in answer.plan[0].reason
+    assert summary.evidence.model == "ensemble"
+    assert summary.evidence.not_tried
+    assert not summary.evidence.candidates
     assert "anatomy-assumed" in {finding.code for finding in summary.findings}
     assert summary.figures.data_consistency_residual < 0.3
     # 48 columns are fewer than it has ever seen.
     summary = reconstruct(stub, DATA).summary
-    assert summary.model == "l1-wavelet"
+    assert summary.model in {"tv", "l1-wavelet"}
+    assert not summary.HasField("evidence")
     assert "network-not-chosen" in {finding.code for finding in summary.findings}
 
 

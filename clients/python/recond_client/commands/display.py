@@ -20,7 +20,7 @@ from rich.text import Text
 
 from recond_client.model import Model, ModelHistory, ModelVersion
 from recond_client.progress import ProgressCallback
-from recond_client.result import Progress, Result
+from recond_client.result import Evidence, Progress, Result
 
 _FIGURES = {
     "ssim": ("SSIM", "{:.4f}"),
@@ -101,6 +101,7 @@ def result_object(result: Result, outputs: Sequence[Path]) -> dict[str, object]:
         "version": result.version,
         "weights_sha256": result.weights_sha256,
         "reason": result.reason,
+        "evidence": None if result.evidence is None else asdict(result.evidence),
         "request_id": result.request_id,
         "slices": result.shape[0] if result.shape else 0,
         "shape": list(result.shape),
@@ -133,6 +134,8 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
         console.print(Text(f"stacks: {listed}"), soft_wrap=True)
     if result.reason:
         console.print(Text(result.reason, style="dim"))
+    if result.evidence is not None:
+        console.print(Text(_evidence(result.evidence), style="dim"))
     figures = Table("figure", Column("value", justify="right"), box=box.SIMPLE_HEAD)
     for name, value in result.figures.applicable().items():
         title, form = _FIGURES[name]
@@ -151,6 +154,14 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
         console.print(Text(f"{finding.severity}: {finding.message}{times} [{finding.code}]", style=style))
     for path in outputs:
         console.print(Text(f"wrote {path}"), soft_wrap=True)
+
+
+def _evidence(evidence: Evidence) -> str:
+    """Return a line about what a model was chosen by."""
+    if evidence.not_tried:
+        return f"no samples were held out: {evidence.not_tried}"
+    errors = ", ".join(f"{each.model} {each.held_out_error:.3f}" for each in evidence.candidates)
+    return f"held-out error on {evidence.slices} slices: {errors} ({evidence.seconds:.1f} s)"
 
 
 def print_models(models: Sequence[Model]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
@@ -113,7 +114,8 @@ class InferCall:
             raise
         record.model = model.name
         frames = FrameComputation(self._services.scheduler, self._context, self._findings, spec.priority, deadline)
-        outcome = await TriedComputation(frames, choice, metrics).compute(0, model, received.frame)
+        frame = replace(received.frame, layout=replace(received.frame.layout, guarded=choice.automatic))
+        outcome = await TriedComputation(frames, choice, metrics).compute(0, model, frame)
         model = choice.model or model  # another version where the one that is tried out failed
         ticket.worked(ticket.demand.seconds)
         begun = time.perf_counter()

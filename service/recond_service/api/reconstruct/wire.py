@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from recond.v1 import reconstruction_pb2 as pb
-from recond_service.pipeline import Finished, Planned, ReconstructionRequest
+from recond_service.pipeline import Evidence, Finished, Planned, ReconstructionRequest
 from recond_service.types import (
     ConditioningOptions,
     Figures,
@@ -256,6 +256,24 @@ def summary_message(finished: Finished) -> pb.Summary:
         reference=finished.reference,
         order=finished.order,
         stacks=[pb.Stack(name=stack.name, images=stack.images, shape=stack.shape) for stack in finished.stacks],
+        evidence=None if finished.evidence is None else evidence_message(finished.evidence),
+    )
+
+
+def evidence_message(evidence: Evidence) -> pb.Evidence:
+    """Return the message that tells what the model was chosen by."""
+    return pb.Evidence(
+        model=evidence.model,
+        preferred=evidence.preferred,
+        candidates=[
+            pb.Evidence.Candidate(
+                model=each.model, held_out_error=each.held_out_error, expected_ssim=each.expected_ssim
+            )
+            for each in evidence.candidates
+        ],
+        slices=evidence.slices,
+        seconds=evidence.seconds,
+        not_tried=evidence.not_tried,
     )
 
 

@@ -57,7 +57,9 @@ class Answers:
             None if self._board.withdrawn(batch.slot, number) else frame for number, frame in enumerate(result.frames)
         ]
         blocks = [_shared(frame) for frame in frames if frame is not None]
-        facts = tuple(None if frame is None else FrameFacts(frame.residual, frame.notes) for frame in frames)
+        facts = tuple(
+            None if frame is None else FrameFacts(frame.residual, frame.notes, frame.trial) for frame in frames
+        )
         try:
             descriptors = [block.fd for block in blocks]
             while len(descriptors) > MOST_DESCRIPTORS:

@@ -7,6 +7,7 @@ in `MoreImages`), or by `TooLarge`, or by `Failed`. `Beat` says once in a while 
 
 from __future__ import annotations
 
+from recond_models.evidence import HeldOut
 from recond_models.note import Note
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.options import WorkerOptions
@@ -82,10 +83,11 @@ class MoreImages(Message, frozen=True):
 
 
 class FrameFacts(Message, frozen=True):
-    """What is known of a frame beside its image: residual and notes as in `recond_service.execution.FrameResult`."""
+    """What is known of a frame beside its image: residual, notes and trial as in `recond_service.execution.FrameResult`."""
 
     residual: float | None
     notes: tuple[Note, ...]
+    trial: HeldOut | None = None
 
 
 class Done(Message, frozen=True):

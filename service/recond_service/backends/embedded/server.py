@@ -116,7 +116,7 @@ class BatchInFlight:
                     frames.append(None)
                     continue
                 blocks.append(received.take_block(frame.layout.image_bytes))
-                frames.append(ComputedFrame(blocks[-1], facts.residual, facts.notes))
+                frames.append(ComputedFrame(blocks[-1], facts.residual, facts.notes, facts.trial))
             if not self.done.done():
                 self.done.set_result(BatchOutcome(tuple(frames), answer.seconds, answer.peak_bytes))
                 blocks = []

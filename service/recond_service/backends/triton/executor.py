@@ -194,7 +194,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayou
         tensors[interface.MASKS].to(torch.bool),
         tuple(calibrations),
         tuple((rows, columns) if rows and columns else None for rows, columns in crops),
-        deviations=any(row[-1] for row in finishing),
+        deviations=any(row[-1] & 4 for row in finishing),
     )
     rows, columns = kspace.shape[1:3]
     layouts = tuple(_layout(coils, rows, columns, row) for coils, row in zip(counts, finishing, strict=True))
@@ -202,7 +202,7 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[PackedBatch, tuple[FrameLayou
 
 
 def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameLayout:
-    image_rows, image_columns, *cut, exponent, is_complex, uncertainty = finishing
+    image_rows, image_columns, *cut, exponent, wishes = finishing
     return FrameLayout(
         coils,
         rows,
@@ -211,8 +211,9 @@ def _layout(coils: int, rows: int, columns: int, finishing: list[int]) -> FrameL
         image_columns=image_columns,
         window=Window(*cut) if any(cut) else None,
         exponent=exponent,
-        complex_image=bool(is_complex),
-        uncertainty=bool(uncertainty),
+        complex_image=bool(wishes & 1),
+        guarded=bool(wishes & 2),
+        uncertainty=bool(wishes & 4),
     )
 
 

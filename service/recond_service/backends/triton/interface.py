@@ -35,7 +35,7 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     CALIBRATION: ("FP32", (-1, 2)),
     CALIBRATION_SHAPES: ("INT32", (-1, 3)),
     CROPS: ("INT32", (-1, 2)),
-    FINISHING: ("INT32", (-1, 9)),
+    FINISHING: ("INT32", (-1, 8)),
 }
 """Data type and axes of each input; -1 is any length.
 
@@ -44,9 +44,9 @@ INPUTS: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 another, each (coils, rows, columns) in C order; left out if there are none. ``CALIBRATION_SHAPES``: (batch, 3), rows and columns of
 the calibration block of each frame, 0 if it has none, and 1 if its samples are in ``CALIBRATION``, 0 if it is the centre of the
 k-space. ``CROPS``: (batch, 2), rows and columns of the middle of the image that will be shown, 0 for all of it.
-``FINISHING``: (batch, 9), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
-first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; 1 for a complex image; 1 for an
-image with standard deviations.
+``FINISHING``: (batch, 8), what each image is to be: rows and columns; first row, first column, rows and columns of what is cut out
+first, zeros for nothing; the exponent of the power of two that the samples were multiplied by; the sum of 1 for
+a complex image, 2 for a classical image where the network's is doubtful, 4 for an image with standard deviations.
 """
 
 OPTIONAL_INPUTS: Final = frozenset({CALIBRATION})

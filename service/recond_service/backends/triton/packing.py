@@ -141,7 +141,8 @@ def _finishing(layout: FrameLayout) -> tuple[int, ...]:
     """Return a row of ``FINISHING``."""
     window = layout.window
     cut = (0, 0, 0, 0) if window is None else (window.first_row, window.first_column, window.rows, window.columns)
-    return (*layout.image_shape, *cut, layout.exponent, int(layout.complex_image), int(layout.uncertainty))
+    wishes = layout.complex_image + 2 * layout.guarded + 4 * layout.uncertainty
+    return (*layout.image_shape, *cut, layout.exponent, wishes)
 
 
 def _pieces(name: str, frames: Sequence[FrameInput]) -> list[NDArray[np.generic]]:
