@@ -84,6 +84,7 @@ def wrong_detail(truth: NDArray[np.float32], image: NDArray[np.float32], inside:
 
 def compare(results: Results, cells: Sequence[Cell], methods: Sequence[Method], test: Slices, tuning: Slices) -> None:
     """Fill in what is missing of the comparison."""
+    warm: set[str] = set()
     for number, cell in enumerate(cells):
         done = results.entry("cells", cell.key)
         missing = [method for method in methods if done.get(method.name, {}).get("identity") != method.identity]
@@ -94,7 +95,9 @@ def compare(results: Results, cells: Sequence[Cell], methods: Sequence[Method], 
         for method in missing:
             weight = tune(results, cell, method, tuning)
             try:
-                method.run(held_out[0], weight)  # compiling and first touches do not count
+                if method.name not in warm:
+                    method.run(held_out[0], weight)  # compiling and first touches do not count
+                    warm.add(method.name)
                 rows = [figures(method.run(scene, weight), scene.truth) for scene in held_out]
             except ValueError as error:
                 print(f"  {method.name}: {error}", file=sys.stderr)
