@@ -49,9 +49,7 @@ def main() -> None:
         if "probes" in wanted:
             probes.run(results, methods, held_out, tuning)
         if "pictures" in wanted:
-            drawn = pictures.pictures(
-                results, all_methods(), held_out, tuning, arguments.report.parent / "images"
-            )
+            drawn = pictures.pictures(results, all_methods(), held_out, tuning, arguments.report.parent / "images")
             print(f"pictures: {', '.join(drawn)}")
     report.write(results, arguments.report)
     print(f"written: {arguments.report}")

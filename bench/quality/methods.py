@@ -22,9 +22,9 @@ from recond_kernels.operators.sense import SenseEncoding
 from recond_models import loading, registry
 from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
 from recond_models.classical import parallel
-from recond_models.classical.parallel import ParallelImaging
 from recond_models.classical.cg_sense import CgSense
 from recond_models.classical.l1_wavelet import L1Wavelet
+from recond_models.classical.parallel import ParallelImaging
 from recond_models.classical.tv import TotalVariation
 from recond_models.finishing import magnitudes
 from recond_models.model import ModelInfo

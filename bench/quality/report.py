@@ -16,27 +16,34 @@ from scenes import Cell
 from recond_models import registry
 
 KEPT = "<!-- What stands below this line is written by hand and kept. -->"
-_SHORT = 12  # cells that are listed one by one
+_SHORT = 10  # cells that are listed one by one
+
+
+def _listed(values: Sequence[float]) -> str:
+    """Return numbers with commas."""
+    return ", ".join(f"{one:g}" for one in values)
+
+
 _INTRODUCTION = f"""# Quality of the reconstructions
 
 Made by `make quality` from `quality.json`, which goes on where it ended: new weights cost their own columns only.
 `make quality ARGS='--only report'` renders the page again.
 
 * **Simulated**: {len(scenes.TEST_SLICES)} slices ({scenes.SHAPE[0]} x {scenes.SHAPE[1]}, {scenes.PIXEL_MM:g} mm, two axial, one
-  coronal) of a real head that nothing was trained or tuned on, {len(scenes.cells())} cells: {len(scenes.MASKS)} patterns at
-  {", ".join(f"{one}" for one in scenes.ACCELERATIONS)}-fold with {scenes.MIDDLE[0]} coils and the middle noise; and at 4 and 8-fold
-  {", ".join(f"{one}" for one in scenes.COILS)} coils, and noises of {", ".join(f"{one:g}" for one in scenes.NOISES)} (standard
-  deviation of real and imaginary part in a coil, as a fraction of the bright pixels). Phase and arrays are those of the simulator of
-  [training](training.md), whose volumes are other people. `partial` is partial Fourier: equispaced lines without the last quarter of
-  k-space. The reference is the root sum of squares of the coil images without noise.
-* **Measured**: a seven-coil head, fully sampled, with masks of ours, against the root sum of squares of all its samples, whose noise
-  is in the reference; an eight-coil head, 8-fold, without a reference, of which a tenth of the samples is hidden and predicted; and
-  single-coil heads, two of clinical scanners and two at 0.055 T.
+  coronal) of a real head that nothing was trained or tuned on, in {len(scenes.cells())} cells: {len(scenes.MASKS)} patterns at
+  {_listed(scenes.ACCELERATIONS)}-fold with {scenes.MIDDLE[0]} coils and a noise of {scenes.MIDDLE[1]:g}; at 4 and 8-fold also
+  {_listed(scenes.COILS)} coils, and noises of {_listed(scenes.NOISES)} (standard deviation of real and imaginary part in a coil, as a
+  fraction of the bright pixels). Phase and arrays are drawn by the simulator of [training](training.md). `partial` is partial Fourier:
+  equispaced lines without the last quarter of k-space. The reference is the root sum of squares of the coil images without noise.
+* **Measured**: a seven-coil head, fully sampled, with masks of ours, against the root sum of squares of all its samples, whose
+  noise is in the reference; an eight-coil head, 8-fold, without a reference, of which a tenth of the samples is hidden and
+  predicted; and single-coil heads, two of clinical scanners and two at 0.055 T.
 * **Figures** are [inside the object](formats.md#references) first; those over the picture, without a crop, in brackets.
   *Wrong detail* is the share of the tissue in which the mean of 4 x 4 pixels is off by more than 15 %: detail lost or invented.
-* **Methods**: recond's models just as the service runs them. *tuned*: the weight of the penalty is the best (in steps of two) for two
-  slices of a training head at the same noise, and 4 or 8-fold, whichever is nearer. BART's `ecalib` and `pics`, 100 iterations, with
-  wavelets (`bart-l1`) and total variation (`bart-tv`), are tuned the same way."""
+* **Methods**: recond's models just as the service runs them. *tuned*: the weight of the penalty is the best (in steps of two, by SSIM
+  in the object) for two slices of a training head at the same noise, and 4 or 8-fold, whichever is nearer. BART's `ecalib` and
+  `pics`, 100 iterations, with wavelets (`bart-l1`) and total variation (`bart-tv`), are tuned the same way. On measured heads
+  they have the best of the weights for the three noises, chosen with the reference: more than anybody has on a scan."""
 
 
 def write(results: Results, path: Path) -> None:
@@ -53,8 +60,8 @@ def write(results: Results, path: Path) -> None:
     text = [
         _INTRODUCTION,
         "",
-        f"These are the figures of {', '.join(versions) or 'no network'}. One thread on {results.data['machine']['processor']}; other "
-        "work ran beside, so times are for comparison with each other.",
+        f"These are the figures of {', '.join(versions) or 'no network'}. One thread on {results.data['machine']['processor']}.",
+        "Other work ran beside, so times are for comparison with each other.",
         "",
         "## What beats what",
         "",
@@ -135,8 +142,8 @@ def _eight_coils(results: Results, names: Sequence[str]) -> list[str]:
     return [
         "### Measured eight-coil head, 8-fold Poisson disc: error of hidden samples",
         "",
-        "`||prediction - sample|| / ||sample||` of a tenth of the samples outside the calibration block, mean over two draws, by the "
-        "complex image and the maps that made it. Noise alone makes it about 0.24.",
+        "`||prediction - sample|| / ||sample||` of a tenth of the samples outside the calibration block, mean over two draws, by",
+        "the complex image and the maps that made it. Noise alone makes it about 0.24.",
         "",
         *tables.text_table(["", *ready], [["error", *row]]),
         "",
@@ -148,7 +155,12 @@ def _by_group(
 ) -> list[str]:
     """Return where networks gain and lose, by pattern, acceleration, coils and noise."""
     coils, noise = scenes.MIDDLE
-    text = ["## Where networks gain and lose", "", f"In the object, above the {tables.BEST_CLASSICAL} of each cell.", ""]
+    text = [
+        "## Where networks gain and lose",
+        "",
+        f"In the object, above the {tables.BEST_CLASSICAL} of each cell.",
+        "",
+    ]
     middle = [(cell, entries) for cell, (_, entries) in zip(cells, simulated, strict=True)]
     crossed = [(cell, entries) for cell, entries in middle if cell.acceleration in {4, 8}]
     groups = [(cell.mask, entries) for cell, entries in middle]
@@ -171,9 +183,19 @@ def _images(folder: Path) -> list[str]:
     ]
     for name, label in listed:
         if (folder / name).is_file():
-            text += [f"{label}: images above, errors (x 5) below, SSIM and PSNR in the object.", "", f"![{label}](images/{name})", ""]
+            text += [
+                f"{label}: images above, errors (x 5) below, SSIM and PSNR in the object.",
+                "",
+                f"![{label}](images/{name})",
+                "",
+            ]
     if (folder / "quality-eight-coils.png").is_file():
-        text += ["Measured eight-coil head, all samples.", "", "![Measured eight-coil head](images/quality-eight-coils.png)", ""]
+        text += [
+            "Measured eight-coil head, all samples.",
+            "",
+            "![Measured eight-coil head](images/quality-eight-coils.png)",
+            "",
+        ]
     return text
 
 
@@ -186,7 +208,7 @@ def _probes(results: Results, names: Sequence[str]) -> list[str]:
     text = [
         "## Small lesions, kept or lost",
         "",
-        "Discs of 30 % less and 15 % more signal in the brain of a held-out slice, eight places each. Recovered share of their "
+        "Discs of 30 % less and 15 % more signal in the brain of a held-out slice, eight places each. Recovered share of their",
         "contrast: mean, the worst of all, and how many lost more than half.",
         "",
     ]
@@ -228,17 +250,15 @@ def _probes(results: Results, names: Sequence[str]) -> list[str]:
     return [*text, *tables.text_table(["", *ready], rows), ""]
 
 
-def _measured(
-    results: Results, names: Sequence[str], measured: Sequence[tuple[str, dict[str, Any]]]
-) -> list[str]:
+def _measured(results: Results, names: Sequence[str], measured: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
     """Return the tables of the measured heads with a reference."""
     text = []
     if measured:
         text += [
             "## The measured seven-coil head",
             "",
-            "SSIM in the object (over the picture). The reference has a noise floor of 2.7 % of its maximum, which rules the figures "
-            "over the picture: there the zero-filled `rss`, which has a floor too, looks best.",
+            "SSIM in the object (over the picture). The reference has a noise floor of 2.7 % of its maximum, which rules the",
+            "figures over the picture: there the zero-filled `rss`, which has a floor too, looks best.",
             "",
             *tables.twice(measured, names, "ssim", ".3f", max),
             "",
@@ -252,9 +272,9 @@ def _measured(
         text += [
             "## Measured heads of one coil",
             "",
-            "Two heads from clinical scanners and two at 0.055 T, undersampled. With one coil recond has the zero-filled image alone: "
-            "its other models need sensitivities and say so. BART's compressed sensing, with a map of ones, shows what is missing here. "
-            "SSIM in the object (over the picture).",
+            "Two heads from clinical scanners and two at 0.055 T, undersampled. With one coil recond has the zero-filled image",
+            "alone: its other models need sensitivities and say so. BART's compressed sensing, with a map of ones, shows what is",
+            "missing here. SSIM in the object (over the picture).",
             "",
             *tables.twice(single, names, "ssim", ".3f", max),
             "",

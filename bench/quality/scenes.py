@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -100,7 +99,9 @@ def cells() -> list[Cell]:
     found = [Cell(mask, factor, coils, noise) for factor in ACCELERATIONS for mask in MASKS]
     found += [Cell(mask, factor, other, noise) for other in COILS for factor in _CROSSED for mask in MASKS]
     found += [Cell(mask, factor, coils, other) for other in NOISES for factor in _CROSSED for mask in MASKS]
-    return sorted(dict.fromkeys(found), key=lambda cell: (cell.coils != coils, cell.noise != noise, cell.acceleration == 2))
+    return sorted(
+        dict.fromkeys(found), key=lambda cell: (cell.coils != coils, cell.noise != noise, cell.acceleration == 2)
+    )
 
 
 def quick_cells() -> list[Cell]:

@@ -125,7 +125,11 @@ def networks_by(
 
 
 def twice(
-    kept: Sequence[tuple[str, dict[str, Any]]], methods: Sequence[str], figure: str, form: str, better: Callable[..., Any]
+    kept: Sequence[tuple[str, dict[str, Any]]],
+    methods: Sequence[str],
+    figure: str,
+    form: str,
+    better: Callable[..., Any],
 ) -> list[str]:
     """Return a table with a row a cell: the figure in the object, and over the picture in brackets; the best is bold."""
     rows = []

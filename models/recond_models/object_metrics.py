@@ -1,12 +1,12 @@
 """Image quality figures inside the object, in float64 numpy; beside `recond_models.metrics`, which judges the whole picture.
 
-What lies around a head is no part of a diagnosis, but most of a picture. A root sum of squares of noisy coils has a floor there that
-no good image has, and figures over the picture measure that floor. The rule here leaves the background out:
+What lies around a head is no part of a diagnosis, but most of a picture. A root sum of squares of noisy coils has a floor there
+that no good image has, and figures over the picture measure that floor. The rule here leaves the background out:
 
-* **Object**: the mean over 7 x 7 pixels of the reference is above a tenth of the 99th percentile of the reference volume; holes of a
-  slice are filled.
-* **SSIM** is that of `metrics.ssim`, with the same windows and constants; windows count whose middle is in the object, all windows of
-  the volume alike.
+* **Object**: the mean over 7 x 7 pixels of the reference is above a tenth of the 99th percentile of the reference volume; holes of
+  a slice are filled.
+* **SSIM** is that of `metrics.ssim`, with the same windows and constants; windows count whose middle is in the object, all windows
+  of the volume alike.
 * **PSNR** and **NMSE** count the pixels in the object.
 * Nothing is cropped, for an object may reach beyond the square. The data range is the maximum of the reference volume, as in
   fastMRI's figures.
@@ -164,7 +164,9 @@ def noise_floor(
     target, image = metrics.prepare(reference, reconstruction, square=False)
     inside = object_mask(target) if inside is None else inside
     near = np.ones((1, metrics.WINDOW, metrics.WINDOW), dtype=np.bool_)
-    background = ~ndimage.binary_dilation(inside, near) & inside.any(axis=(1, 2))[:, None, None]
+    nearby: NDArray[np.bool_] = ndimage.binary_dilation(inside, near)
+    with_object: NDArray[np.bool_] = np.any(inside, axis=(1, 2), keepdims=True)
+    background = ~nearby & with_object
     if background.mean() < _LEAST_BACKGROUND:
         return None
     level = float(target.max())

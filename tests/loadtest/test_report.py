@@ -190,7 +190,10 @@ def test_intervals_and_recovery() -> None:
 def test_the_page_shows_the_quality_of_the_images_that_the_target_counted() -> None:
     run = synthetic(0.01)
     assert "Quality of the images" not in run_page(dataclasses.replace(run, server=ServerMetrics()))
-    figures = (Distribution("recond_figure_ssim_object", {}, 4.0, 3.8), Distribution("recond_batch_frames", {}, 1.0, 1.0))
+    figures = (
+        Distribution("recond_figure_ssim_object", {}, 4.0, 3.8),
+        Distribution("recond_batch_frames", {}, 1.0, 1.0),
+    )
     page = run_page(dataclasses.replace(run, server=ServerMetrics(figures)))
     shown = page[page.index("Quality of the images") : page.index("What the target counted")]
     assert ">ssim object<" in shown

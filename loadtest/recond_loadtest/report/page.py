@@ -269,7 +269,9 @@ def _server(result: RunResult) -> list[Block]:
         for one in server.histograms
         if one.name.startswith(_FIGURE)
     ]
-    images = [Heading("Quality of the images"), Table(["figure", "scans", "mean"], quality)] if quality else []
+    images: list[Block] = []
+    if quality:
+        images = [Heading("Quality of the images"), Table(["figure", "scans", "mean"], quality)]
     return [
         *images,
         Heading("What the target counted in the measured time"),
