@@ -1,12 +1,18 @@
 """Figures inside the object, and references whose noise rules the background."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from recond_models import metrics
+from recond_models import loading, metrics
+from recond_models.batch import PackedBatch
+from recond_models.finishing import magnitudes
 from recond_models.object_metrics import inside_object, noise_floor, object_mask
 
+MIDAS = Path(__file__).parents[3] / "shared" / "data" / "test" / "kspace" / "midas_brain_7ch.h5"
 _DISC = np.hypot(*np.indices((96, 80)) - np.array([46, 40])[:, None, None]) < 26
 
 
@@ -151,3 +157,22 @@ def test_other_references_have_no_floor(what: str) -> None:
         "no background": (np.maximum(root_sum_of_squares(truth, 0.006), 0.2), truth),
     }
     assert noise_floor(*pairs[what]) is None
+
+
+@pytest.mark.skipif(not MIDAS.is_file(), reason=f"there is no measured head at {MIDAS}")
+def test_the_reference_of_a_measured_head_has_a_floor() -> None:
+    with h5py.File(MIDAS) as file:
+        kspace = file["kspace"][0]
+    whole = np.ones(kspace.shape[1:], dtype=bool)
+    rows, columns = (size // 2 - 12 for size in whole.shape)
+    block = np.ascontiguousarray(kspace[:, rows : rows + 24, columns : columns + 24])
+    images = {
+        name: magnitudes(loading.load(name).reconstruct(PackedBatch.pack([kspace], [whole], [block]))).numpy()
+        for name in ("rss", "cg-sense")
+    }
+    found = noise_floor(images["rss"], images["cg-sense"])
+    assert found is not None
+    assert found.reference == pytest.approx(0.0265, rel=0.05)
+    assert metrics.ssim(images["rss"], images["cg-sense"], square=False) < 0.7
+    assert inside_object(images["rss"], images["cg-sense"]).ssim > 0.95
+    assert noise_floor(images["cg-sense"], images["cg-sense"]) is None
