@@ -105,8 +105,7 @@ def inside_object(
     inside = object_mask(target) if inside is None else inside
     if inside.shape != target.shape:
         raise metrics.ShapeMismatchError(f"the object has the shape {inside.shape}, the images have {target.shape}")
-    edge = metrics.WINDOW // 2
-    windows = inside[:, edge : inside.shape[1] - edge, edge : inside.shape[2] - edge]
+    windows = _windows(inside)
     if not windows.any():
         raise metrics.MetricError("no object can be told from the background of the reference")
     level = float(target.max())
@@ -174,5 +173,11 @@ def noise_floor(
     # Written so that values that are not numbers give no floor.
     if not (floor.reference >= _LOWEST_FLOOR and floor.reference >= _ABOVE_IMAGE * floor.reconstruction):
         return None
-    lost = inside_object(target, image, inside).ssim - metrics.ssim(target, image, square=False)
-    return floor if lost >= _LEAST_LOSS else None
+    maps = np.stack([metrics.ssim_map(one, other, level) for one, other in zip(target, image, strict=True)])
+    return floor if maps[_windows(inside)].mean() - maps.mean() >= _LEAST_LOSS else None
+
+
+def _windows(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which windows of bool (slices, rows, columns) have their middle in the object."""
+    edge = metrics.WINDOW // 2
+    return inside[:, edge : inside.shape[1] - edge, edge : inside.shape[2] - edge]
