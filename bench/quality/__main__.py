@@ -38,9 +38,8 @@ def main() -> None:
     results = Results(arguments.results)
     if arguments.only != "report":
         methods = all_methods(tuple(arguments.methods))
-        training = [volume for volume in load_volumes(arguments.volumes, "training") if volume.source.name == "colin27"]
-        held_out = Slices(load_volumes(arguments.volumes, "test"), scenes.TEST_SLICES)
-        tuning = Slices(training, scenes.TUNING_SLICES)
+        heads = load_volumes(arguments.volumes, "test")
+        held_out, tuning = Slices(heads, scenes.TEST_SLICES), Slices(heads, scenes.TUNING_SLICES)
         wanted = {arguments.only} if arguments.only else {"compare", "probes", "measured", "pictures"}
         if "measured" in wanted:
             measured.run(results, methods, tuning)

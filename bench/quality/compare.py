@@ -1,4 +1,4 @@
-"""The comparison over all cells: weights tuned on training subjects, figures on held-out ones."""
+"""The comparison over all cells, on heads that nothing was trained on."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def compare(results: Results, cells: Sequence[Cell], methods: Sequence[Method], 
 
 
 def tune(results: Results, cell: Cell, method: Method, tuning: Slices) -> float | None:
-    """Return the weight with the best SSIM in the object of training subjects; None for a method without one.
+    """Return the weight with the best SSIM in the object of another slice of the head; None for a method without one.
 
     It is sought once for similar cells, by steps of two from the best of the most similar ones.
     """

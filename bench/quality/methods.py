@@ -22,8 +22,8 @@ from recond_kernels.operators.sense import SenseEncoding
 from recond_models import loading, registry
 from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
 from recond_models.classical import parallel
-from recond_models.classical.compression import VIRTUAL_COILS
 from recond_models.classical.cg_sense import CgSense
+from recond_models.classical.compression import VIRTUAL_COILS
 from recond_models.classical.l1_wavelet import L1Wavelet
 from recond_models.classical.parallel import ParallelImaging
 from recond_models.classical.tv import TotalVariation
@@ -178,7 +178,7 @@ def _identity(info: ModelInfo) -> str:
 
 
 def _tuned(info: ModelInfo, make: Callable[..., Any], start: float) -> Method:
-    """Return a classical model with the weight of its penalty chosen by training subjects."""
+    """Return a classical model with the weight of its penalty chosen on another slice of the head."""
 
     def run(scene: Scene, weight: float | None) -> Outcome:
         return _reconstruct(make(info, "cpu", weight), scene)
@@ -187,7 +187,7 @@ def _tuned(info: ModelInfo, make: Callable[..., Any], start: float) -> Method:
 
 
 def _bart(name: str, term: str, start: float, version: str) -> Method:
-    """Return BART's pics with ESPIRiT maps; 100 iterations as in its documentation, as many virtual coils as recond's models have."""
+    """Return BART's pics with ESPIRiT maps, 100 iterations as in its documentation, and as many virtual coils as recond has."""
 
     def run(scene: Scene, weight: float | None) -> Outcome:
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:  # noqa: S108

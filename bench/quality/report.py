@@ -30,7 +30,7 @@ Made by `make quality` from `quality.json`, which goes on where it ended: new we
 `make quality ARGS='--only report'` renders the page again.
 
 * **Simulated**: {len(scenes.TEST_SLICES)} slices ({scenes.SHAPE[0]} x {scenes.SHAPE[1]}, {scenes.PIXEL_MM:g} mm, two axial, one
-  coronal) of a real head that nothing was trained or tuned on, in {len(scenes.cells())} cells: {len(scenes.MASKS)} patterns at
+  coronal) of a real head that no network was trained on, in {len(scenes.cells())} cells: {len(scenes.MASKS)} patterns at
   {_listed(scenes.ACCELERATIONS)}-fold with {scenes.MIDDLE[0]} coils and a noise of {scenes.MIDDLE[1]:g}; at 4 and 8-fold also
   {_listed(scenes.COILS)} coils, and noises of {_listed(scenes.NOISES)} (standard deviation of real and imaginary part in a coil,
   as a fraction of the bright pixels). Phase and arrays are drawn by the simulator of [training](training.md). `partial` is partial
@@ -42,9 +42,10 @@ Made by `make quality` from `quality.json`, which goes on where it ended: new we
 * **Figures** are [inside the object](formats.md#references) first; those over the picture, without a crop, in brackets.
   *Wrong detail* is the share of the tissue in which the mean of 4 x 4 pixels is off by more than 15 %: detail lost or invented.
 * **Methods**: recond's models just as the service runs them. *tuned*: the weight of the penalty is the best (in steps of two, by
-  SSIM in the object) for two slices of a training head at the same noise, and 4 or 8-fold, whichever is nearer. BART's `ecalib` and
-  `pics`, 100 iterations, with wavelets (`bart-l1`) and total variation (`bart-tv`), are tuned the same way. On measured heads
-  they have the best of the weights for the three noises, chosen with the reference: more than anybody has on a scan."""
+  SSIM in the object) for another slice of the same head at the same noise, and 4 or 8-fold, whichever is nearer: more than anybody
+  has on a scan. BART's `ecalib` and `pics`, 100 iterations, with wavelets (`bart-l1`) and total variation (`bart-tv`), are tuned
+  the same way, and compress more than 12 coils as recond does. On measured heads both have the best of the weights for the three
+  noises, chosen with the reference."""
 
 
 def write(results: Results, path: Path) -> None:
