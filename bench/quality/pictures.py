@@ -44,6 +44,8 @@ def plots(results: Results, folder: Path) -> None:
     for axis, mask in zip(grid[1], scenes.MASKS, strict=True):
         _lines(results, axis, names, [(n, Cell(mask, 8, coils, n)) for n in scenes.NOISES])
         axis.set(title=f"{mask}, 8-fold, {coils} coils", xlabel="noise", xscale="log")
+        axis.set_xticks(scenes.NOISES, [f"{one:g}" for one in scenes.NOISES])
+        axis.minorticks_off()
     _finish(figure, grid.ravel(), folder / "quality-coils-noise.png")
 
 
@@ -67,7 +69,7 @@ def _finish(figure: plt.Figure, axes: Sequence[Axes], path: Path) -> None:
     if len(axes) > len(scenes.MASKS):
         axes[len(scenes.MASKS)].set_ylabel("SSIM in the object")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.tight_layout(rect=(0, 0.3 / figure.get_figheight(), 1, 1))
     figure.legend(handles, labels, loc="lower center", ncols=8, frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)

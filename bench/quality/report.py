@@ -97,7 +97,10 @@ def _in_short(
     text = []
     for name in networks:
         sentences = []
-        for where, kept in (("simulated cells", simulated), ("masks of the measured seven-coil head", measured)):
+        for where, kept in (
+            (f"{len(simulated)} simulated cells", simulated),
+            (f"{len(measured)} masks of the measured seven-coil head", measured),
+        ):
             for what, rivals in (
                 (f"the {tables.BEST_CLASSICAL}", tables.AS_SERVED),
                 (f"the {tables.BEST_TUNED}", tables.FIRST),
@@ -105,20 +108,26 @@ def _in_short(
                 groups = [entries for _, entries in kept]
                 ssim, psnr = (tables.differences(groups, name, rivals, one) for one in ("ssim_object", "psnr_object"))
                 if ssim:
-                    below = [label for (label, _), one in zip(_ran(kept, name), ssim, strict=True) if one < 0]
-                    which = f" ({', '.join(below)})" if 0 < len(below) <= _SHORT else ""
                     sentences.append(
-                        f"{np.mean(ssim):+.3f} SSIM and {np.mean(psnr):+.2f} dB beside {what} on {len(ssim)} {where}, "
-                        f"below it in {len(below)}{which}"
+                        f"{where}: {np.mean(ssim):+.3f} SSIM and {np.mean(psnr):+.2f} dB beside {what}, "
+                        f"{_below([label for label, _ in _ran(kept, name)], ssim)}"
                     )
         held = {key: found for key, found in _held_out(results).items() if key == name or key in tables.AS_SERVED}
         if name in held and len(held) > 1:
             other = min((key for key in held if key != name), key=lambda key: held[key])
             sentences.append(
-                f"error of hidden samples of the eight-coil head {held[name]:.4f}, of `{other}` {held[other]:.4f}"
+                f"hidden samples of the measured eight-coil head: error {held[name]:.4f}, of `{other}` {held[other]:.4f}"
             )
-        text += [f"* **`{name}`**, in the object: " + "; ".join(sentences) + "."]
+        text += [f"* **`{name}`**, in the object:", *(f"  * {sentence}." for sentence in sentences)]
     return [*text, ""] if text else []
+
+
+def _below(labels: Sequence[str], differences: Sequence[float]) -> str:
+    """Return in words in which cells a method has the lower SSIM."""
+    below = [label for label, one in zip(labels, differences, strict=True) if one < 0]
+    if len(below) in {0, len(labels)}:
+        return f"below it in {'all' if below else 'none'}"
+    return f"below it in {len(below)}" + (f" ({', '.join(below)})" if len(below) <= _SHORT else "")
 
 
 def _ran(kept: Sequence[tuple[str, dict[str, Any]]], name: str) -> list[tuple[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ AS_SERVED = ("rss", "cg-sense", "l1-wavelet", "tv")
 """The classical models of recond at the weights that the service gives them."""
 
 BEST_CLASSICAL = "best classical as served"
-BEST_TUNED = "best of all tuned and BART"
+BEST_TUNED = "best of all, tuned ones and BART included"
 _TUNED = ("cg-sense tuned", "l1-wavelet tuned", "tv tuned", "bart-l1", "bart-tv")
 
 
