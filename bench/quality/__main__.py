@@ -31,11 +31,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="eight cells only")
     parser.add_argument("--methods", nargs="*", default=[], help="these only")
     parser.add_argument(
+        "--merge", type=Path, nargs="*", default=[], help="take what is missing from these results first"
+    )
+    parser.add_argument(
         "--only", choices=["compare", "probes", "measured", "pictures", "report"], help="one part, and the report"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     results = Results(arguments.results)
+    for path in arguments.merge:
+        results.merge(path)
     if arguments.only != "report":
         methods = all_methods(tuple(arguments.methods))
         heads = load_volumes(arguments.volumes, "test")

@@ -14,6 +14,7 @@ from compare import Slices, figures, tune
 from matplotlib.axes import Axes
 from methods import Method, Outcome
 from numpy.typing import NDArray
+from PIL import Image
 from results import Results
 from scenes import Cell, Scene
 
@@ -80,8 +81,15 @@ def pictures(results: Results, methods: Sequence[Method], held_out: Slices, tuni
     shown = [method for method in methods if not method.name.endswith(" tuned")]
     drawn = []
 
-    def runs(cell: Cell) -> Callable[[Method, Scene], Outcome]:
-        return lambda method, scene: method.run(scene, tune(results, cell, method, tuning))
+    def runs(cell: Cell, *measured_part: str) -> Callable[[Method, Scene], Outcome]:
+        """Return how to run a method with the weight that its figures were made with."""
+        kept = results.entry("measured", *measured_part) if measured_part else {}
+
+        def run(method: Method, scene: Scene) -> Outcome:
+            known = kept.get(method.name, {})
+            return method.run(scene, known["weight"] if "weight" in known else tune(results, cell, method, tuning))
+
+        return run
 
     for cell in PICTURE_CELLS:
         drawn.append(simulated_name(cell))
@@ -90,11 +98,12 @@ def pictures(results: Results, methods: Sequence[Method], held_out: Slices, tuni
         for cell in MEASURED_CELLS:
             drawn.append(measured_name(cell))
             scene = measured.undersampled(measured.MIDAS, cell.mask, cell.acceleration, 0)
-            _draw(scene, shown, runs(cell), folder / drawn[-1])
+            key = f"{cell.mask} {cell.acceleration}x"
+            _draw(scene, shown, runs(cell, "seven coils", key), folder / drawn[-1])
     if measured.BRAIN.is_file():
         drawn.append("quality-eight-coils.png")
         whole, _ = measured.load()
-        _draw(whole, shown, runs(MEASURED_CELLS[-1]), folder / drawn[-1])
+        _draw(whole, shown, runs(MEASURED_CELLS[-1], "eight coils"), folder / drawn[-1])
     return drawn
 
 
@@ -133,6 +142,8 @@ def _draw(scene: Scene, methods: Sequence[Method], run: Callable[[Method, Scene]
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
     plt.close(figure)
+    with Image.open(path) as picture:  # half the bytes, no difference that an eye sees
+        picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def _show(axis: Axes, image: NDArray[np.float32], title: str, bright: float) -> None:

@@ -80,6 +80,7 @@ def summary(groups: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[st
         rows.append(
             [
                 name,
+                str(len(ssim)),
                 f"{means[0]:.3f} / {means[1]:.1f}",
                 f"{means[2]:.3f} / {means[3]:.1f}",
                 f"{np.mean(ssim):+.3f} / {np.mean(psnr):+.2f}",
@@ -90,6 +91,7 @@ def summary(groups: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[st
         )
     head = [
         "",
+        "cells",
         "in the object",
         "over the picture",
         f"above the {BEST_CLASSICAL}, in the object",

@@ -103,6 +103,23 @@ def test_only_what_changed_is_made_again(bench: dict[str, ModuleType], tmp_path:
     assert json.loads(path.read_text())["cells"][cells[0].key]["b"]["identity"] == "2"
 
 
+def test_results_of_another_machine_fill_what_is_missing(bench: dict[str, ModuleType], tmp_path: Path) -> None:
+    mine, other = (bench["results"].Results(tmp_path / f"{name}.json") for name in ("mine", "other"))
+    mine.entry("cells", "one")["tv"] = {"identity": "1", "ssim": [0.5]}
+    mine.save()
+    other.entry("cells", "one")["tv"] = {"identity": "1", "ssim": [0.9], "psnr": [30.0]}
+    other.entry("cells", "one")["rss"] = {"identity": "1", "ssim": [0.2]}
+    other.entry("cells", "two")["tv"] = {"identity": "1", "ssim": [0.7]}
+    other.entry("weights", "two")["tv 1"] = 0.3
+    other.save()
+    mine.merge(tmp_path / "other.json")
+    kept = json.loads((tmp_path / "mine.json").read_text())
+    assert kept["cells"]["one"]["tv"] == {"identity": "1", "ssim": [0.5]}
+    assert kept["cells"]["one"]["rss"]["ssim"] == [0.2]
+    assert kept["cells"]["two"]["tv"]["ssim"] == [0.7]
+    assert kept["weights"] == {"two": {"tv 1": 0.3}}
+
+
 def entry(ssim: float, psnr: float) -> dict[str, list[float]]:
     both = {"ssim": [ssim - 0.1], "psnr": [psnr - 1], "nmse": [0.1]}
     inside = {"ssim_object": [ssim], "psnr_object": [psnr], "nmse_object": [0.05]}
@@ -119,7 +136,7 @@ def test_differences_are_to_the_best_rival_of_each_cell(bench: dict[str, ModuleT
     assert tables.differences(groups, "net", tables.AS_SERVED, "ssim_object") == pytest.approx([0.02, -0.01])
     assert tables.differences(groups, "net", tables.AS_SERVED, "psnr_object") == pytest.approx([1, 0.5])
     row = tables.summary(groups[:2], ["net"])[-1]
-    assert row == "| net | 0.860 / 29.8 | 0.760 / 28.8 | +0.005 / +0.75 | -0.010 / +0.50 | 1 of 2 | 2.0 |"
+    assert row == "| net | 2 | 0.860 / 29.8 | 0.760 / 28.8 | +0.005 / +0.75 | -0.010 / +0.50 | 1 of 2 | 2.0 |"
     shown = tables.twice([("cell", groups[0]), ("last", groups[2])], ["tv", "net"], "ssim", ".3f", max)
     assert shown[2:] == ["| cell | 0.900 (0.800) | **0.930** (0.830) |", "| last | **0.800** (0.700) | - |"]
 
