@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class Results:
     def save(self) -> None:
         """Write the file whole or not at all."""
         partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps(_rounded(self.data), indent=1, sort_keys=True) + "\n")
+        text = json.dumps(_rounded(self.data), indent=1, sort_keys=True)
+        # A list on one line: a change of weights is then a short difference.
+        partial.write_text(re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda one: f"[{' '.join(one[1].split())}]", text) + "\n")
         partial.replace(self._path)
 
     def merge(self, path: Path) -> None:
