@@ -80,7 +80,7 @@ soak: $(VENV)/.ready
 training-data: $(VENV)/.head
 	$(BIN)/python -m recond_models.training.packages $(OUT)/volumes
 
-# Goes on where it ended: make quality ARGS=--quick for six cells, ARGS='--only report' to render alone.
+# Goes on where it ended, and makes new weights' columns alone: make quality ARGS=--quick for eight cells, ARGS='--only report' to render.
 quality: training-data
 	$(BIN)/python bench/quality --volumes $(OUT)/volumes $(ARGS)
 

@@ -92,8 +92,10 @@ def print_results(console: Console, results: dict[str, recond_client.Result]) ->
         console.print(f"[bold]{name}[/bold]: {result.model} {result.version}", highlight=False)
     table = Table("", *(Column(name, justify="right") for name in results), box=box.SIMPLE_HEAD)
     for figure, form in (("ssim", "{:.4f}"), ("psnr", "{:.2f} dB"), ("nmse", "{:.5f}")):
-        values = [getattr(result.figures, figure) for result in results.values()]
-        table.add_row(figure.upper(), *("-" if value is None else form.format(value) for value in values))
+        for ending, where in (("_object", " in the object"), ("", " over the picture")):
+            values = [getattr(result.figures, figure + ending) for result in results.values()]
+            cells = ("-" if value is None else form.format(value) for value in values)
+            table.add_row(figure.upper() + where, *cells)
     table.add_section()
     for stage in asdict(recond_client.Seconds()):
         values = [getattr(result.seconds, stage) for result in results.values()]
@@ -139,8 +141,8 @@ def draw(scan: SimulatedScan, zero_filled: recond_client.Result, recond: recond_
 
 
 def figures_of(result: recond_client.Result) -> str:
-    """Return SSIM and PSNR in words."""
-    return f"SSIM {result.figures.ssim or 0:.3f}   PSNR {result.figures.psnr or 0:.1f} dB"
+    """Return SSIM and PSNR inside the object in words."""
+    return f"SSIM {result.figures.ssim_object or 0:.3f}   PSNR {result.figures.psnr_object or 0:.1f} dB"
 
 
 def grey(values: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -24,7 +24,15 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(demo, "SETTINGS", small)
     demo.main(tmp_path / "out")
     text = capsys.readouterr().out
-    for word in ("SSIM", "PSNR", "NMSE", "compute, s", "total, s", "demo.png"):
+    for word in (
+        "SSIM in the object",
+        "SSIM over the picture",
+        "PSNR in the object",
+        "NMSE",
+        "compute, s",
+        "total, s",
+        "demo.png",
+    ):
         assert word in text
     picture = Image.open(tmp_path / "out" / "demo.png")
     assert picture.width > 4 * 300

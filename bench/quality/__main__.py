@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import measured
+import pictures
 import probes
 import report
 import scenes
@@ -27,27 +28,33 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "quality.json")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "quality.md")
-    parser.add_argument("--quick", action="store_true", help="six cells only")
-    parser.add_argument("--cells", type=int, help="no more than the first so many cells")
+    parser.add_argument("--quick", action="store_true", help="eight cells only")
     parser.add_argument("--methods", nargs="*", default=[], help="these only")
-    parser.add_argument("--only", choices=["compare", "probes", "measured", "report"], help="one part only")
+    parser.add_argument(
+        "--merge", type=Path, nargs="*", default=[], help="take what is missing from these results first"
+    )
+    parser.add_argument(
+        "--only", choices=["compare", "probes", "measured", "pictures", "report"], help="one part, and the report"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     results = Results(arguments.results)
+    for path in arguments.merge:
+        results.merge(path)
     if arguments.only != "report":
         methods = all_methods(tuple(arguments.methods))
-        cells = (scenes.quick_cells() if arguments.quick else scenes.cells())[: arguments.cells]
-        training = [volume for volume in load_volumes(arguments.volumes, "training") if volume.source.name == "colin27"]
-        held_out = Slices(load_volumes(arguments.volumes, "test"), scenes.TEST_SLICES)
-        tuning = Slices(training, scenes.TUNING_SLICES)
-        if arguments.only in {None, "compare"}:
-            compare(results, cells, methods, held_out, tuning)
-        if arguments.only in {None, "probes"}:
+        heads = load_volumes(arguments.volumes, "test")
+        held_out, tuning = Slices(heads, scenes.TEST_SLICES), Slices(heads, scenes.TUNING_SLICES)
+        wanted = {arguments.only} if arguments.only else {"compare", "probes", "measured", "pictures"}
+        if "measured" in wanted:
+            measured.run(results, methods, tuning)
+        if "compare" in wanted:
+            compare(results, scenes.quick_cells() if arguments.quick else scenes.cells(), methods, held_out, tuning)
+        if "probes" in wanted:
             probes.run(results, methods, held_out, tuning)
-        if arguments.only in {None, "measured"}:
-            measured.run(results, methods, arguments.report.parent / "images")
-        pictures = report.pictures(results, methods, held_out, arguments.report.parent / "images")
-        print(f"pictures: {pictures}")
+        if "pictures" in wanted:
+            drawn = pictures.pictures(results, all_methods(), held_out, tuning, arguments.report.parent / "images")
+            print(f"pictures: {', '.join(drawn)}")
     report.write(results, arguments.report)
     print(f"written: {arguments.report}")
 

@@ -20,7 +20,7 @@ from recond_models.classical.scale import bright_pixels
 from recond_models.ensemble import held_out
 from recond_models.networks import noise_level
 from recond_models.sampling import Sampling
-from recond_models.training.evaluation import inside_object
+from recond_models.object_metrics import inside_object
 
 MEMBERS = {"network": "unrolled-brain", "tv": "tv", "l1-wavelet": "l1-wavelet"}
 MEANS = {
@@ -76,9 +76,10 @@ def examine(case: Case, members: dict[str, PosedMethod]) -> dict[str, Any]:
         "start": _difference(data, images["tv"]),
     }
     combined = images | {name: sum(images[part] for part in parts) / len(parts) for name, parts in MEANS.items()}
-    rows["figures"] = {
-        name: list(inside_object(scene.truth, scale * image[0].abs().numpy())) for name, image in combined.items()
-    }
+    rows["figures"] = {}
+    for name, image in combined.items():
+        found = inside_object(scene.truth[None], scale * image.abs().numpy())
+        rows["figures"][name] = [found.ssim, found.psnr]
     rows["disagreement"] = {
         "network tv": _difference(images["network"], images["tv"]),
         "network l1-wavelet": _difference(images["network"], images["l1-wavelet"]),

@@ -26,7 +26,7 @@ from recond_models.classical import parallel
 from recond_models.classical.parallel import PosedMethod
 from recond_models.evidence import partner_of
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
-from recond_models.training.evaluation import inside_object
+from recond_models.object_metrics import inside_object
 from recond_models.training.volumes import load_volumes
 
 IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "images"
@@ -73,7 +73,7 @@ def judge(scene: Scene, network: PosedMethod) -> tuple[float, float, bool]:
     classical = partner.solve(posed)
     doubts = guard.against_images(posed, learnt, classical, [name], network.info.name)
     scale = float(posed.scales[0])
-    ssims = [inside_object(scene.truth, scale * image[0].abs().numpy())[0] for image in (learnt, classical)]
+    ssims = [inside_object(scene.truth[None], scale * image.abs().numpy()).ssim for image in (learnt, classical)]
     return ssims[0], ssims[1], any(doubts)
 
 

@@ -11,20 +11,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scenes import Scene
 
+from recond_kernels.operators.sense import SenseEncoding
 from recond_models import loading, registry
-from recond_models.batch import PackedBatch, Reconstructor
+from recond_models.batch import PackedBatch, Reconstruction, Reconstructor
+from recond_models.classical import parallel
 from recond_models.classical.cg_sense import CgSense
+from recond_models.classical.compression import VIRTUAL_COILS
 from recond_models.classical.l1_wavelet import L1Wavelet
+from recond_models.classical.parallel import ParallelImaging
 from recond_models.classical.tv import TotalVariation
 from recond_models.finishing import magnitudes
+from recond_models.model import ModelInfo
 from recond_models.sampling import Sampling
+from recond_models.training.fields import to_kspace
 
-THREADS = 2
+THREADS = 1
+_TUNED: dict[str, tuple[Callable[..., Any], float]] = {
+    "cg-sense": (CgSense, 40.0),
+    "l1-wavelet": (L1Wavelet, 0.15),
+    "tv": (TotalVariation, 0.12),
+}
+_pose = parallel.pose
+_WITHOUT_NETWORKS = {"rss", *_TUNED}
 _ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -40,11 +55,15 @@ class Outcome:
         Wall time of calibration and reconstruction; for BART with two starts of a process and files in memory.
     residual
         ``||A x - y|| / ||y||`` with the method's own maps; None if it has none.
+    predicted
+        complex64 (coils, rows, columns): all of k-space as image and maps predict it, where BART compresses coils of virtual ones;
+        None where a method has no maps.
     """
 
     image: NDArray[np.float32]
     seconds: float
     residual: float | None
+    predicted: NDArray[np.complex64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,7 @@ class Method:
     weight
         Where the search for the weight of its penalty starts; None if it has none.
     kind
-        ``"classical"``, ``"bart"`` or ``"network"``.
+        ``"classical"`` and ``"network"`` are models as the service runs them; ``"tuned"``, ``"bart"``.
     """
 
     name: str
@@ -73,18 +92,19 @@ class Method:
 
 
 def all_methods(names: tuple[str, ...] = ()) -> list[Method]:
-    """Return the methods that can run here, or those of them that are named."""
-    methods = [_fixed("rss")]
-    for name, make, start in (
-        ("cg-sense", CgSense, 40.0),
-        ("l1-wavelet", L1Wavelet, 0.15),
-        ("tv", TotalVariation, 0.12),
-    ):
-        methods.append(_classical(name, make, start))
+    """Return the methods that can run here, or those of them that are named.
+
+    All models of recond that are not added ones as the service runs them, those with a weight also with a tuned one, and BART.
+    """
+    models = [info for info in registry.available() if info.origin != "added"]
+    methods = []
+    for info in models:
+        methods.append(_as_served(info))
+        if info.name in _TUNED:
+            methods.append(_tuned(info, *_TUNED[info.name]))
     if shutil.which("bart") is not None:
         version = subprocess.run(["bart", "version"], check=True, capture_output=True, text=True).stdout.strip()
         methods += [_bart("bart-l1", "W", 0.005, version), _bart("bart-tv", "T", 0.003, version)]
-    methods += [_fixed(info.name) for info in registry.available() if info.origin == "shipped"]
     unknown = set(names) - {method.name for method in methods}
     if unknown:
         raise SystemExit(f"no method {', '.join(sorted(unknown))}; there are {', '.join(m.name for m in methods)}")
@@ -108,39 +128,66 @@ def pack(scene: Scene) -> PackedBatch:
 def _reconstruct(model: Reconstructor, scene: Scene) -> Outcome:
     """Run one of recond's models."""
     batch = pack(scene)
+    posed: list[ParallelImaging] = []
+
+    def pose(*arguments: Any, **options: Any) -> ParallelImaging:
+        posed.append(_pose(*arguments, **options))
+        return posed[-1]
+
     start = time.perf_counter()
-    result = model.reconstruct(batch)
+    with mock.patch.object(parallel, "pose", pose):
+        result = model.reconstruct(batch)
     seconds = time.perf_counter() - start
     residual = None if result.residuals is None else float(result.residuals[0])
-    return Outcome(magnitudes(result)[0].numpy(), seconds, residual)
+    predicted = _predicted(posed[-1], result, batch) if posed and model.info.has_phase else None
+    return Outcome(magnitudes(result)[0].numpy(), seconds, residual, predicted)
 
 
-def _fixed(name: str) -> Method:
-    """Return a model without a weight to choose, loaded when it is first used."""
-    info = registry.find(name)
+def _predicted(problem: ParallelImaging, result: Reconstruction, batch: PackedBatch) -> NDArray[np.complex64]:
+    """Return all of k-space from a complex image and the sensitivities that it was made with, virtual coils taken back."""
+    encoding = problem.encoding
+    everywhere = SenseEncoding(encoding.sensitivities, torch.ones_like(encoding.masks), encoding.layout)
+    kspace = (everywhere(torch.as_tensor(result.images)) * problem.scales.to(torch.float32)).numpy()
+    if len(kspace) < len(batch.kspace):
+        # The mixture that was made is the one that gives these virtual coils from the samples.
+        virtual = (problem.kspace * problem.scales.to(torch.float32)).numpy()[:, batch.masks[0].numpy()]
+        real = batch.kspace.numpy()[:, batch.masks[0].numpy()]
+        mixture = np.linalg.lstsq(real.T, virtual.T, rcond=None)[0].T
+        kspace = np.tensordot(mixture.conj().T, kspace, 1)
+    return kspace.astype(np.complex64)
+
+
+def _as_served(info: ModelInfo) -> Method:
+    """Return a model as the service runs it, loaded when it is first used."""
     loaded: list[Reconstructor] = []
 
     def run(scene: Scene, _weight: float | None) -> Outcome:
         if not loaded:
-            loaded.append(loading.load(name))
+            loaded.append(loading.load(info.name))
         return _reconstruct(loaded[0], scene)
 
-    kind = "network" if info.kind == "network" else "classical"
-    return Method(name, f"{info.version} {info.weights_sha256}".strip(), run, None, kind)
+    return Method(info.name, _identity(info), run, None, info.kind)
 
 
-def _classical(name: str, make: Callable[..., Any], start: float) -> Method:
-    """Return a classical model whose weight can be chosen."""
-    info = registry.find(name)
+def _identity(info: ModelInfo) -> str:
+    """Return what changes with a model: its version and weights; of one that runs networks, those of all networks."""
+    weights = info.weights_sha256
+    if not weights and info.name not in _WITHOUT_NETWORKS:
+        weights = " ".join(other.weights_sha256[:16] for other in registry.available() if other.origin == "shipped")
+    return f"{info.version} {weights}".strip()
+
+
+def _tuned(info: ModelInfo, make: Callable[..., Any], start: float) -> Method:
+    """Return a classical model with the weight of its penalty chosen on another slice of the head."""
 
     def run(scene: Scene, weight: float | None) -> Outcome:
         return _reconstruct(make(info, "cpu", weight), scene)
 
-    return Method(name, info.version, run, start, "classical")
+    return Method(f"{info.name} tuned", info.version, run, start, "tuned")
 
 
 def _bart(name: str, term: str, start: float, version: str) -> Method:
-    """Return BART's pics with ESPIRiT maps; 100 iterations as in its documentation."""
+    """Return BART's pics with ESPIRiT maps, 100 iterations as in its documentation, and as many virtual coils as recond has."""
 
     def run(scene: Scene, weight: float | None) -> Outcome:
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:  # noqa: S108
@@ -150,12 +197,22 @@ def _bart(name: str, term: str, start: float, version: str) -> Method:
             # With its usual kernel of 6 BART finds no maps in 8 lines.
             kernel = [min(6, size // 2) for size in (height, width)]
             begin = time.perf_counter()
-            _call(place, "ecalib", "-m1", f"-r{height}:{width}:1", f"-k{kernel[0]}:{kernel[1]}:1", "kspace", "maps")
-            _call(place, "pics", "-S", f"-R{term}:3:0:{weight:.6g}", "-i100", "kspace", "maps", "image")
+            seen, samples = scene, "kspace"
+            if scene.kspace.shape[0] > VIRTUAL_COILS:
+                samples = "compressed"
+                _call(place, "cc", f"-p{VIRTUAL_COILS}", f"-r{height}:{width}:1", "kspace", samples)
+                seen = with_kspace(scene, read_cfl(place / samples).transpose(2, 0, 1))
+            if scene.kspace.shape[0] == 1:
+                write_cfl(place / "maps", np.ones((*scene.mask.shape, 1, 1), dtype=np.complex64))
+            else:
+                _call(place, "ecalib", "-m1", f"-r{height}:{width}:1", f"-k{kernel[0]}:{kernel[1]}:1", samples, "maps")
+            _call(place, "pics", "-S", f"-R{term}:3:0:{weight:.6g}", "-i100", samples, "maps", "image")
             seconds = time.perf_counter() - begin
-            image, maps = read_cfl(place / "image"), read_cfl(place / "maps").transpose(2, 0, 1)
-        scale, residual = fit(image, maps, scene)
-        return Outcome(np.abs(scale * image).astype(np.float32), seconds, residual)
+            image = read_cfl(place / "image")
+            maps = read_cfl(place / "maps").reshape(*scene.mask.shape, -1).transpose(2, 0, 1)
+        scale, residual = fit(image, maps, seen)
+        predicted = to_kspace((scale * maps * image).astype(np.complex64))
+        return Outcome(np.abs(scale * image).astype(np.float32), seconds, residual, predicted)
 
     return Method(name, version, run, start, "bart")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_FORMAT = 1
+_FORMAT = 2
 DIGITS = 5
 
 
@@ -40,8 +41,23 @@ class Results:
     def save(self) -> None:
         """Write the file whole or not at all."""
         partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps(_rounded(self.data), indent=1, sort_keys=True) + "\n")
+        text = json.dumps(_rounded(self.data), indent=1, sort_keys=True)
+        # A list on one line: a change of weights is then a short difference.
+        partial.write_text(re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda one: f"[{' '.join(one[1].split())}]", text) + "\n")
         partial.replace(self._path)
+
+    def merge(self, path: Path) -> None:
+        """Take over from another file what is missing in this one, such as what another machine made; nothing is replaced.
+
+        Raises
+        ------
+        SystemExit
+            The file has another format.
+        """
+        other = Results(path)
+        for part in ("cells", "weights", "probes", "measured"):
+            _fill(self.data[part], other.data[part])
+        self.save()
 
     def entry(self, *keys: str) -> dict[str, Any]:
         """Return the dictionary under some keys, made if it is not there."""
@@ -49,6 +65,15 @@ class Results:
         for key in keys:
             place = place.setdefault(key, {})
         return place
+
+
+def _fill(mine: dict[str, Any], other: dict[str, Any]) -> None:
+    """Add missing entries; those of one method are whole, and have an identity."""
+    for key, value in other.items():
+        if key not in mine:
+            mine[key] = value
+        elif isinstance(value, dict) and "identity" not in value:
+            _fill(mine[key], value)
 
 
 def _rounded(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -12,17 +11,22 @@ from numpy.typing import NDArray
 
 from recond_models.masks import mask_for
 from recond_models.training import arrays, details
+from recond_models.training.collection import denoised
 from recond_models.training.fields import to_kspace, upsample
 from recond_models.training.patterns import variable_density
 from recond_models.training.planes import Plane, cut
 from recond_models.training.volumes import Volume
 
-Mask = Literal["equispaced", "random", "poisson"]
+Mask = Literal["equispaced", "random", "poisson", "partial"]
 
-MASKS: tuple[Mask, ...] = ("equispaced", "random", "poisson")
+MASKS: tuple[Mask, ...] = ("equispaced", "random", "poisson", "partial")
 ACCELERATIONS = (2, 4, 6, 8, 10)
-COILS = (4, 8, 16)
+COILS = (4, 8, 16, 32)
 NOISES = (0.001, 0.005, 0.02)
+MIDDLE = (8, 0.005)
+"""Coils and noise of the cells in which the acceleration varies."""
+_CROSSED = (4, 8)
+_MEASURED_SHARE = 0.75
 SHAPE = (224, 192)
 PIXEL_MM = 1.0
 """Pixels lie on the voxels of the volumes: no interpolation smooths them, and the power in their k-space falls from the centre as
@@ -32,15 +36,11 @@ _COARSE = 18
 _CALIBRATION = 24
 _FEWEST_LINES = 8
 # View, offset from the middle of the brain along the normal in mm, and weighting.
-TEST_SLICES = (
-    ("axial", 18.0, "t1"),
-    ("axial", -6.0, "t2-like"),
-    ("coronal", -8.0, "t1"),
-    ("sagittal", 9.0, "t1"),
-    ("axial", 42.0, "t1"),
-    ("coronal", 22.0, "t2-like"),
-)
-TUNING_SLICES = (("axial", 14.0, "t1"), ("axial", 2.0, "t2-like"), ("coronal", -14.0, "t1"))
+TEST_SLICES = (("axial", 18.0, "t1"), ("axial", -6.0, "t2-like"), ("coronal", -8.0, "t1"))
+TUNING_SLICES = (("axial", 6.0, "t1"),)
+"""Another slice of the same head: an advantage to what is tuned. On the smooth average head that there is to train on, penalties
+come out so large at 8-fold that they lose 0.04 SSIM on this one."""
+_PLANES_MM = (-1.0, 0.0, 1.0)
 _VIEWS = {
     "axial": ((0, -1, 0), (-1, 0, 0), (0, 0, 1)),
     "coronal": ((0, 0, -1), (-1, 0, 0), (0, 1, 0)),
@@ -96,34 +96,41 @@ class Scene:
 
 
 def cells() -> list[Cell]:
-    """Return all cells, those that matter most first: 8 coils, acceleration 4 to 8, middle noise."""
-    every = [Cell(*values) for values in itertools.product(MASKS, ACCELERATIONS, COILS, NOISES)]
-
-    def rank(cell: Cell) -> tuple[int, ...]:
-        return (
-            cell.coils != 8 or not 4 <= cell.acceleration <= 8,
-            cell.coils == 4 or not 4 <= cell.acceleration <= 8,
-            cell.noise != 0.005,
-            cell.acceleration not in {4, 8},
-        )
-
-    return sorted(every, key=rank)
+    """Return the cells: every pattern at every acceleration, and at 4 and 8-fold every number of coils and every noise."""
+    coils, noise = MIDDLE
+    found = [Cell(mask, factor, coils, noise) for factor in ACCELERATIONS for mask in MASKS]
+    found += [Cell(mask, factor, other, noise) for other in COILS for factor in _CROSSED for mask in MASKS]
+    found += [Cell(mask, factor, coils, other) for other in NOISES for factor in _CROSSED for mask in MASKS]
+    return sorted(
+        dict.fromkeys(found), key=lambda cell: (cell.coils != coils, cell.noise != noise, cell.acceleration == 2)
+    )
 
 
 def quick_cells() -> list[Cell]:
     """Return a few cells."""
-    return [Cell(mask, acceleration, 8, 0.005) for mask, acceleration in itertools.product(MASKS, (4, 8))]
+    return [cell for cell in cells() if (cell.coils, cell.noise) == MIDDLE and cell.acceleration in _CROSSED]
+
+
+def tuning_cell(cell: Cell) -> Cell:
+    """Return the cell in which the weights for a cell are tuned: of the same noise, the nearer of 4 and 8-fold, 8 coils."""
+    mask: Mask = "equispaced" if cell.mask == "partial" else cell.mask
+    return Cell(mask, 4 if cell.acceleration < 6 else 8, MIDDLE[0], cell.noise)
 
 
 def magnitude(volume: Volume, view: str, offset: float, weighting: str) -> NDArray[np.float32]:
-    """Cut a slice, float32 (rows, columns), largest value 1."""
-    plane = plane_of(view, offset)
+    """Cut a slice, float32 (rows, columns), largest value 1.
+
+    The noise of the volume is no truth: three planes are averaged, as a slice is thick, and half of what is left goes by non-local
+    means. All of it would take the texture along.
+    """
     rows, columns = (np.arange(size, dtype=np.float64) for size in SHAPE)
-    points = plane.points(SHAPE, rows, columns)
-    signal = cut(volume, points.astype(np.float32))[0]
-    if weighting == "t2-like":
-        signal = np.interp(signal, *_T2_LIKE)
-    return (signal / signal.max()).astype(np.float32)
+    thick = np.zeros(SHAPE, dtype=np.float32)
+    for step in _PLANES_MM:
+        points = plane_of(view, offset + step).points(SHAPE, rows, columns)
+        signal = cut(volume, points.astype(np.float32))[0]
+        thick += np.interp(signal, *_T2_LIKE) if weighting == "t2-like" else signal
+    smooth = (thick + denoised(thick, reach=4)) / 2
+    return (smooth / smooth.max()).astype(np.float32)
 
 
 def plane_of(view: str, offset: float) -> Plane:
@@ -157,15 +164,25 @@ def measure(images: NDArray[np.complex64], cell: Cell, number: int) -> Scene:
 
 
 def mask_of(cell: Cell, number: int) -> NDArray[np.bool_]:
-    """Return the mask, bool (rows, columns). Lines follow fastMRI: a centre of 0.32 / R of the lines, here never fewer than 8."""
-    if cell.mask == "poisson":
-        generator = np.random.default_rng(zlib.crc32(f"{cell.key} {number} mask".encode()))
-        return variable_density(generator, SHAPE, cell.acceleration)
-    columns = SHAPE[1]
-    fraction = max(0.32 / cell.acceleration, _FEWEST_LINES / columns)
-    kind = "equispaced_fraction" if cell.mask == "equispaced" else "random"
-    lines = mask_for(kind, columns, float(cell.acceleration), fraction, f"{cell.key} {number}")
-    return np.broadcast_to(lines, SHAPE).copy()
+    """Return the mask of a slice of a cell, bool (rows, columns); see `draw_mask`."""
+    return draw_mask(cell.mask, cell.acceleration, SHAPE, f"{cell.key} {number}")
+
+
+def draw_mask(mask: Mask, acceleration: int, shape: tuple[int, int], seed: str) -> NDArray[np.bool_]:
+    """Return a mask, bool (rows, columns).
+
+    Lines follow fastMRI: a centre of 0.32 / R of the lines, here never fewer than 8. Partial Fourier: equispaced lines without the
+    last quarter of k-space, as many in all as the acceleration says.
+    """
+    if mask == "poisson":
+        return variable_density(np.random.default_rng(zlib.crc32(f"{seed} mask".encode())), shape, acceleration)
+    columns = shape[1]
+    kept = _MEASURED_SHARE if mask == "partial" else 1.0
+    wanted = acceleration * kept
+    kind = "random" if mask == "random" else "equispaced_fraction"
+    lines = mask_for(kind, columns, wanted, max(0.32 / acceleration, _FEWEST_LINES / columns), seed).copy()
+    lines[round(columns * kept) :] = False
+    return np.broadcast_to(lines, shape).copy()
 
 
 def calibration_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:

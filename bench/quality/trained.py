@@ -2,7 +2,7 @@
 
     python bench/quality/trained.py --volumes out/volumes -o results.json shipped classical RUN.toml=RUN/best.safetensors
 
-Figures are inside the object (`recond_models.training.evaluation.object_mask`). Measured files give figures only.
+Figures are inside the object (`recond_models.object_metrics`). Measured files give figures only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from recond_models.finishing import magnitudes
 from recond_models.masks import mask_for
 from recond_models.networks.unrolled import UnrolledNetwork
 from recond_models.networks.unrolled_reconstructor import UnrolledReconstructor
+from recond_models.object_metrics import inside_object
 from recond_models.training.config import TrainingConfig
-from recond_models.training.evaluation import inside_object
 from recond_models.training.fields import to_images
 from recond_models.training.patterns import variable_density
 from recond_models.training.simulator import SimulationSettings, Simulator
@@ -182,8 +182,10 @@ def figures(model: Reconstructor, cells: dict[str, list[Scene]]) -> dict[str, li
     found: dict[str, list[float]] = {}
     began = time.process_time()
     for name, scenes in cells.items():
-        rows = [inside_object(scene.truth, magnitudes(model.reconstruct(pack(scene)))[0].numpy()) for scene in scenes]
-        found[name] = [float(value) for value in np.mean(rows, axis=0)]
+        rows = [
+            inside_object(scene.truth[None], magnitudes(model.reconstruct(pack(scene)))[:1].numpy()) for scene in scenes
+        ]
+        found[name] = [float(np.mean([row.ssim for row in rows])), float(np.mean([row.psnr for row in rows]))]
     found["seconds"] = [time.process_time() - began]
     if measured.BRAIN.is_file():
         found["brain_8ch, held-out error"] = [held_out_error(cast("PosedMethod", model))]

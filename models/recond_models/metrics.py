@@ -64,8 +64,8 @@ def ssim(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool 
     MetricError
         The reference has no positive value.
     """
-    target, image = _prepare(reference, reconstruction, square=square)
-    return float(np.mean([_ssim_slice(t, i, target.max()) for t, i in zip(target, image, strict=True)]))
+    target, image = prepare(reference, reconstruction, square=square)
+    return float(np.mean([ssim_map(t, i, target.max()).mean() for t, i in zip(target, image, strict=True)]))
 
 
 def ssim_per_slice_range(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool = True) -> float:
@@ -73,10 +73,10 @@ def ssim_per_slice_range(reference: NDArray[Any], reconstruction: NDArray[Any], 
 
     Parameters, result and errors are those of `ssim`.
     """
-    target, image = _prepare(reference, reconstruction, square=square)
+    target, image = prepare(reference, reconstruction, square=square)
     if min(t.max() for t in target) <= 0:
         raise MetricError("a slice of the reference has no positive value, so it has no range of its own")
-    return float(np.mean([_ssim_slice(t, i, t.max()) for t, i in zip(target, image, strict=True)]))
+    return float(np.mean([ssim_map(t, i, t.max()).mean() for t, i in zip(target, image, strict=True)]))
 
 
 def psnr(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool = True) -> float:
@@ -99,7 +99,7 @@ def psnr(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool 
     ShapeMismatchError, ImageTooSmallError, MetricError
         As for `ssim`.
     """
-    target, image = _prepare(reference, reconstruction, square=square)
+    target, image = prepare(reference, reconstruction, square=square)
     error = np.mean((target - image) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(target.max() ** 2 / error))
 
@@ -124,7 +124,7 @@ def nmse(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool 
     ShapeMismatchError, ImageTooSmallError, MetricError
         As for `ssim`.
     """
-    target, image = _prepare(reference, reconstruction, square=square)
+    target, image = prepare(reference, reconstruction, square=square)
     return float(np.sum((target - image) ** 2) / np.sum(target**2))
 
 
@@ -167,8 +167,8 @@ def noise_level(volume: NDArray[Any]) -> float:
     return float(np.median(np.abs(chosen)) / _NORMAL_MAD)
 
 
-def _prepare(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool) -> tuple[Volume, Volume]:
-    """Return both volumes in float64, cropped if wanted."""
+def prepare(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: bool) -> tuple[Volume, Volume]:
+    """Return both volumes in float64, cropped if wanted; raises what `ssim` raises."""
     if reference.shape != reconstruction.shape or reference.ndim != 3 or reference.size == 0:
         raise ShapeMismatchError(
             f"expected two volumes (slices, rows, columns) of one shape, got {reference.shape} and {reconstruction.shape}"
@@ -187,8 +187,8 @@ def _prepare(reference: NDArray[Any], reconstruction: NDArray[Any], *, square: b
     return target, image
 
 
-def _ssim_slice(target: Volume, image: Volume, data_range: float) -> float:
-    """Return the mean SSIM over all windows within a slice (rows, columns)."""
+def ssim_map(target: Volume, image: Volume, data_range: float) -> Volume:
+    """Return the structural similarity of every 7 x 7 window within a slice: (rows, columns) to (rows - 6, columns - 6)."""
     pixels = WINDOW * WINDOW
     # Differences of large sums lose digits: take out the mean, which no covariance notices.
     offset = float(target.mean())
@@ -200,10 +200,10 @@ def _ssim_slice(target: Volume, image: Volume, data_range: float) -> float:
     covariance = unbiased * (_window_sums(x * y) / pixels - mean_x * mean_y)
     mean_x, mean_y = mean_x + offset, mean_y + offset
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+    similarity: Volume = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
-    return float(similarity.mean())
+    return similarity
 
 
 def _window_sums(image: Volume) -> Volume:

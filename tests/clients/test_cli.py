@@ -57,7 +57,7 @@ async def good(peer: Any) -> None:
         [0],
         4,
         3,
-        figures=pb.Figures(ssim=0.91, psnr=33.5),
+        figures=pb.Figures(ssim=0.62, psnr=33.5, ssim_object=0.945, psnr_object=34.5, nmse_object=0.01),
         reference="file",
         findings=[pb.Finding(code="odd-thing", severity=pb.SEVERITY_WARNING, message="Something odd.", count=2)],
     )
@@ -79,7 +79,7 @@ def test_json(peer: Any, scan: Path) -> None:
         "shape": [1, 4, 3],
         "stacks": [],
         "reference": "file",
-        "figures": {"ssim": 0.91, "psnr": 33.5},
+        "figures": {"ssim": 0.62, "psnr": 33.5, "ssim_object": 0.945, "psnr_object": 34.5, "nmse_object": 0.01},
         "seconds": {
             "upload": 0,
             "ingest": 0,
@@ -127,7 +127,10 @@ def test_for_people_and_the_default_output(peer: Any, scan: Path, monkeypatch: p
     for text in (
         "rss 1",
         "SSIM",
-        "0.9100",
+        "0.6200",
+        "SSIM in the object",
+        "0.9450",
+        "34.50 dB",
         "33.50 dB",
         "compute",
         "Something odd.",

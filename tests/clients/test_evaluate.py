@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 from pathlib import Path
@@ -18,6 +19,7 @@ from recond_client.evaluation.scores import Score, ScoreFile
 from recond_client.evaluation.summary import summarise
 from recond_client.evaluation.volumes import find_volumes
 from recond_models import masks, metrics
+from recond_models.object_metrics import inside_object
 from recond_models.simulate import write_fastmri
 from recond_models.simulate.scan import ScanSettings, simulate
 
@@ -64,7 +66,9 @@ def expected(path: Path, kind: masks.Kind, acceleration: float, fraction: float)
     image = rss_of(np.where(lines, kspace, 0))
     start = (image.shape[1] - truth.shape[1]) // 2
     image = image[:, start : start + truth.shape[1]]
-    return {name: getattr(metrics, name)(truth, image) for name in ("ssim", "psnr", "nmse")}
+    within = inside_object(truth, image)
+    inside = {"ssim_object": within.ssim, "psnr_object": within.psnr, "nmse_object": within.nmse}
+    return {name: getattr(metrics, name)(truth, image) for name in ("ssim", "psnr", "nmse")} | inside
 
 
 @pytest.mark.parametrize("kind", ["random", "equispaced", "equispaced_fraction"])
@@ -81,7 +85,7 @@ def test_figures_are_those_of_the_definitions(service: Service, folder: Path, ki
     group = found["groups"][0]
     assert (group["model"], group["acquisition"], group["volumes"], group["slices"]) == ("rss", "all", 3, 6)
     assert group["sampling"] == f"{kind.replace('_', '-')}:4:0.1"
-    for name in ("ssim", "psnr", "nmse"):
+    for name in wanted[0]:
         values = [figures[name] for figures in wanted]
         assert group[name]["mean"] == pytest.approx(statistics.fmean(values), rel=1e-5)
         assert group[name]["two_std"] == pytest.approx(2 * np.std(values, ddof=1), rel=1e-3)
@@ -227,6 +231,23 @@ def test_scores_survive_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
         ScoreFile(tmp_path)
     with pytest.raises(InputError, match="cannot be written"):
         ScoreFile(tmp_path / "none" / "scores.jsonl").add(SCORE)
+
+
+def test_scores_from_before_there_were_figures_in_the_object_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    old = {"format": 1} | {name: getattr(SCORE, name) for name in SCORE.__slots__ if not name.endswith("_object")}
+    path.write_text(json.dumps(old) + "\n")
+    assert ScoreFile(path).get("k") == SCORE
+    new = dataclasses.replace(SCORE, key="second", ssim_object=0.95, psnr_object=31.0, nmse_object=0.008)
+    scores = ScoreFile(path)
+    scores.add(new)
+    assert ScoreFile(path).get("second") == new
+    [group] = summarise([SCORE, dataclasses.replace(new, acquisition="AXT2")])
+    assert group.ssim_object is not None
+    assert (group.ssim_object.mean, group.ssim_object.volumes) == (0.95, 1)
+    path.write_text(json.dumps({name: value for name, value in old.items() if name != "ssim"}) + "\n")
+    with pytest.raises(InputError, match="another version"):
+        ScoreFile(path)
 
 
 def test_figures_that_do_not_exist_are_left_out_of_the_mean() -> None:

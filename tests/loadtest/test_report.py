@@ -16,6 +16,7 @@ from waiting import eventually
 from recond_client.cli import main
 from recond_loadtest import ResultError, RunResult
 from recond_loadtest.ledger import RequestRecord
+from recond_loadtest.prometheus import Distribution, ServerMetrics
 from recond_loadtest.report import comparison_page, run_page
 from recond_loadtest.report.compare import compare
 from recond_loadtest.result import SCHEMA, EventRecord, HealthChange, Probe, SendLag, TargetUsage
@@ -184,6 +185,20 @@ def test_intervals_and_recovery() -> None:
     assert recovery.healthy == pytest.approx(2.0)
     assert recovery.first_success == pytest.approx(0.1 + 0.01 * (1 + 121 % 7))
     assert _Page(run_page(first)).count["svg"] >= 5
+
+
+def test_the_page_shows_the_quality_of_the_images_that_the_target_counted() -> None:
+    run = synthetic(0.01)
+    assert "Quality of the images" not in run_page(dataclasses.replace(run, server=ServerMetrics()))
+    figures = (
+        Distribution("recond_figure_ssim_object", {}, 4.0, 3.8),
+        Distribution("recond_batch_frames", {}, 1.0, 1.0),
+    )
+    page = run_page(dataclasses.replace(run, server=ServerMetrics(figures)))
+    shown = page[page.index("Quality of the images") : page.index("What the target counted")]
+    assert ">ssim object<" in shown
+    assert "0.95" in shown
+    assert "frames" not in shown
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_metrics_over_http() -> None:
     metrics.request_ended("OK", 0.2, {"upload": 0.01, "total": 0.2})
     metrics.request_failed("INVALID_ARGUMENT", "NOT_HDF5")
     metrics.request_rejected("TOO_MANY_REQUESTS")
-    metrics.observe_figures({"ssim": 0.93, "psnr": None})
+    metrics.observe_figures({"ssim": 0.93, "psnr": None, "ssim_object": 0.96})
     metrics.images.labels("rss").inc(3)
     metrics.server_up.labels("worker-0").set(1)
     with (
@@ -98,6 +98,8 @@ def test_metrics_over_http() -> None:
     assert 'recond_stage_seconds_count{stage="upload"} 1.0' in text
     assert 'recond_stage_seconds_count{stage="compute"} 0.0' in text
     assert "recond_figure_ssim_count 1.0" in text
+    assert 'recond_figure_ssim_object_bucket{le="0.95"} 0.0' in text
+    assert 'recond_figure_ssim_object_bucket{le="0.97"} 1.0' in text
     assert "recond_figure_psnr_count 0.0" in text
     assert 'recond_images_total{model="rss"} 3.0' in text
     assert 'recond_server_up{server="worker-0"} 1.0' in text

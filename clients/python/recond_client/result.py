@@ -97,11 +97,14 @@ class Figures:
     Parameters
     ----------
     ssim, psnr, nmse
-        Against the reference, as fastMRI defines them; psnr in dB.
+        Against the reference, as fastMRI defines them: over the picture, background included; psnr in dB.
     data_consistency_residual
         ``||A x - y|| / ||y||`` over the measured samples.
     noise_level
         Standard deviation of the noise as a fraction of the volume's maximum.
+    ssim_object, psnr_object, nmse_object
+        Against the reference, inside the object: where the mean over 7 x 7 pixels of the reference is above a tenth of its 99th
+        percentile, holes filled. These are the figures to compare images by; those over the picture compare with published ones.
     """
 
     ssim: float | None = None
@@ -109,6 +112,9 @@ class Figures:
     nmse: float | None = None
     data_consistency_residual: float | None = None
     noise_level: float | None = None
+    ssim_object: float | None = None
+    psnr_object: float | None = None
+    nmse_object: float | None = None
 
     def applicable(self) -> dict[str, float]:
         """Return the figures that apply, by name."""

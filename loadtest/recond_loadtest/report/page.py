@@ -252,6 +252,9 @@ def _probes(result: RunResult) -> list[Block]:
     ]
 
 
+_FIGURE = "recond_figure_"
+
+
 def _server(result: RunResult) -> list[Block]:
     server = result.server
     if not server.histograms and not server.counters:
@@ -261,7 +264,16 @@ def _server(result: RunResult) -> list[Block]:
         for one in server.histograms
     ]
     counters = [[name, number_text(value)] for name, value in server.counters.items()]
+    quality = [
+        [one.name.removeprefix(_FIGURE).replace("_", " "), number_text(one.count), number_text(one.mean)]
+        for one in server.histograms
+        if one.name.startswith(_FIGURE)
+    ]
+    images: list[Block] = []
+    if quality:
+        images = [Heading("Quality of the images"), Table(["figure", "scans", "mean"], quality)]
     return [
+        *images,
         Heading("What the target counted in the measured time"),
         Details(
             f"{len(rows)} histograms, {len(counters)} counters",

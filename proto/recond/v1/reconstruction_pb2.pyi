@@ -328,18 +328,24 @@ class Finding(_message.Message):
     def __init__(self, code: _Optional[str] = ..., severity: _Optional[_Union[Severity, str]] = ..., message: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Figures(_message.Message):
-    __slots__ = ("ssim", "psnr", "nmse", "data_consistency_residual", "noise_level")
+    __slots__ = ("ssim", "psnr", "nmse", "data_consistency_residual", "noise_level", "ssim_object", "psnr_object", "nmse_object")
     SSIM_FIELD_NUMBER: _ClassVar[int]
     PSNR_FIELD_NUMBER: _ClassVar[int]
     NMSE_FIELD_NUMBER: _ClassVar[int]
     DATA_CONSISTENCY_RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     NOISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SSIM_OBJECT_FIELD_NUMBER: _ClassVar[int]
+    PSNR_OBJECT_FIELD_NUMBER: _ClassVar[int]
+    NMSE_OBJECT_FIELD_NUMBER: _ClassVar[int]
     ssim: float
     psnr: float
     nmse: float
     data_consistency_residual: float
     noise_level: float
-    def __init__(self, ssim: _Optional[float] = ..., psnr: _Optional[float] = ..., nmse: _Optional[float] = ..., data_consistency_residual: _Optional[float] = ..., noise_level: _Optional[float] = ...) -> None: ...
+    ssim_object: float
+    psnr_object: float
+    nmse_object: float
+    def __init__(self, ssim: _Optional[float] = ..., psnr: _Optional[float] = ..., nmse: _Optional[float] = ..., data_consistency_residual: _Optional[float] = ..., noise_level: _Optional[float] = ..., ssim_object: _Optional[float] = ..., psnr_object: _Optional[float] = ..., nmse_object: _Optional[float] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("upload", "ingest", "conditioning", "queue", "compute", "encode", "total")

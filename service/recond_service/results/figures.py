@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_models import metrics
+from recond_models import metrics, object_metrics
 from recond_service.types import Figures, FindingList
 
 
@@ -31,12 +31,11 @@ def compute_figures(
     findings
         Gets why a figure is missing.
     """
-    ssim = psnr = nmse = noise = None
+    against_reference: dict[str, float | None] = {}
+    noise = None
     if reference is not None:
         try:
-            ssim = metrics.ssim(reference, volume)
-            psnr = metrics.psnr(reference, volume)
-            nmse = metrics.nmse(reference, volume)
+            against_reference = _against(reference, volume, findings)
         except metrics.ImageTooSmallError:
             findings.info(
                 "image-too-small", f"Images of fewer than {metrics.WINDOW} pixels cannot be scored against a reference."
@@ -47,7 +46,37 @@ def compute_figures(
         noise = metrics.noise_level(volume)
     except metrics.ImageTooSmallError:
         findings.info("image-too-small", "The images are too small for an estimate of their noise.")
-    return Figures(_finite(ssim), _finite(psnr), _finite(nmse), root_mean_square(residuals), _finite(noise))
+    return Figures(
+        data_consistency_residual=root_mean_square(residuals), noise_level=_finite(noise), **against_reference
+    )
+
+
+def _against(
+    reference: NDArray[np.float32], volume: NDArray[np.float32], findings: FindingList
+) -> dict[str, float | None]:
+    """Return the figures over the picture and in the object; findings get why those in the object are missing, and a noise floor.
+
+    Raises
+    ------
+    MetricError
+        There are no figures over the picture.
+    """
+    found = {name: getattr(metrics, name)(reference, volume) for name in ("ssim", "psnr", "nmse")}
+    try:
+        inside = object_metrics.object_mask(reference)
+        within = object_metrics.inside_object(reference, volume, inside)
+        floor = object_metrics.noise_floor(reference, volume, inside)
+    except metrics.MetricError as error:
+        findings.info("object-not-found", f"There are no figures inside the object: {error}.")
+    else:
+        found |= {"ssim_object": within.ssim, "psnr_object": within.psnr, "nmse_object": within.nmse}
+        if floor is not None:
+            findings.info(
+                "reference-noise-floor",
+                f"SSIM over the picture is ruled by the noise floor of the reference ({floor.reference:.1%} of its maximum around "
+                f"the object, {max(floor.reconstruction, 0):.1%} in the images): look at the figures in the object.",
+            )
+    return {name: _finite(value) for name, value in found.items()}
 
 
 def _finite(value: float | None) -> float | None:

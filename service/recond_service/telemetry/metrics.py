@@ -14,14 +14,29 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from recond_service.telemetry.model_use import ModelUse
 
 STAGES: Final = ("admission", "upload", "ingest", "conditioning", "queue", "compute", "encode", "total")
-FIGURES: Final = ("ssim", "psnr", "nmse", "data_consistency_residual", "noise_level")
+FIGURES: Final = (
+    "ssim",
+    "psnr",
+    "nmse",
+    "ssim_object",
+    "psnr_object",
+    "nmse_object",
+    "data_consistency_residual",
+    "noise_level",
+)
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _SLACK: Final = (-100, -10, -1, -0.1, 0, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
+_SSIM: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 1.0)
+_PSNR: Final = (10, 15, 20, 22.5, 25, 27.5, 30, 32.5, 35, 37.5, 40, 45, 50, 60)
+_NMSE: Final = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1)
 _FIGURE_BUCKETS: Final = {
-    "ssim": (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 1.0),
-    "psnr": (10, 15, 20, 22.5, 25, 27.5, 30, 32.5, 35, 37.5, 40, 45, 50, 60),
-    "nmse": (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1),
+    "ssim": _SSIM,
+    "psnr": _PSNR,
+    "nmse": _NMSE,
+    "ssim_object": _SSIM,
+    "psnr_object": _PSNR,
+    "nmse_object": _NMSE,
     "data_consistency_residual": (1e-4, 1e-3, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1),
     "noise_level": (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2),
 }

@@ -64,6 +64,8 @@ class Figures:
         ``||A x - y|| / ||y||`` over the measured samples, root mean square over images.
     noise_level
         Standard deviation of the noise in the images as a fraction of the volume's maximum.
+    ssim_object, psnr_object, nmse_object
+        Against the reference, inside the object; see `recond_models.object_metrics`.
     """
 
     ssim: float | None = None
@@ -71,6 +73,9 @@ class Figures:
     nmse: float | None = None
     data_consistency_residual: float | None = None
     noise_level: float | None = None
+    ssim_object: float | None = None
+    psnr_object: float | None = None
+    nmse_object: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

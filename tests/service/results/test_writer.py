@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from raw_builders import added, file_part
 
-from recond_models import metrics
+from recond_models import metrics, object_metrics
 from recond_service.fourier import image_to_kspace, kspace_to_image
 from recond_service.results import ResultWriter
 from recond_service.types import (
@@ -115,6 +115,10 @@ def test_references_of_frames_are_scored_in_the_order_of_the_volume() -> None:
     assert figures.ssim == metrics.ssim(references[::-1], images[::-1])
     assert figures.psnr == metrics.psnr(references, images)
     assert figures.nmse == metrics.nmse(references, images)
+    within = object_metrics.inside_object(references, images)
+    assert figures.ssim_object == pytest.approx(within.ssim, rel=1e-12)
+    assert figures.psnr_object == pytest.approx(within.psnr, rel=1e-12)
+    assert figures.nmse_object == pytest.approx(within.nmse, rel=1e-12)
     assert figures.data_consistency_residual == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
     assert figures.noise_level == metrics.noise_level(images[::-1])
 
@@ -174,6 +178,40 @@ def test_a_reference_of_zeros_gives_no_figures() -> None:
     assert (figures.ssim, figures.psnr, figures.nmse) == (None, None, None)
     assert figures.noise_level is not None
     assert "reference-unusable" in findings
+
+
+def test_the_noise_floor_of_a_reference_is_told() -> None:
+    generator = np.random.default_rng(6)
+    truth = np.zeros((64, 64), np.float32)
+    truth[20:44, 20:44] = 0.7 + 0.3 * generator.random((24, 24), dtype=np.float32)
+    coils = truth / np.sqrt(8) + 0.006 * (generator.normal(size=(8, 64, 64)) + 1j * generator.normal(size=(8, 64, 64)))
+    noisy = np.sqrt((np.abs(coils) ** 2).sum(axis=0)).astype(np.float32)
+    for reference, image, expected in ((noisy, truth, True), (truth, noisy, False), (truth, truth, False)):
+        results, findings = writer()
+        added(results, 0, frame((64, 64), reference=reference, reference_source="file"), image)
+        figures = results.finish([None], "rss", "1").figures
+        assert ("reference-noise-floor" in findings) is expected
+        assert figures.ssim_object is not None
+        assert figures.ssim_object > 0.97
+    results, findings = writer()
+    added(results, 0, frame((64, 64), reference=noisy, reference_source="file"), truth)
+    figures = results.finish([None], "rss", "1").figures
+    assert figures.ssim is not None
+    assert figures.ssim < 0.7
+    [told] = [finding for finding in findings if finding.code == "reference-noise-floor"]
+    assert told.message.startswith("SSIM over the picture is ruled by the noise floor of the reference (2.")
+    assert "0.0% in the images): look at the figures in the object." in told.message
+
+
+def test_a_reference_without_an_object_has_figures_over_the_picture_alone() -> None:
+    results, findings = writer()
+    reference = np.zeros((16, 16), np.float32)
+    reference[8, 8] = 1
+    added(results, 0, frame((16, 16), reference=reference, reference_source="file"), volume(1, (16, 16))[0])
+    figures = results.finish([None], "rss", "1").figures
+    assert figures.nmse is not None
+    assert figures.ssim_object is None
+    assert "object-not-found" in findings
 
 
 def test_small_images_give_no_figures() -> None:

@@ -26,6 +26,9 @@ _FIGURES = {
     "ssim": ("SSIM", "{:.4f}"),
     "psnr": ("PSNR", "{:.2f} dB"),
     "nmse": ("NMSE", "{:.5f}"),
+    "ssim_object": ("SSIM in the object", "{:.4f}"),
+    "psnr_object": ("PSNR in the object", "{:.2f} dB"),
+    "nmse_object": ("NMSE in the object", "{:.5f}"),
     "data_consistency_residual": ("data-consistency residual", "{:.4f}"),
     "noise_level": ("noise level", "{:.5f} of maximum"),
 }
@@ -137,9 +140,10 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
     if result.evidence is not None:
         console.print(Text(_evidence(result.evidence), style="dim"))
     figures = Table("figure", Column("value", justify="right"), box=box.SIMPLE_HEAD)
-    for name, value in result.figures.applicable().items():
-        title, form = _FIGURES[name]
-        figures.add_row(title, form.format(value))
+    values = result.figures.applicable()
+    for name, (title, form) in _FIGURES.items():
+        if name in values:
+            figures.add_row(title, form.format(values[name]))
     if figures.row_count:
         if result.reference:
             figures.caption = f"reference: {result.reference}"

@@ -24,6 +24,14 @@ from recond_client.evaluation.summary import Group, Mean, summarise
 from recond_client.evaluation.volumes import find_volumes
 from recond_client.spec import parse_undersampling
 
+_TITLES = ("SSIM", "PSNR (dB)", "NMSE", "SSIM in object", "PSNR in object (dB)")
+_FIGURES = (
+    ("ssim", "{:.4f}"),
+    ("psnr", "{:.2f}"),
+    ("nmse", "{:.5f}"),
+    ("ssim_object", "{:.4f}"),
+    ("psnr_object", "{:.2f}"),
+)
 _WIDEST = 200  # of a table, characters; it goes beyond the terminal rather than lose figures
 _MASKS = ("own", "random", "equispaced", "equispaced_fraction")
 _CENTER_TIMES_ACCELERATION = 0.32  # fastMRI keeps 8 percent at 4-fold and 4 percent at 8-fold
@@ -95,7 +103,8 @@ def evaluate(
 ) -> None:
     """Score models on the fastMRI files in FOLDER, as the fastMRI challenge did.
 
-    SSIM, PSNR and NMSE of every volume against its true images, and their mean over volumes with twice the standard deviation.
+    SSIM, PSNR and NMSE of every volume against its true images, over the picture and inside the object, and their mean over volumes
+    with twice the standard deviation.
     What was scored is kept in a file: the same command continues where it was interrupted, and other options add to it.
     """
     samplings = _samplings(mask, accelerations, fractions)
@@ -193,16 +202,14 @@ def _print(groups: list[Group], failed: list[Failure], left_out: list[str]) -> N
     for sampling in dict.fromkeys(group.sampling for group in groups):
         chosen = [group for group in groups if group.sampling == sampling]
         several = any(group.acquisition != "all" for group in chosen)
-        titles = ["model", *(["acquisition"] if several else []), "n", "SSIM", "PSNR (dB)", "NMSE", "s/slice"]
+        titles = ["model", *(["acquisition"] if several else []), "n", *_TITLES, "s/slice"]
         table = Table(*(Column(title, no_wrap=True) for title in titles), title=sampling, box=box.SIMPLE_HEAD)
         for group in chosen:
             table.add_row(
                 Text(group.model),
                 *([group.acquisition] if several else []),
                 str(group.volumes),
-                _shown(group.ssim, "{:.4f}"),
-                _shown(group.psnr, "{:.2f}"),
-                _shown(group.nmse, "{:.5f}"),
+                *(_shown(getattr(group, name), form) for name, form in _FIGURES),
                 f"{group.seconds_per_slice:.3f}",
             )
         table.caption = "mean over n volumes, \u00b1 2 standard deviations"

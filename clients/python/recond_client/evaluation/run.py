@@ -165,6 +165,9 @@ def _score_of(result: Result, task: Task) -> Score:
         nmse=figures.nmse,
         seconds=result.seconds.compute,
         findings=tuple(finding.code for finding in result.findings if finding.severity == "warning"),
+        ssim_object=figures.ssim_object,
+        psnr_object=figures.psnr_object,
+        nmse_object=figures.nmse_object,
     )
 
 

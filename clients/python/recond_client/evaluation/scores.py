@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ class Score:
         Time in the model, all slices together.
     findings
         Codes of what was noticed, in the order of their appearance; warnings only.
+    ssim_object, psnr_object, nmse_object
+        The same figures inside the object, see `recond_client.Figures`.
     """
 
     key: str
@@ -55,6 +57,9 @@ class Score:
     nmse: float | None
     seconds: float
     findings: tuple[str, ...] = ()
+    ssim_object: float | None = None
+    psnr_object: float | None = None
+    nmse_object: float | None = None
 
 
 class ScoreFile:
@@ -123,8 +128,10 @@ class ScoreFile:
 
 
 def _score_of(data: dict[str, Any]) -> Score:
-    """Return the score of a line."""
-    if data.pop("format") != _FORMAT or set(data) != {field.name for field in fields(Score)}:
+    """Return the score of a line; figures that came later are missing in older ones."""
+    known = {field.name for field in fields(Score)}
+    required = {field.name for field in fields(Score) if field.default is MISSING} | {"findings"}
+    if data.pop("format") != _FORMAT or not required <= set(data) <= known:
         msg = "it was written by another version"
         raise ValueError(msg)
     return Score(**data | {"findings": tuple(data["findings"])})

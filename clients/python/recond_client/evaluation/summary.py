@@ -48,6 +48,8 @@ class Group:
         Figures, None where no volume has one.
     seconds_per_slice
         Time in the model.
+    ssim_object, psnr_object, nmse_object
+        Figures inside the object.
     """
 
     model: str
@@ -60,6 +62,9 @@ class Group:
     psnr: Mean | None
     nmse: Mean | None
     seconds_per_slice: float
+    ssim_object: Mean | None
+    psnr_object: Mean | None
+    nmse_object: Mean | None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values."""
@@ -103,6 +108,9 @@ def _group(scores: Sequence[Score], acquisition: str) -> Group:
         psnr=_mean([score.psnr for score in scores]),
         nmse=_mean([score.nmse for score in scores]),
         seconds_per_slice=sum(score.seconds for score in scores) / max(slices, 1),
+        ssim_object=_mean([score.ssim_object for score in scores]),
+        psnr_object=_mean([score.psnr_object for score in scores]),
+        nmse_object=_mean([score.nmse_object for score in scores]),
     )
 
 

@@ -309,6 +309,9 @@ def figures_message(figures: Figures) -> pb.Figures:
         nmse=figures.nmse,
         data_consistency_residual=figures.data_consistency_residual,
         noise_level=figures.noise_level,
+        ssim_object=figures.ssim_object,
+        psnr_object=figures.psnr_object,
+        nmse_object=figures.nmse_object,
     )
 
 
