@@ -19,8 +19,8 @@ from recond_models.classical.parallel import ParallelImaging, PosedMethod
 from recond_models.classical.scale import bright_pixels
 from recond_models.ensemble import held_out
 from recond_models.networks import noise_level
-from recond_models.sampling import Sampling
 from recond_models.object_metrics import inside_object
+from recond_models.sampling import Sampling
 
 MEMBERS = {"network": "unrolled-brain", "tv": "tv", "l1-wavelet": "l1-wavelet"}
 MEANS = {
