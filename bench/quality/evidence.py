@@ -53,8 +53,9 @@ def main() -> None:
     torch.set_num_threads(1)
     if not arguments.no_collect:
         evidence_collect.collect(arguments.rows, arguments.volumes, arguments.slices, evidence_collect.load_members())
-    rows = usable([candidates(json.loads(line)) for line in arguments.rows.read_text().splitlines()])
-    section = report(rows)
+    collected = [candidates(json.loads(line)) for line in arguments.rows.read_text().splitlines()]
+    rows = usable(collected)
+    section = report(rows, len(collected) - len(rows))
     print(section)
     if arguments.learn:
         calibration = learn(rows, registry.find("unrolled-brain").weights_sha256)
@@ -65,18 +66,24 @@ def main() -> None:
         PAGE.write_text(re.sub(f"{_BEGIN}.*{_END}", lambda _: f"{_BEGIN}\n{section}\n{_END}", page, flags=re.DOTALL))
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def report(rows: list[dict[str, Any]], left_out: int) -> str:
     """Return the section of docs/quality.md."""
     chosen = [decisions(rows, number) for number in range(len(rows))]
     lines = [
         "## What `auto` decides by",
         "",
         (
-            f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} from a measured head with other masks, "
-            "the others simulated heads that nothing was trained on. Each was decided by what the others showed. *Right* is "
-            "a choice within "
-            f"{_RIGHT:g} SSIM in the object of the best candidate; *cost* is the mean SSIM below it where the choice was wrong. "
-            "Means of SSIM and PSNR are in the object."
+            f"{len(rows)} scans with a truth: {sum(row['measured'] for row in rows)} are one slice of one measured head with "
+            "different masks, the others simulated heads that nothing was trained on. "
+            f"{left_out} more were left out, because no candidate reached an SSIM of 0.5. *Right* is a choice within {_RIGHT:g} "
+            "SSIM in the object of the best candidate; *cost* is the mean SSIM below it where the choice was wrong. Means of SSIM "
+            "and PSNR are in the object."
+        ),
+        "",
+        (
+            "Each scan was decided by what the others showed. That flatters: other masks of the measured slice are among the "
+            "others, and how errors are compared (without their noise, beside what is usual), when the mean gives way and how "
+            "much room the guard has were settled on these very scans, after several alternatives. Heads that are not here decide."
         ),
     ]
     groups = {

@@ -87,7 +87,7 @@ def test_an_unrolled_network_stops_before_the_next_round(monkeypatch, seen, batc
     one = per_frame.split(batch)[0]
     rounds = itertools.count(1)
     made = [0]
-    model._network.regulariser.register_forward_hook(lambda *_: made.append(next(rounds)))
+    model.network.regulariser.register_forward_hook(lambda *_: made.append(next(rounds)))
     with pytest.raises(Interrupted), watching(lambda _: made[-1] >= seen, 1):
         model.reconstruct(one)
     assert made[-1] == seen

@@ -44,7 +44,7 @@ def test_a_scan_is_described(scan: Path) -> None:
     assert report.frames.acceleration == pytest.approx(64 / 40)
     assert report.frames.whitened
     assert report.frames.located
-    assert report.model in {"cg-sense", "l1-wavelet"}
+    assert report.model in {"cg-sense", "l1-wavelet", "tv"}
     assert report.model_reason
     assert "coils-whitened" in {finding.code for finding in report.findings}
 
