@@ -9,13 +9,15 @@ from torch.nn import functional
 _PLANES = 5
 _SMALLEST, _LARGEST = 1e-5, 1.0
 _FLOOR = 1e-3
+_FREEDOM = 5
 
 
 class DeviationHead(nn.Module):
     """Predicts the standard deviation of the error of a magnitude image from what the last round knows.
 
     Trained on the logarithmic likelihood of errors on simulated heads while the rest of the network stays as it is (Nix and Weigend
-    1994, doi:10.1109/ICNN.1994.374138): it tells of noise and of what the network tends to get wrong.
+    1994, doi:10.1109/ICNN.1994.374138): it tells of noise and of what the network tends to get wrong. Errors follow Student's
+    distribution in it: with a normal one the few frames that fail outright rule the training, and it does not converge.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ class DeviationHead(nn.Module):
 
 
 def unlikelihood(deviations: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean negative logarithmic likelihood of errors, without its constant.
+    """Return the mean negative logarithmic likelihood of errors by Student's distribution, without its constant.
 
     Parameters
     ----------
@@ -75,6 +77,7 @@ def unlikelihood(deviations: Tensor, errors: Tensor, weights: Tensor) -> Tensor:
     weights
         Same shape: how much a pixel counts.
     """
-    softened = (deviations.square() + _FLOOR**2).sqrt()
-    values = torch.log(softened) + (errors / softened).square() / 2
+    variances = deviations.square() + _FLOOR**2
+    # Of five degrees of freedom the variance is 5 / 3 of the squared scale.
+    values = torch.log(variances) / 2 + (_FREEDOM + 1) / 2 * torch.log1p(errors.square() / (variances * (_FREEDOM - 2)))
     return (values * weights).sum() / weights.sum().clamp_min(1e-6)
