@@ -208,25 +208,34 @@ def print_model(model: Model) -> None:
 
 
 def print_history(history: ModelHistory) -> None:
-    """Print the versions of a model and what became of them."""
+    """Print the versions of a model and what became of them: a table of how they run, then how each came to be."""
     console = Console()
-    narrow = [Column(title, no_wrap=True) for title in ("version", "runs", "added", "parent")]
-    table = Table(*narrow, "metrics", "requests", "failed", "seconds", "residual", box=box.SIMPLE_HEAD)
+    titles = ("version", "runs", "added", "requests", "failed", "seconds", "residual")
+    table = Table(*(Column(title, no_wrap=True) for title in titles), box=box.SIMPLE_HEAD)
     for version in history.versions:
-        model, lineage, use = version.model, version.lineage, version.use
-        done = use.requests > use.failures
+        model, use = version.model, version.use
         table.add_row(
             Text(model.version, style="bold"),
             _runs(version),
             version.added[:10] or model.origin,
-            (lineage.parent if lineage else "") or "-",
-            Text(", ".join(f"{name} {value:.4g}" for name, value in lineage.metrics.items()) if lineage else "") or "-",
             str(use.requests),
             str(use.failures),
-            f"{use.mean_seconds:.3g}" if done else "-",
+            f"{use.mean_seconds:.3g}" if use.requests > use.failures else "-",
             f"{use.mean_residual:.4f}" if use.residuals else "-",
         )
     console.print(table)
+    for version in history.versions:
+        lineage = version.lineage
+        if lineage is None:
+            continue
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in lineage.metrics.items())
+        told = [
+            f"began with {lineage.parent}" if lineage.parent else "",
+            f"in its own evaluation {figures}" if figures else "",
+        ]
+        if not any(told):
+            continue
+        console.print(f"{version.model.version}: {'; '.join(part for part in told if part)}", highlight=False)
     for promotion in history.promotions:
         console.print(f"{promotion.at[:19].replace('T', ' ')}  {promotion.action} {promotion.version}", highlight=False)
 
