@@ -64,7 +64,7 @@ def test_the_table(asked, monkeypatch):
     assert ["2", "yes", "2026-05-02", "9", "1", "1.25", "0.0300"] in rows
     assert ["3", "10%,", "tried", "out", "2026-05-03", "0", "0", "-", "-"] in rows
     assert ["1", "when", "named", "2026-05-01", "0", "0", "-", "-"] in rows
-    assert "2: began with knee@1; in its own evaluation ssim 0.91".split() in rows
+    assert ["2:", "began", "with", "knee@1;", "in", "its", "own", "evaluation", "ssim", "0.91"] in rows
     assert ["2026-05-02", "11:30:00", "promoted", "2"] in rows
 
 
