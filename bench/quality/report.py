@@ -46,7 +46,8 @@ Made by `make quality` from `quality.json`, which goes on where it ended: new we
   has on a scan. BART's `ecalib` and `pics`, 100 iterations, with wavelets (`bart-l1`) and total variation (`bart-tv`), are tuned
   the same way, and compress more than 12 coils as recond does. On measured heads both have the best of the weights for the three
   noises, chosen with the reference. With 8 to 11 calibration lines BART's maps have faults (bright spots in the picture of random
-  lines); kernels of 3, 4 or half the lines were tried, and the last, which is used, is best or as good within 0.01 SSIM."""
+  lines); kernels of 3, 4 or half the lines were tried, and the last, which is used, is best or within about 0.01 SSIM of the
+  best."""
 
 
 def write(results: Results, path: Path) -> None:
