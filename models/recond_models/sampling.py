@@ -22,11 +22,12 @@ class Sampling:
     rows, columns
         Size of k-space: readout, phase encode.
     acceleration
-        Grid points per measured point; rows without any sample (asymmetric echo) do not count. Unmeasured edges (partial Fourier,
-        zero-filled phase resolution) do.
+        Grid points per measured point; rows before the first and after the last with a sample (asymmetric echo) do not count.
+        Unmeasured edges of columns (partial Fourier, zero-filled phase resolution) do.
     pattern
         ``"full"``: no line is missing between the first and the last. ``"uniform"``: every `spacing`-th line, and a filled centre
-        or not. ``"irregular"``: other whole lines. ``"two-dimensional"``: not made of whole lines.
+        or not. ``"irregular"``: other whole lines. ``"two-dimensional"``: not made of whole lines. Lines are columns, or rows where
+        some of those are missing in between and no column is: frames of 3-D scans have two phase encodes.
     spacing
         Distance of the lines of a uniform pattern, 1 for a full one, 0 for the others.
     calibration
@@ -84,7 +85,11 @@ class Sampling:
             pattern, spacing = "two-dimensional", 0
         else:
             pattern, spacing = _classify_lines(used_columns)
-        acceleration = int(used_rows.sum()) * columns / measured
+            along_rows, distance = _classify_lines(used_rows)
+            if along_rows != "full":  # both directions are phase encodes, as in a frame of a 3-D scan
+                pattern, spacing = (along_rows, distance) if pattern == "full" else ("two-dimensional", 0)
+        between = np.flatnonzero(used_rows)
+        acceleration = int(between[-1] - between[0] + 1) * columns / measured
         extent = (int(calibration_extent[0]), int(calibration_extent[1]))
         return cls(int(coils), rows, columns, acceleration, pattern, spacing, extent, whitened)
 

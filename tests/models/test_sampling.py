@@ -108,3 +108,18 @@ def test_bad_json():
 def test_bad_masks(mask, message):
     with pytest.raises(ValueError, match=message):
         describe(mask)
+
+
+def test_lines_along_rows_of_two_phase_encodes():
+    """A frame of a 3-D scan that skips phase encodes and no partition is undersampled, not full."""
+    mask = lines(every(3, centre=12), 20).T
+    sampling = describe(mask)
+    assert (sampling.pattern, sampling.spacing) == ("uniform", 3)
+    assert sampling.acceleration == pytest.approx(mask.size / mask.sum(), rel=0.05)
+
+
+def test_lattice_of_two_phase_encodes():
+    mask = np.outer(every(2), every(2))
+    sampling = describe(mask)
+    assert sampling.pattern == "two-dimensional"
+    assert sampling.acceleration == pytest.approx(4, rel=0.05)

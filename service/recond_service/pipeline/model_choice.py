@@ -178,6 +178,21 @@ class ModelChoice:
                 return other, told
         return model, reason
 
+    @staticmethod
+    def _why_none_predicts(sampling: Sampling) -> str:
+        """Return why no model was picked that predicts its uncertainty, and what to do."""
+        network = next((info for info in registry.available() if info.name == NETWORK), None)
+        if network is None:
+            return f"no model predicts the uncertainty of its images, as {NETWORK} is not installed: ask for none"
+        try:
+            selection.check(network, sampling)
+        except UnsuitableModelError as error:
+            return f"no model predicts the uncertainty of images of these data, so ask for none: {error}"
+        return (
+            f"no model that predicts the uncertainty of its images was made for these data: ask for none, or name {NETWORK} to run "
+            f"it nevertheless. {selection.outside_contract(network, sampling)}"
+        )
+
     def _check(self, model: ModelInfo, sampling: Sampling) -> None:
         try:
             selection.check(model, sampling)
@@ -192,7 +207,8 @@ class ModelChoice:
             try:
                 selection.check_deviation(model, registry.available())
             except NoDeviationError as error:
-                raise UnsupportedDataError(str(error), reason="NO_UNCERTAINTY", field=self._field) from error
+                problem = self._why_none_predicts(sampling) if self.automatic else str(error)
+                raise UnsupportedDataError(problem, reason="NO_UNCERTAINTY", field=self._field) from error
         outside = selection.outside_contract(model, sampling)
         if outside:
             self._findings.warn("outside-contract", f"{outside}. Its image may show what is not there.")
