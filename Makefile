@@ -9,11 +9,12 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench soak training-data quality compare proto interop-venv triton-venv clean
+.PHONY: help setup demo test interop lint format bench soak training-data quality compare proto interop-venv triton-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
 	@echo "make test    all tests"
+	@echo "make interop  tests against independent tools, as far as they are installed"
 	@echo "make lint    style, types, import contract, wire contract"
 	@echo "make format  put the style right"
 	@echo "make bench   overhead and memory of the service"
@@ -58,7 +59,11 @@ demo: $(VENV)/.head
 # A process of tests on each core, up to four: each may have a service, with its worker. Free ones take tests from those that lag.
 # One thread each; single tests go faster without all that: .venv/bin/pytest tests/test_house.py
 test: $(VENV)/.head
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests --ignore=tests/interop -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+# Those against independent tools; each skips and says so where its tool is missing. .ci/run installs the tools.
+interop: $(VENV)/.head
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/interop -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
