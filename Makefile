@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
-	@echo "make test    all tests"
+	@echo "make test    the tests"
 	@echo "make interop  tests against independent tools, as far as they are installed"
 	@echo "make lint    style, types, import contract, wire contract"
 	@echo "make format  put the style right"
