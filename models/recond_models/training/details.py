@@ -46,8 +46,8 @@ def split_fat(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Take the fat below the skin out of a head, and give it a brightness of its own.
 
-    What is bright and lies within a few millimetres of the surface counts as fat. Receive arrays see it brightest of all, and most
-    of the error of reconstructions of measured heads lies there.
+    What is bright and lies within a few millimetres of the surface counts as fat. Receive arrays see it brightest of all, and on
+    measured heads much of the error of reconstructions lies there.
 
     Parameters
     ----------
