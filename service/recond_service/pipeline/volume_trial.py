@@ -17,7 +17,7 @@ from recond_service.backends import FrameInput
 from recond_service.pipeline.evidence import CandidateEvidence, Evidence
 from recond_service.pipeline.frame_computation import FrameComputation
 from recond_service.pipeline.model_choice import ModelChoice
-from recond_service.pipeline.trial_plan import SHARE, TrialPlan, plan_trials
+from recond_service.pipeline.trial_plan import FEWEST_TRIALS, SHARE, TrialPlan, plan_trials
 from recond_service.processes import FrameLayout, SharedBlock
 from recond_service.scan.messages import FramePrepared
 from recond_service.scheduling import Scheduler
@@ -191,7 +191,7 @@ class VolumeTrial:
         done = [task.result() for task in tasks]
         trials = [trial for trial, _ in done if trial is not None and trial.energy > 0]
         seconds = sum(spent for _, spent in done)
-        if len(trials) < len(done) or not trials:
+        if len(trials) < min(FEWEST_TRIALS, len(done)) or not trials:  # slices without signal tell nothing
             nothing = Evidence(preferred.name, preferred.name, seconds=seconds, not_tried="a trial came to nothing")
             self._end(nothing)
             return

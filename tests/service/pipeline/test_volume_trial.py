@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -46,13 +47,14 @@ class Trials:
     def trial(self, priority: Priority = Priority.CLINICAL, seconds_left: float = 1e9) -> VolumeTrial:
         return VolumeTrial(self.choice, self.computation, self.scheduler, priority, lambda: seconds_left)
 
-    def answer_trials(self, monkeypatch) -> None:
-        """Let the server's answers carry a trial."""
+    def answer_trials(self, monkeypatch, empty: int = 0) -> None:
+        """Let the server's answers carry a trial; the first ones are of slices without signal."""
         values = self.errors or {name: 2.718281828 ** (2 * usual) for name, usual in CELL.log_error.items()}
         made = ComputedFrame
+        answers = itertools.count()
 
         def computed(image):
-            return made(image, trial=HeldOut(values, 1.0))
+            return made(image, trial=HeldOut(values, 0.0 if next(answers) < empty else 1.0))
 
         monkeypatch.setattr("virtual_servers.ComputedFrame", computed)
 
@@ -218,3 +220,16 @@ async def test_held_out_samples_that_tell_nothing_are_not_paid_for(monkeypatch):
     trials.choice.suggest(SAMPLING)
     assert trial.plan(prepared(0), streamed=False, ahead=5) == 0
     assert "told nothing" in trial.evidence.not_tried
+
+
+@pytest.mark.parametrize(("empty", "slices"), [(1, 3), (2, 2), (3, 0)])
+async def test_empty_slices_leave_the_decision_to_the_others_while_these_suffice(monkeypatch, empty, slices):
+    trials = Trials()
+    trials.answer_trials(monkeypatch, empty)
+    trial = trials.trial()
+    trials.choice.suggest(SAMPLING)
+    trial.plan(prepared(0), streamed=False, ahead=5)
+    hold(trial, 45)
+    await finish(trials, trial)
+    assert trial.evidence.slices == slices
+    assert bool(trial.evidence.not_tried) == (slices == 0)
