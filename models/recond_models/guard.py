@@ -57,15 +57,15 @@ def against_images(
     return doubts if any(doubts) else ()
 
 
-def against_samples(posed: ParallelImaging, learnt: Tensor, network: str) -> tuple[Doubt | None, ...]:
+def against_samples(posed: ParallelImaging, residuals: Tensor, network: str) -> tuple[Doubt | None, ...]:
     """Compare the images of a network with the measured samples.
 
     Parameters
     ----------
     posed
         The problem.
-    learnt
-        complex64 (batch, rows, columns).
+    residuals
+        Of the images, as `parallel.residuals_of` has them.
     network
         Name of the network.
 
@@ -75,12 +75,7 @@ def against_samples(posed: ParallelImaging, learnt: Tensor, network: str) -> tup
         For each frame what is to be doubted, with an image of iterative SENSE; empty if nothing is.
     """
     encoding = posed.encoding
-    misfits = torch.split(encoding(learnt) - posed.kspace, list(encoding.layout.counts))
-    norms = [torch.linalg.vector_norm(frame) for frame in torch.split(posed.kspace, list(encoding.layout.counts))]
-    found = [
-        float(torch.linalg.vector_norm(misfit) / norm.clamp_min(1e-30))
-        for misfit, norm in zip(misfits, norms, strict=True)
-    ]
+    found = residuals.tolist()
     limits = _limits(posed, encoding.adjoint(posed.kspace), ["samples"] * len(found))
     if all(value <= limit for value, limit in zip(found, limits, strict=True)):
         return ()

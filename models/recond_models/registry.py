@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from recond_models import plugins
@@ -187,48 +187,27 @@ def _plugins(taken: Set[str]) -> Iterator[Entry]:
 
 def _ensemble(network: StoredModel) -> Entry:
     """Return the entry of the mean of a network and a classical method."""
-    member = network.info
-    return Entry(
-        ModelInfo(
-            name=ENSEMBLE,
-            version=f"1.{member.version}",
-            description=f"Mean of the images of {member.name} and of tv (whole lines) or l1-wavelet (other sampling).",
-            kind="network",
-            reference="Ensemble averaging (Perrone and Cooper 1993, doi:10.1142/9789812795885_0025) of the models that it names",
-            needs_calibration=True,
-            fits_samples=True,
-            weights_sha256=member.weights_sha256,
-            family="ensemble",
-            precision=member.precision,
-            licence=member.licence,
-            source=member.source,
-            contract=member.contract,
-            has_phase=True,
-            has_deviation=member.has_deviation,
-        ),
-        "recond_models.ensemble.model:Ensemble",
-        network=network,
+    info = replace(
+        _made_with(network, ENSEMBLE),
+        description=f"Mean of the images of {network.info.name} and of tv (whole lines) or l1-wavelet (other sampling).",
+        reference="Ensemble averaging (Perrone and Cooper 1993, doi:10.1142/9789812795885_0025) of the models that it names",
     )
+    return Entry(info, "recond_models.ensemble.model:Ensemble", network=network)
 
 
 def _trial(network: StoredModel) -> Entry:
     """Return the entry of the trial by held-out samples."""
-    member = network.info
-    return Entry(
-        ModelInfo(
-            name=HELD_OUT,
-            version=f"1.{member.version}",
-            description="Predicts held-out samples of a frame by every model between which auto decides.",
-            kind="network",
-            reference="Cross-validation (Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x)",
-            needs_calibration=True,
-            fits_samples=False,
-            weights_sha256=member.weights_sha256,
-            family="ensemble",
-            precision=member.precision,
-            contract=member.contract,
-            has_phase=True,
-        ),
-        "recond_models.ensemble.trial:HeldOutTrial",
-        network=network,
+    info = replace(
+        _made_with(network, HELD_OUT),
+        description="Predicts held-out samples of a frame by every model between which auto decides.",
+        reference="Cross-validation (Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x)",
+        fits_samples=False,
+        has_deviation=False,
     )
+    return Entry(info, "recond_models.ensemble.trial:HeldOutTrial", network=network)
+
+
+def _made_with(network: StoredModel, name: str) -> ModelInfo:
+    """Return what a model that works with a network shares with it: weights, contract, precision and licence."""
+    member = network.info
+    return replace(member, name=name, version=f"1.{member.version}", family="ensemble", origin="built-in")

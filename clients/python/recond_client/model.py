@@ -149,7 +149,7 @@ class ModelVersion:
     Parameters
     ----------
     model
-        What it is.
+        The version as `recond models show` has it.
     added
         When it was added to the machine of the service, ISO 8601; empty for models of the program.
     lineage

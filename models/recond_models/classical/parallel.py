@@ -28,7 +28,6 @@ CROP = 0.95
 LARGEST_BLOCK = 24
 """Rows and columns of calibration data that are used; more cost time and add little."""
 
-
 NoiseEstimate = Callable[[Tensor, Tensor, CoilLayout], Tensor]
 """From samples, masks and layout to the standard deviations of every frame, as `noise.deviations`."""
 
@@ -76,11 +75,14 @@ class Solution:
         For each frame why its image should not be trusted, or None; empty if there is no doubt about any.
     deviations
         float32 (batch, rows, columns): standard deviation of the error of the magnitudes; None where nobody wants or knows it.
+    residuals
+        float64 (batch,) on the CPU, of these images; None where the method has not needed them.
     """
 
     images: Tensor
     doubts: tuple[Doubt | None, ...] = ()
     deviations: Tensor | None = None
+    residuals: Tensor | None = None
 
 
 class PosedMethod(Protocol):
@@ -264,7 +266,7 @@ def reconstruct_posed(
         known = solution.deviations
         return Reconstruction(
             whole,
-            _residuals(posed, solution.images),
+            residuals_of(posed, solution.images) if solution.residuals is None else solution.residuals,
             scales=posed.scales,
             deviations=None if known is None else field_of_view.untrim(known, rows, first),
             doubts=doubts,
@@ -276,8 +278,8 @@ def reconstruct_posed(
     return per_frame.reconstruct_each(lambda _, part: work(part), batch, at_once=True)
 
 
-def _residuals(posed: ParallelImaging, images: Tensor) -> Tensor:
-    """Return float64 (batch,) on the CPU: the residuals of images of a posed problem."""
+def residuals_of(posed: ParallelImaging, images: Tensor) -> Tensor:
+    """Return ``||A x - y|| / ||y||`` of images of a posed problem, float64 (batch,) on the CPU."""
     return relative_residuals(posed.encoding, images, posed.kspace, posed.encoding.layout).cpu()
 
 
@@ -285,7 +287,7 @@ def _finished(solution: Solution, posed: ParallelImaging, rows: int, first: int)
     """Return the doubts about a batch, their images with residuals and as many rows as those of the frames."""
     pairs = list(zip(solution.images, solution.doubts, strict=True))
     others = torch.stack([image if doubt is None else doubt.image for image, doubt in pairs])
-    residuals = _residuals(posed, others).tolist()
+    residuals = residuals_of(posed, others).tolist()
     whole = field_of_view.untrim(others, rows, first)
     return tuple(
         None if doubt is None else replace(doubt, image=image, residual=residual)

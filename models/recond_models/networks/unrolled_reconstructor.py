@@ -65,8 +65,11 @@ class UnrolledReconstructor:
 
     def _solution(self, posed: ParallelImaging, *, deviations: bool) -> Solution:
         images, known = self.solve_with_deviations(posed) if deviations else (self.solve(posed), None)
-        doubts = guard.against_samples(posed, images, self.info.name)
-        return Solution(guard.without_unusable(images, doubts), doubts, known)
+        residuals = parallel.residuals_of(posed, images)
+        doubts = guard.against_samples(posed, residuals, self.info.name)
+        # What is put in the place of pixels that are no numbers has a residual of its own.
+        shown = guard.without_unusable(images, doubts)
+        return Solution(shown, doubts, known, residuals if shown is images else None)
 
     def _solve(self, posed: ParallelImaging, *, deviations: bool) -> tuple[Tensor, Tensor | None]:
         """Return both, zero where the sensitivities are."""

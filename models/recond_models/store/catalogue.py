@@ -29,7 +29,7 @@ class StoredModel:
     Parameters
     ----------
     manifest
-        What it is.
+        Its manifest, read and checked.
     folder
         Where it lies.
     origin

@@ -136,7 +136,7 @@ def promote(place: Path, name: str, version: str, known: Sequence[str], current:
     place
         Folder of models.
     name, version
-        Which.
+        The model, and the version that is to run for its name.
     known
         The versions that there are.
     current
@@ -150,7 +150,9 @@ def promote(place: Path, name: str, version: str, known: Sequence[str], current:
     _require(name, version, known)
     with locked(place):
         state = read_state(place, name)
-        if version == current:
+        # Another promotion may have ended since `current` was looked up.
+        running = state.promoted or current
+        if version in {current, running}:
             raise VersionError(f"{name} {version} runs already")
         return _write(place, name, promoted_in(state, version, current))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -68,7 +69,8 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
             await _not_found(unknown, context)
         name = request.name.partition("@")[0]
         try:
-            promotions = read_state(folders.models_folder(), name).promotions
+            state = await asyncio.to_thread(read_state, folders.models_folder(), name)
+            promotions = state.promotions
         except StoreError:
             promotions = ()  # the catalogue has warned of it
         return pb.GetModelHistoryResponse(

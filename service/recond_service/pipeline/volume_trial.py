@@ -25,9 +25,9 @@ from recond_service.types import Priority, RecondError
 
 _log = structlog.get_logger(__name__)
 
-_COST_OF_TRIAL = (
-    1.6  # over that of a frame, until one was measured: three members in place of two, and no more sensitivities
-)
+_COST_OF_TRIAL = 1.6
+"""Over that of a frame, until one was measured: three members in place of two, and no more sensitivities."""
+
 _TIME_TO_SPARE = 2.0  # a deadline has to leave this many times what the volume is predicted to take
 
 

@@ -233,3 +233,12 @@ def test_writers_do_not_get_in_each_others_way(tmp_path, models):
     assert sorted(int(entry.version) for entry in state.promotions) == list(range(1, 10))
     assert registry.find("mine").version == state.promotions[-1].version
     assert folders.models_folder() == models
+
+
+def test_a_promotion_that_another_one_has_made_meanwhile_is_not_written_again(tmp_path, models):
+    add(tmp_path, "1")
+    add(tmp_path, "2", seed=1)
+    promote(models, "mine", "2", ["1", "2"], "1")
+    with pytest.raises(VersionError, match="runs already"):
+        promote(models, "mine", "2", ["1", "2"], "1")  # looked up before the first had ended
+    assert [promotion.version for promotion in read_state(models, "mine").promotions] == ["1", "2"]

@@ -128,7 +128,9 @@ def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
             pixels=event.pixels.read(first * row_bytes, min(step, rows - first) * row_bytes),
             uncertainty=event.pixels.read(
                 rows * row_bytes + first * deviation_bytes, min(step, rows - first) * deviation_bytes
-            ),
+            )
+            if event.uncertainty
+            else b"",
             geometry=None if event.place.geometry is None else wire.geometry_message(event.place.geometry),
             pixel_type=pb.PIXEL_TYPE_COMPLEX64 if event.is_complex else pb.PIXEL_TYPE_FLOAT32,
         )
