@@ -8,7 +8,9 @@ from typing import Any
 
 from recond_models.batch import Reconstructor
 from recond_models.plugin_reconstructor import PluginReconstructor
-from recond_models.registry import find_entry
+from recond_models.heads.head import Head
+from recond_models.model import UnknownModelError
+from recond_models.registry import find_entry, find_head_entry
 from recond_models.store import load as stored
 from recond_models.store.catalogue import StoredModel
 
@@ -48,6 +50,29 @@ def load(name: str, version: str = "", device: str = "cpu") -> Reconstructor:
         make(entry.info, device) if entry.network is None else make(entry.info, _shared(entry.network, device), device)
     )
     return model
+
+
+def load_head(name: str, version: str = "", device: str = "cpu") -> Head:
+    """Make a head ready to run.
+
+    Parameters
+    ----------
+    name, version
+        As for `recond_models.registry.find_head`.
+    device
+        torch device to compute on.
+
+    Raises
+    ------
+    UnknownModelError
+        There is no such head.
+    StoreError
+        Its weights are not what they were when it was added, or answer otherwise here.
+    """
+    entry = find_head_entry(name, version)
+    if entry.stored is None:
+        raise UnknownModelError(f"the head {name!r} has no weights")
+    return stored.load_head(entry.stored, device)
 
 
 def _shared(model: StoredModel, device: str) -> Reconstructor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recond_models.contract import Contract
+from recond_models.heads.contract import HeadContract, HeadInfo
 
 MINIMUM_CALIBRATION = 8
 """Fewest calibration rows and columns from which coil sensitivities are estimated: room for kernels of 4 and their shifts."""
@@ -43,7 +44,7 @@ class ModelInfo:
     description
         One sentence for people.
     kind
-        With or without trained weights.
+        A reconstruction with or without trained weights, or a head: a network that runs on the images.
     reference
         Where the method comes from.
     needs_calibration
@@ -72,12 +73,14 @@ class ModelInfo:
         Part of the requests for its name that try this version out; 0 for none.
     has_deviation
         It predicts the standard deviation of the error of its images.
+    head
+        What a head takes and returns; None for models that reconstruct.
     """
 
     name: str
     version: str
     description: str
-    kind: Literal["classical", "network"]
+    kind: Literal["classical", "network", "head"]
     reference: str
     needs_calibration: bool
     fits_samples: bool
@@ -93,3 +96,17 @@ class ModelInfo:
     promoted: bool = True
     canary_share: float = 0.0
     has_deviation: bool = False
+    head: HeadContract | None = None
+
+    @property
+    def head_info(self) -> HeadInfo:
+        """What a request has to know of a head.
+
+        Raises
+        ------
+        ValueError
+            It is none.
+        """
+        if self.head is None:
+            raise ValueError(f"{self.name} reconstructs images; it is no head")
+        return HeadInfo(self.name, self.version, self.weights_sha256, self.head)

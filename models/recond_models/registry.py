@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -102,7 +102,19 @@ RESERVED_NAMES: Final = frozenset({"auto", ENSEMBLE, HELD_OUT, *(entry.info.name
 """Names that no trained model can have."""
 
 _classical: tuple[Entry, ...] = CLASSICAL
-_read: tuple[tuple[StoredModel, ...], tuple[Entry, ...], tuple[Entry, ...]] = ((), (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was made of the stored models when they were last read: models that are listed, those that are not, and heads."""
+
+    stored: tuple[StoredModel, ...] = ()
+    listed: tuple[Entry, ...] = ()
+    unlisted: tuple[Entry, ...] = ()
+    heads: tuple[Entry, ...] = ()
+
+
+_read = _Read()
 
 
 def available() -> tuple[ModelInfo, ...]:
@@ -116,6 +128,33 @@ def available() -> tuple[ModelInfo, ...]:
 def versions(name: str = "") -> tuple[ModelInfo, ...]:
     """Return all versions of a model, the promoted one first; of all models without a name."""
     return tuple(entry.info for entry in entries() if name in {"", entry.info.name})
+
+
+def heads() -> tuple[ModelInfo, ...]:
+    """Return all heads: those that come with recond, then those that were added. Of several versions the promoted one."""
+    return tuple(entry.info for entry in head_entries() if entry.info.promoted)
+
+
+def find_head(name: str, version: str = "") -> ModelInfo:
+    """Return a head by name, as `find` does a model.
+
+    Raises
+    ------
+    UnknownModelError
+        There is none; the message lists those there are.
+    """
+    return find_head_entry(name, version).info
+
+
+def find_head_entry(name: str, version: str = "") -> Entry:
+    """Return the entry of a head, as `find_head` does.
+
+    Raises
+    ------
+    UnknownModelError
+        There is none; the message lists those there are.
+    """
+    return _chosen(head_entries(), name, version, "head")
 
 
 def find(name: str, version: str = "") -> ModelInfo:
@@ -145,15 +184,33 @@ def find_entry(name: str, version: str = "") -> Entry:
         There is none; the message lists those there are.
     """
     known = entries()
+    return _chosen(known, name, version, "model", _read.unlisted)
+
+
+def find_entry_of_any_kind(name: str, version: str = "") -> Entry:
+    """Return the entry of a model or of a head; the names of heads are not those of models.
+
+    Raises
+    ------
+    UnknownModelError
+        There is neither.
+    """
+    return _chosen((*entries(), *head_entries()), name, version, "model", _read.unlisted)
+
+
+def _chosen(
+    known: Sequence[Entry], name: str, version: str, what: str, unlisted: Sequence[Entry] = ()
+) -> Entry:
+    """Return the entry of that name and version; say what there is where there is none."""
     plain, _, named_version = name.partition("@")
     if not version:
         name, version = plain, named_version
-    for entry in (*known, *_read[2]):
+    for entry in (*known, *unlisted):
         if entry.info.name == name and version in {"", entry.info.version}:
             return entry
-    names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in known)
+    names = ", ".join(f"{entry.info.name} ({entry.info.version})" for entry in known) or "none"
     wanted = f"{name!r} in version {version!r}" if version else repr(name)
-    raise UnknownModelError(f"there is no model {wanted}; there are {names}")
+    raise UnknownModelError(f"there is no {what} {wanted}; there are {names}")
 
 
 def find_canary(name: str) -> ModelInfo | None:
@@ -162,18 +219,29 @@ def find_canary(name: str) -> ModelInfo | None:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Return the entries of all models that there are now, the promoted version of a model before its others."""
+    """Return the entries of all models that reconstruct, the promoted version of a model before its others."""
+    return (*_classical, *_current().listed)
+
+
+def head_entries() -> tuple[Entry, ...]:
+    """Return the entries of all heads that there are now, the promoted version of a head before its others."""
+    return _current().heads
+
+
+def _current() -> _Read:
     global _read  # noqa: PLW0603 - a cache
     stored = stored_models()
-    if _read[0] is not stored:
-        usable = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+    if _read.stored is not stored:
+        everything = [model for model in stored if model.manifest.name not in RESERVED_NAMES]
+        usable = [model for model in everything if model.manifest.head is None]
         network = next((model for model in usable if (model.manifest.name, model.origin) == (NETWORK, "shipped")), None)
         together = () if network is None else (_ensemble(network),)
         unlisted = () if network is None else (_trial(network),)
-        taken = RESERVED_NAMES | {model.manifest.name for model in usable}
+        taken = RESERVED_NAMES | {model.manifest.name for model in everything}
         trained = (Entry(model.info, stored=model) for model in usable)
-        _read = (stored, (*together, *trained, *_plugins(taken)), unlisted)
-    return (*_classical, *_read[1])
+        found_heads = tuple(Entry(model.info, stored=model) for model in everything if model.manifest.head is not None)
+        _read = _Read(stored, (*together, *trained, *_plugins(taken)), unlisted, found_heads)
+    return _read
 
 
 def _plugins(taken: Set[str]) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ from recond_client.acquisitions import AcquisitionBatch, batches_of
 from recond_client.calls import ImageStream
 from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
+from recond_client.heads import HeadResult, Instance, Measurement
 from recond_client.model import (
     Model,
     ModelContract,
@@ -37,10 +38,13 @@ __all__ = [
     "Figures",
     "Finding",
     "Geometry",
+    "HeadResult",
     "Image",
     "ImageIndex",
     "ImageStream",
     "InputError",
+    "Instance",
+    "Measurement",
     "Model",
     "ModelContract",
     "ModelHistory",

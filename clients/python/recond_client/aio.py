@@ -19,6 +19,7 @@ from recond_client.acquisitions import AcquisitionBatch
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
+from recond_client.heads import HeadResult
 from recond_client.model import Model, ModelHistory
 from recond_client.progress import ProgressCallback, ProgressReporter
 from recond_client.result import Image, Progress, Result
@@ -100,6 +101,11 @@ class AsyncImageStream:
     def delivered(self) -> bool:
         """Whether any image or file has arrived."""
         return self._stream.delivered
+
+    @property
+    def head_results(self) -> tuple[HeadResult, ...]:
+        """What heads have said so far; see `ImageStream.head_results`."""
+        return self._stream.head_results
 
     def __aiter__(self) -> AsyncIterator[Image]:
         return self

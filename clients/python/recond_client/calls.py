@@ -15,6 +15,7 @@ from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.errors import RecondError
+from recond_client.heads import HeadResult
 from recond_client.model import Model, ModelHistory
 from recond_client.models import history_of, model_of
 from recond_client.progress import ProgressReporter
@@ -86,6 +87,11 @@ class ImageStream:
     def delivered(self) -> bool:
         """Whether any image or file has arrived."""
         return self._assembler.delivered
+
+    @property
+    def head_results(self) -> tuple[HeadResult, ...]:
+        """What heads have said so far: of slices while images come, of volumes after the last one."""
+        return self._assembler.head_results
 
     def __iter__(self) -> Iterator[Image]:
         return self

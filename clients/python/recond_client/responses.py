@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recond.v1 import reconstruction_pb2 as pb
 from recond_client.errors import ServiceError
+from recond_client.heads import HeadReceiver, HeadResult, results_by_name
 from recond_client.result import (
     Candidate,
     Evidence,
@@ -27,6 +28,7 @@ from recond_client.result import (
 from recond_client.spec import ENDING_OF_FORMAT
 
 _NAME = re.compile(r"[a-z0-9]{0,32}")  # of a stack, which becomes part of a file name
+_PART = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})?")  # of a part, or of a head
 _SEVERITIES = {int(pb.SEVERITY_INFO): "info", int(pb.SEVERITY_WARNING): "warning"}
 
 
@@ -77,6 +79,7 @@ class ResponseAssembler:
         self._files: dict[tuple[int, str, str], _PartialFile] = {}
         self._plan = pb.Plan()
         self._result: Result | None = None
+        self._heads = HeadReceiver()
         self.request_id = ""
 
     @property
@@ -87,7 +90,12 @@ class ResponseAssembler:
     @property
     def delivered(self) -> bool:
         """Whether any image or file has arrived, so that trying again would deliver it twice."""
-        return bool(self._images or self._partial or self._files)
+        return bool(self._images or self._partial or self._files or self._heads.results)
+
+    @property
+    def head_results(self) -> tuple[HeadResult, ...]:
+        """Results of heads that have arrived."""
+        return tuple(self._heads.results)
 
     @property
     def model(self) -> str:
@@ -133,6 +141,9 @@ class ResponseAssembler:
         elif kind == "image":
             self._require(_Stage.PLANNED, kind)
             return self._take_image(response.image)
+        elif kind in {"head", "head_map"}:
+            self._require(_Stage.PLANNED, kind)
+            self._take_head(response)
         elif kind == "file_chunk":
             self._require(_Stage.PLANNED, kind)
             self._take_file(response.file_chunk)
@@ -206,13 +217,22 @@ class ResponseAssembler:
         self._images[number] = image
         return image
 
+    def _take_head(self, response: pb.ReconstructResponse) -> None:
+        try:
+            if response.HasField("head"):
+                self._heads.take_result(response.head)
+            else:
+                self._heads.take_map(response.head_map)
+        except ValueError as error:
+            raise self._violation(str(error)) from error
+
     def _take_file(self, chunk: pb.FileChunk) -> None:
         file = self._files.setdefault((chunk.format, chunk.stack, chunk.part), _PartialFile(chunk.size_bytes))
         data = chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
         if (
             chunk.format not in ENDING_OF_FORMAT
             or not _NAME.fullmatch(chunk.stack)
-            or not _NAME.fullmatch(chunk.part)
+            or not _PART.fullmatch(chunk.part)
             or chunk.size_bytes != file.size
             or chunk.offset != len(file.data)
             or len(file.data) + len(data) > file.size
@@ -229,6 +249,8 @@ class ResponseAssembler:
             raise self._violation(f"images {sorted(self._partial)} are not whole at the end")
         if any(len(file.data) != file.size for file in self._files.values()):
             raise self._violation("an output file is not whole at the end")
+        if not self._heads.whole:
+            raise self._violation("a label map is not whole at the end")
         wanted = set(order)
         if self._expects_images and (len(wanted) != len(order) or not wanted <= set(self._images)):
             raise self._violation(f"the order names {len(order)} images, {len(self._images)} came")
@@ -276,6 +298,8 @@ class ResponseAssembler:
                 for (number, stack, part), file in self._files.items()
             },
             evidence=_evidence_of(summary.evidence) if summary.HasField("evidence") else None,
+            heads=results_by_name(self._heads.results),
+            head_results=tuple(self._heads.results),
         )
 
     def _stacks_of(self, summary: pb.Summary, order: list[int]) -> list[list[Image]]:
@@ -325,7 +349,7 @@ def _index_of(index: pb.ImageIndex) -> ImageIndex:
 def _file_name(stack: str, part: str) -> str:
     """Return what stands between the stem of a file and its ending."""
     # BIDS has a name for the phase.
-    named = f"part-{part}" if part == "phase" else part
+    named = f"part-{part}" if part == "phase" else part.replace(".", "-")
     return (f"_{stack}" if stack else "") + (f"_{named}" if part else "")
 
 

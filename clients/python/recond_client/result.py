@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_client.errors import InputError
+from recond_client.heads import HeadResult
 
 Vector = tuple[float, float, float]
 
@@ -284,7 +283,9 @@ class Result:
     stacks
         The images by orientation, slab and size.
     heads
-        Results of the heads by name.
+        What each head says of the first volume, by name; of a head that looked at single slices alone, of the first slice.
+    head_results
+        All that heads said, in the order in which it came: of slices, and of volumes.
     complex_images
         complex64 like `images`, with their phase; None where that was not asked for.
     uncertainty
@@ -292,7 +293,8 @@ class Result:
         asked for.
     files
         Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
-        ``"_part-phase.nii.gz"`` for the phase of complex images and ``"_uncertainty.nii.gz"``.
+        ``"_part-phase.nii.gz"`` for the phase of complex images, ``"_uncertainty.nii.gz"``, and ``"_tissue.nii.gz"`` for the label
+        map of a head of that name.
     evidence
         What the service chose the model by; None where a model was named, or a rule chose.
     """
@@ -311,11 +313,12 @@ class Result:
     reference: str = ""
     shape: tuple[int, ...] = ()
     stacks: tuple[Stack, ...] = ()
-    heads: Mapping[str, Any] = field(default_factory=dict)
+    heads: Mapping[str, HeadResult] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     complex_images: NDArray[np.complex64] | None = None
     uncertainty: NDArray[np.float32] | None = None
     evidence: Evidence | None = None
+    head_results: tuple[HeadResult, ...] = ()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the output file that goes with the ending of `path`; at no time is there a half-written file of that name.
@@ -352,7 +355,8 @@ class Result:
         """Write the output file that goes with the ending of `path`, or all of them.
 
         Each of several stacks has its own, ``head_axial.nii.gz`` for ``head.nii.gz``, and so has the phase of complex images in
-        NIfTI, ``head_part-phase.nii.gz``, and the uncertainty, ``head_uncertainty.nii.gz``.
+        NIfTI, ``head_part-phase.nii.gz``, the uncertainty, ``head_uncertainty.nii.gz``, and the label map of each head,
+        ``head_tissue.nii.gz``.
 
         Parameters
         ----------

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recond_kernels import interruption
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.openvino_engine import OpenVinoEngine
-from recond_models.heads.preparation import LEAST_SLICES, Block, Prepared, prepare
+from recond_models.heads.framing import LEAST_SLICES, Framing
+from recond_models.heads.preparation import Block, Prepared, back, prepare
 from recond_models.networks.engines import Precision
 from recond_models.networks.openvino_engine import compiler
 
@@ -125,18 +127,43 @@ class Segmenter:
         return [self._segment(block) for block in blocks]
 
     @torch.inference_mode()
-    def _segment(self, block: Block) -> Segmentation:
-        stacks = block.stacks().to(self._device)
-        logits = self._engine(block.grid.seen)(stacks) / self._temperature
-        probable = torch.softmax(logits.float(), dim=1)
+    def probabilities(self, stacks: Tensor, framing: Framing) -> Tensor:
+        """Return the probabilities of the classes on the pixels of the volume.
+
+        Parameters
+        ----------
+        stacks
+            float32 (slices, 5, rows, columns) on the device, as networks see them.
+        framing
+            Of the volume.
+
+        Returns
+        -------
+        Tensor
+            float32 (slices, classes, rows, columns) of the volume, on the device; background beyond what the network sees.
+
+        Raises
+        ------
+        recond_kernels.interruption.Interrupted
+            Nobody waits for them any more.
+        """
+        run = self._engine(framing.seen)
+        answers = []
+        for stack in torch.split(stacks, 1) if self._device.type == "cpu" else (stacks,):
+            interruption.checkpoint()
+            answers.append(run(stack))
+        probable = torch.softmax(torch.cat(answers).float() / self._temperature, dim=1)
         if self.classes < self._network.classes:
             target = torch.tensor(self._merged, device=self._device)
             probable = probable.new_zeros(len(probable), self.classes, *probable.shape[2:]).index_add_(
                 1, target, probable
             )
-        # Background beyond what the network has seen.
-        whole = block.grid.back(probable, 0.0)
+        whole = back(probable, framing, 0.0)
         whole[:, 0] += (1 - whole.sum(dim=1)).clamp_(min=0)
+        return whole
+
+    def _segment(self, block: Block) -> Segmentation:
+        whole = self.probabilities(block.stacks().to(self._device), block.framing)
         entropy = torch.special.entr(whole).sum(dim=1) / float(np.log(self.classes))
         return Segmentation(
             whole.argmax(dim=1).to(torch.uint8).cpu().numpy(),

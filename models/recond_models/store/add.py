@@ -19,7 +19,8 @@ from recond_models.store.cards import card_of_program, card_of_weights
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
 from recond_models.store.lineage import Lineage
-from recond_models.store.load import load
+from recond_models.store.heads import write_head
+from recond_models.store.load import load, load_head
 from recond_models.store.manifest import (
     CARD_FILE,
     EXPORTED,
@@ -230,6 +231,20 @@ def _add_folder(request: AddRequest, name: str) -> Added:
         source=manifest.source,
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )
+    if manifest.head is not None:
+        load_head(StoredModel(manifest, request.path, "added"), "cpu")
+        tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
+        packaged = write_head(
+            folders.models_folder(),
+            described,
+            manifest.architecture,
+            tensors,
+            manifest.head,
+            lineage=manifest.lineage,
+            replace=request.replace,
+            beside_others=True,
+        )
+        return Added(packaged, Recognised(manifest.architecture, tensors, "", ()))
     if manifest.family == EXPORTED:
         checked_hash(request.path / WEIGHTS_FILE, manifest.weights_sha256)
         tried = try_out(request.path / WEIGHTS_FILE, name, manifest.contract, request.limits)

@@ -9,9 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from recond_models.batch import Reconstructor
+from recond_models.heads.head import Head
 from recond_models.store import golden
 from recond_models.store.catalogue import StoredModel
 from recond_models.store.errors import DamagedModelError
+from recond_models.store.heads import check_head
 from recond_models.store.manifest import GOLDEN_FILE, WEIGHTS_FILE, Manifest
 from recond_models.store.package import make_ready
 
@@ -55,6 +57,20 @@ def load(stored: StoredModel, device: str) -> Reconstructor:
     factor = 1.0 if device == "cpu" else golden.OTHER_DEVICE
     golden.check(pair, model, min(factor * manifest.golden_tolerance, 1.0))
     return model
+
+
+def load_head(stored: StoredModel, device: str) -> Head:
+    """Read the weights of a stored head, verify them, build the network and compare with its golden pair; as `load`.
+
+    Raises
+    ------
+    DamagedModelError, WrongKeysError, GoldenMismatchError
+        As `load` does.
+    """
+    manifest = stored.manifest
+    data = _verified(stored.folder / WEIGHTS_FILE, manifest.weights_sha256, manifest)
+    pair = _verified(stored.folder / GOLDEN_FILE, manifest.golden_sha256, manifest)
+    return check_head(manifest, stored.info, data, pair, device)
 
 
 def _verified(path: Path, sha256: str, manifest: Manifest) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from recond_models.contract import Contract
+from recond_models.heads.contract import HeadContract
 from recond_models.model import ModelInfo, Origin
 from recond_models.store.errors import ManifestError, UnsafeNameError
 from recond_models.store.lineage import Lineage
@@ -67,6 +68,8 @@ class Manifest:
         Number of weights.
     lineage
         How it came to be; empty in manifests of earlier versions.
+    head
+        What a head takes and returns; None for models that reconstruct.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class Manifest:
     contract: Contract
     parameters: int
     lineage: Lineage = field(default_factory=Lineage)
+    head: HeadContract | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -126,7 +130,7 @@ class Manifest:
             name=self.name,
             version=self.version,
             description=self.description,
-            kind="network",
+            kind="network" if self.head is None else "head",
             reference=self.reference,
             needs_calibration=self.contract.requires_calibration,
             fits_samples=self.fits_samples,
@@ -139,14 +143,17 @@ class Manifest:
             contract=self.contract,
             has_phase=self.family in _FAMILIES_WITH_PHASE or self.architecture.get("complex_images") is True,
             has_deviation=bool(self.architecture.get("deviation")),
+            head=self.head,
         )
 
     def to_json(self) -> str:
         """Return the text of the file."""
         data = {entry.name: getattr(self, entry.name) for entry in fields(self)} | {"contract": self.contract.to_json()}
-        del data["lineage"]
+        del data["lineage"], data["head"]
         if self.lineage != Lineage():
             data["lineage"] = self.lineage.to_json()
+        if self.head is not None:
+            data["head"] = self.head.to_json()
         return json.dumps({"manifest": _FORMAT, **data}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -167,8 +174,9 @@ class Manifest:
             raise ManifestError(f"the manifest has the format {found!r}, this version of recond reads {_FORMAT}")
         del data["manifest"]
         wanted = {entry.name for entry in fields(cls)}
-        if set(data) | {"lineage"} != wanted:
-            wanted.remove("lineage")
+        optional = {"lineage", "head"}
+        if set(data) | optional != wanted:
+            wanted -= optional
             missing, unknown = sorted(wanted - set(data)), sorted(set(data) - wanted)
             raise ManifestError(f"the manifest lacks the fields {missing} and has the unknown fields {unknown}")
         for name, kind in _TYPES.items():
@@ -182,6 +190,10 @@ class Manifest:
             data["lineage"] = Lineage.from_json(data.get("lineage", {}))
         except (TypeError, ValueError) as error:
             raise ManifestError(f"the manifest's lineage cannot be: {error}") from error
+        try:
+            data["head"] = None if data.get("head") is None else HeadContract.from_json(data["head"])
+        except ValueError as error:
+            raise ManifestError(f"the manifest's head cannot be: {error}") from error
         return cls(**data)
 
     @classmethod

@@ -11,10 +11,12 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models",)
+    __slots__ = ("models", "heads")
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+    heads: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., heads: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("name", "version")
@@ -31,7 +33,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready", "origin", "family", "precision", "licence", "source", "contract", "package", "promoted", "canary_share")
+    __slots__ = ("name", "version", "description", "kind", "weights_sha256", "needs_calibration", "reference", "ready", "origin", "family", "precision", "licence", "source", "contract", "package", "promoted", "canary_share", "head")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +51,7 @@ class Model(_message.Message):
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
     PROMOTED_FIELD_NUMBER: _ClassVar[int]
     CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     description: str
@@ -66,7 +69,38 @@ class Model(_message.Message):
     package: str
     promoted: bool
     canary_share: float
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ..., package: _Optional[str] = ..., promoted: bool = ..., canary_share: _Optional[float] = ...) -> None: ...
+    head: HeadContract
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ..., package: _Optional[str] = ..., promoted: bool = ..., canary_share: _Optional[float] = ..., head: _Optional[_Union[HeadContract, _Mapping]] = ...) -> None: ...
+
+class HeadContract(_message.Message):
+    __slots__ = ("task", "groups", "slices", "fewest_slices", "coarsest_pixel_mm", "coarsest_slice_mm", "anatomy", "contrasts", "least_ml")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    FEWEST_SLICES_FIELD_NUMBER: _ClassVar[int]
+    COARSEST_PIXEL_MM_FIELD_NUMBER: _ClassVar[int]
+    COARSEST_SLICE_MM_FIELD_NUMBER: _ClassVar[int]
+    ANATOMY_FIELD_NUMBER: _ClassVar[int]
+    CONTRASTS_FIELD_NUMBER: _ClassVar[int]
+    LEAST_ML_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    groups: _containers.RepeatedCompositeFieldContainer[HeadGroup]
+    slices: int
+    fewest_slices: int
+    coarsest_pixel_mm: float
+    coarsest_slice_mm: float
+    anatomy: str
+    contrasts: _containers.RepeatedScalarFieldContainer[str]
+    least_ml: float
+    def __init__(self, task: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[HeadGroup, _Mapping]]] = ..., slices: _Optional[int] = ..., fewest_slices: _Optional[int] = ..., coarsest_pixel_mm: _Optional[float] = ..., coarsest_slice_mm: _Optional[float] = ..., anatomy: _Optional[str] = ..., contrasts: _Optional[_Iterable[str]] = ..., least_ml: _Optional[float] = ...) -> None: ...
+
+class HeadGroup(_message.Message):
+    __slots__ = ("name", "classes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetModelHistoryRequest(_message.Message):
     __slots__ = ("name",)

@@ -1,3 +1,4 @@
+from recond.v1 import heads_pb2 as _heads_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -112,18 +113,22 @@ class ReconstructRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[ReconstructSpec, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., mrd_header: _Optional[_Union[MrdHeader, _Mapping]] = ..., acquisitions: _Optional[_Union[AcquisitionBatch, _Mapping]] = ...) -> None: ...
 
 class ReconstructResponse(_message.Message):
-    __slots__ = ("accepted", "plan", "image", "file_chunk", "summary")
+    __slots__ = ("accepted", "plan", "image", "file_chunk", "summary", "head", "head_map")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     FILE_CHUNK_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    HEAD_MAP_FIELD_NUMBER: _ClassVar[int]
     accepted: Accepted
     plan: Plan
     image: Image
     file_chunk: FileChunk
     summary: Summary
-    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
+    head: _heads_pb2.HeadResult
+    head_map: _heads_pb2.HeadMap
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., head: _Optional[_Union[_heads_pb2.HeadResult, _Mapping]] = ..., head_map: _Optional[_Union[_heads_pb2.HeadMap, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
     __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images", "uncertainty")

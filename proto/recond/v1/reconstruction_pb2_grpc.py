@@ -50,7 +50,7 @@ class ReconstructionServiceServicer(object):
         """One scan. Order of requests: `spec` first; then, for a file or array source, `chunk`s for every part in the order of the
         spec; for an acquisition stream, `mrd_header`, then `acquisitions`. Half-closing the stream ends the input.
         Order of responses: `accepted` (before any data need be sent), `plan` (once the data tell which model runs), `image`s as they
-        finish, `file_chunk`s of the outputs asked for, `summary` last.
+        finish, `head`s with their `head_map`s, `file_chunk`s of the outputs asked for, `summary` last.
 
         Errors carry google.rpc.ErrorInfo (domain "recond"), and BadRequest or RetryInfo where these apply:
         INVALID_ARGUMENT bad data or spec; NOT_FOUND no model of that name; FAILED_PRECONDITION no model can take these data;

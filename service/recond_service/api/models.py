@@ -13,6 +13,7 @@ from recond.v1 import model_pb2 as pb
 from recond.v1 import model_pb2_grpc as pb_grpc
 from recond_models import registry
 from recond_models.contract import Contract, Range
+from recond_models.heads.contract import HeadContract
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store import folders
 from recond_models.store.errors import StoreError
@@ -45,14 +46,18 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     ) -> pb.ListModelsResponse:
         """Return all models, in the order of their names."""
         infos = sorted(registry.available(), key=lambda info: (info.name, info.version))
-        return pb.ListModelsResponse(models=[_model_message(info, ready=self._ready()) for info in infos])
+        heads = sorted(registry.heads(), key=lambda info: (info.name, info.version))
+        return pb.ListModelsResponse(
+            models=[_model_message(info, ready=self._ready()) for info in infos],
+            heads=[_model_message(info, ready=self._ready()) for info in heads],
+        )
 
     async def GetModel(  # noqa: N802 - named by the proto
         self, request: pb.GetModelRequest, context: grpc.aio.ServicerContext[pb.GetModelRequest, pb.GetModelResponse]
     ) -> pb.GetModelResponse:
         """Return one model, or NOT_FOUND."""
         try:
-            info = registry.find(request.name, request.version)
+            info = registry.find_entry_of_any_kind(request.name, request.version).info
         except UnknownModelError as unknown:
             await _not_found(unknown, context)
         return pb.GetModelResponse(model=_model_message(info, ready=self._ready()))
@@ -64,7 +69,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     ) -> pb.GetModelHistoryResponse:
         """Return all versions of a model, or NOT_FOUND."""
         try:
-            registry.find(request.name)
+            registry.find_entry_of_any_kind(request.name)
         except UnknownModelError as unknown:
             await _not_found(unknown, context)
         name = request.name.partition("@")[0]
@@ -74,7 +79,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         except StoreError:
             promotions = ()  # the catalogue has warned of it
         return pb.GetModelHistoryResponse(
-            versions=[self._version_message(entry) for entry in registry.entries() if entry.info.name == name],
+            versions=[self._version_message(entry) for entry in (*registry.entries(), *registry.head_entries()) if entry.info.name == name],
             promotions=[
                 pb.ModelPromotion(version=promotion.version, at=promotion.at, action=promotion.action)
                 for promotion in promotions
@@ -134,6 +139,7 @@ def _model_message(info: ModelInfo, *, ready: bool) -> pb.Model:
         package=info.package,
         promoted=info.promoted,
         canary_share=info.canary_share,
+        head=None if info.head is None else _head_message(info.head),
     )
 
 
@@ -150,6 +156,20 @@ def _contract_message(contract: Contract) -> pb.ModelContract:
         anatomy=contract.anatomy,
         contrast=contract.contrast,
         required=contract.required,
+    )
+
+
+def _head_message(contract: HeadContract) -> pb.HeadContract:
+    return pb.HeadContract(
+        task=contract.task,
+        groups=[pb.HeadGroup(name=group.name, classes=group.names) for group in contract.groups],
+        slices=contract.slices,
+        fewest_slices=contract.fewest_slices,
+        coarsest_pixel_mm=contract.coarsest_mm[0],
+        coarsest_slice_mm=contract.coarsest_mm[1],
+        anatomy=contract.anatomy,
+        contrasts=contract.contrasts,
+        least_ml=contract.least_ml,
     )
 
 

@@ -9,6 +9,7 @@ from recond_service.backends.backend import (
     Measurement,
     ModelServer,
     ServerLostError,
+    SlicesInput,
     TooLargeError,
 )
 from recond_service.backends.embedded.fleet import EmbeddedBackend
@@ -23,5 +24,6 @@ __all__ = [
     "Measurement",
     "ModelServer",
     "ServerLostError",
+    "SlicesInput",
     "TooLargeError",
 ]

@@ -9,7 +9,7 @@ from typing import Protocol
 from recond_models.evidence import HeldOut
 from recond_models.model import ModelInfo
 from recond_models.note import Note
-from recond_service.processes import FrameLayout, SharedBlock
+from recond_service.processes import FrameLayout, SharedBlock, SliceLayout
 
 
 class ServerLostError(Exception):
@@ -48,6 +48,22 @@ class FrameInput:
     block: SharedBlock
 
 
+@dataclass(frozen=True, slots=True)
+class SlicesInput:
+    """Slices for a head on a model server.
+
+    Parameters
+    ----------
+    layout
+        Sizes of the block and of the answer.
+    block
+        Shared memory of that layout.
+    """
+
+    layout: SliceLayout
+    block: SharedBlock
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Frames of equal rows and columns that run together.
@@ -55,9 +71,9 @@ class Batch:
     Parameters
     ----------
     model
-        The model that reconstructs them.
+        The model that reconstructs them, or the head that runs on them.
     frames
-        The frames; coils may differ.
+        The frames, whose coils may differ; or, for a head, blocks of slices.
     predicted_seconds
         How long the batch is expected to compute.
 
@@ -70,7 +86,7 @@ class Batch:
     """
 
     model: ModelInfo
-    frames: tuple[FrameInput, ...]
+    frames: tuple[FrameInput | SlicesInput, ...]
     predicted_seconds: float = 0.0
     withdrawn: set[int] = field(default_factory=set)
     on_withdraw: Callable[[int], None] | None = None

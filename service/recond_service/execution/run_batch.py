@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,6 +82,23 @@ class FrameResult:
         return [np.ascontiguousarray(array).data.cast("B") for array in arrays]
 
 
+class Answer(Protocol):
+    """What goes back to the front end: bytes, and what is known beside them, as in `FrameResult`."""
+
+    @property
+    def residual(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def notes(self) -> tuple[Note, ...]: ...  # noqa: D102
+
+    @property
+    def trial(self) -> HeldOut | None: ...  # noqa: D102
+
+    def pieces(self) -> list[memoryview]:
+        """Return the bytes, to be laid one after another."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """What came of a batch.
@@ -88,14 +106,14 @@ class BatchResult:
     Parameters
     ----------
     frames
-        One result a frame; None for a frame that was withdrawn before it was done.
+        One answer a frame, or a block of slices; None for a frame that was withdrawn before it was done.
     seconds
         Time that the model and finishing took.
     peak_bytes
         Most memory of the device that the batch took; 0 where that is not known.
     """
 
-    frames: tuple[FrameResult | None, ...]
+    frames: tuple[Answer | None, ...]
     seconds: float = 0.0
     peak_bytes: int = 0
 

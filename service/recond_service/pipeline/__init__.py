@@ -6,9 +6,10 @@ frame to a model server and back, which single frames (KServe) use alone.
 
 from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Caller, Elapsed, Record, RequestContext
-from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, ImageReady, Planned, Sink
+from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, HeadReady, ImageReady, Planned, Sink
 from recond_service.pipeline.evidence import CandidateEvidence, Evidence
 from recond_service.pipeline.frame_computation import FrameComputation
+from recond_service.pipeline.head_tasks import HeadTasks, named_heads
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.received_frame import ReceivedFrame, receive_frame
 from recond_service.pipeline.request import ReconstructionRequest
@@ -28,6 +29,8 @@ __all__ = [
     "FileReady",
     "Finished",
     "FrameComputation",
+    "HeadReady",
+    "HeadTasks",
     "ImageReady",
     "ModelChoice",
     "PartSource",
@@ -42,6 +45,7 @@ __all__ = [
     "Source",
     "TriedComputation",
     "canary_for",
+    "named_heads",
     "named_model",
     "receive_frame",
 ]

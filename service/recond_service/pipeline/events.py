@@ -1,4 +1,7 @@
-"""What a reconstruction tells, in this order: `Admitted`, `Planned`, an `ImageReady` for each image, `FileReady`, `Finished`."""
+"""What a reconstruction tells, in this order: `Admitted`, `Planned`, an `ImageReady` for each image, `FileReady`, `Finished`.
+
+`HeadReady` comes as heads are done: those of single slices between the images, those of volumes after the last one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from recond_models.model import ModelInfo
 from recond_service.pipeline.evidence import Evidence
 from recond_service.processes import SharedBlock
-from recond_service.types import Figures, Finding, ImagePlace, OutputFormat, StackSummary
+from recond_service.types import Figures, Finding, HeadResult, ImagePlace, OutputFormat, StackSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,23 @@ class Finished:
     evidence: Evidence | None = None
 
 
-Event = Admitted | Planned | ImageReady | FileReady | Finished
+@dataclass(frozen=True, slots=True)
+class HeadReady:
+    """A head has a result.
+
+    Parameters
+    ----------
+    result
+        What it found.
+    maps
+        Its label map and the confidence behind it, `HeadResult.map_bytes`; None where it has none. Valid until the sink returns.
+    """
+
+    result: HeadResult
+    maps: SharedBlock | None
+
+
+Event = Admitted | Planned | ImageReady | HeadReady | FileReady | Finished
 
 Sink = Callable[[Event], Awaitable[None]]
 """Takes events one after another. While it does not return the reconstruction waits, and with it, through `Source`, the sender."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from recond_models.model import ModelInfo
-from recond_service.backends import FrameInput
+from recond_service.backends import FrameInput, SlicesInput
 from recond_service.pipeline.context import BusyTime, RequestContext
 from recond_service.scheduling import FrameJob, FrameOutcome, Scheduler
 from recond_service.types import FindingList, Priority
@@ -88,7 +88,24 @@ class FrameComputation:
         """
         return await self._run(model, frame, None)
 
-    async def _run(self, model: ModelInfo, frame: FrameInput, link: object) -> FrameOutcome:
+    async def run_head(self, head: ModelInfo, slices: SlicesInput) -> FrameOutcome:
+        """Have a head run on a block of slices, which is queued and withdrawn like a frame.
+
+        Parameters
+        ----------
+        head
+            The head.
+        slices
+            The block; the scheduler's from here on.
+
+        Raises
+        ------
+        RecondError
+            What keeps it from its answer.
+        """
+        return await self._run(head, slices, None)
+
+    async def _run(self, model: ModelInfo, frame: FrameInput | SlicesInput, link: object) -> FrameOutcome:
         job = FrameJob(
             model=model,
             frame=frame,

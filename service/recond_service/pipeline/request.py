@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recond_service.types import Priority, ScanRequest
+from recond_service.types import HeadRequest, Priority, ScanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class ReconstructionRequest:
     model: str = ""
     model_version: str = ""
     priority: Priority = Priority.CLINICAL
+
+    @property
+    def heads(self) -> tuple[HeadRequest, ...]:
+        """Heads that run on the images."""
+        return self.scan.heads
 
     @property
     def complex_images(self) -> bool:

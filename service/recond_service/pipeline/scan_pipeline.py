@@ -10,12 +10,13 @@ from typing import Any
 import structlog
 
 from recond_models.model import ModelInfo
-from recond_service.backends import ComputedFrame, FrameInput
+from recond_service.backends import ComputedFrame, FrameInput, SlicesInput
 from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Elapsed, RequestContext
 from recond_service.pipeline.events import Admitted, FileReady, Finished, ImageReady, Planned, Sink
 from recond_service.pipeline.feeding import STREAM_BYTES, Feeding
 from recond_service.pipeline.frame_computation import FrameComputation
+from recond_service.pipeline.head_tasks import HeadTasks
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.request import ReconstructionRequest
 from recond_service.pipeline.services import Services
@@ -31,9 +32,11 @@ from recond_service.scan.messages import (
     FramePrepared,
     FramesComplete,
     FromScan,
+    HeadFinished,
     Image,
     ImageAssembled,
     ScanSummary,
+    SlicesPrepared,
 )
 from recond_service.scheduling import Demand, Ticket
 from recond_service.types import DefectError, FindingList, Geometry, OverloadedError, PartRole
@@ -246,6 +249,7 @@ class _Conversation:
             None if deadline is None else deadline - pipeline.services.upload_costs.writing_seconds,
         )
         self._tried = TriedComputation(self.frames, choice, pipeline.services.metrics)
+        self._head_tasks = HeadTasks(pipeline.request.heads, self.frames, sandbox, sink, ticket, pipeline.services.metrics)
         self._ahead = ahead
         self.streamed = False
         self.trial = VolumeTrial(
@@ -278,6 +282,10 @@ class _Conversation:
                         await self._finish_if_complete()
                     case ImageAssembled():
                         await self._hand_out_assembled(received.message, received)
+                    case SlicesPrepared():
+                        self._group.create_task(self._head_tasks.run(received.message, self._slices(received.message, received)))
+                    case HeadFinished():
+                        await self._head_tasks.hand_out(received.message, received)
                     case FileWritten(format_, size, stack, part):
                         with SharedBlock(received.fds.pop(0), size) as content:
                             await self._sink(FileReady(format_, content, stack, part))
@@ -313,6 +321,13 @@ class _Conversation:
                 self._group.create_task(self._decide())
             return
         await self._start(prepared, frame)
+
+    def _slices(self, prepared: SlicesPrepared, received: Received[FromScan]) -> SlicesInput:
+        """Return a block of slices that came along."""
+        limit = self._pipeline.request.scan.limits.max_scan_bytes
+        if max(prepared.layout.size, prepared.layout.image_bytes) > limit:
+            raise ValueError(f"{prepared.layout} is larger than the limit of {limit} bytes")
+        return SlicesInput(prepared.layout, received.take_block(prepared.layout.size))
 
     async def _decide(self) -> None:
         """Have held-out samples decide on the model, and go on with the frames that waited for it."""

@@ -18,6 +18,7 @@ from recond_service.processes.fork_server import serve_forks
 from recond_service.processes.frame_layout import FrameLayout
 from recond_service.processes.freed_memory import FreedMemory, give_back_freed_memory, keep_freed_memory
 from recond_service.processes.shared_block import SharedBlock
+from recond_service.processes.slice_layout import SliceLayout
 from recond_service.processes.zygote import LOST, ChildProcess, ForkError, Zygote
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Message",
     "Received",
     "SharedBlock",
+    "SliceLayout",
     "Zygote",
     "channel_pair",
     "give_back_freed_memory",

@@ -1,5 +1,5 @@
 """Results: quality figures and output files of the images of a request."""
 
-from recond_service.results.writer import ResultWriter, ScanSummary
+from recond_service.results.writer import ResultSummary, ResultWriter
 
-__all__ = ["ResultWriter", "ScanSummary"]
+__all__ = ["ResultSummary", "ResultWriter"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.ingest import read_reference
 from recond_service.results.figures import compute_figures, root_mean_square
-from recond_service.results.writers import write_fastmri, write_mrd, write_nifti, write_png
+from recond_service.results.head_maps import HeadMaps
+from recond_service.results.writers import write_fastmri, write_label_map, write_mrd, write_nifti, write_png
 from recond_service.series import Assembly, Series, StackNumbers, make_series
 from recond_service.types import (
     DefectError,
@@ -19,6 +20,7 @@ from recond_service.types import (
     FindingList,
     FinishedImage,
     Frame,
+    HeadResult,
     ImagePlace,
     InvalidInputError,
     LimitExceededError,
@@ -48,7 +50,7 @@ class OutputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ScanSummary:
+class ResultSummary:
     """What is known when all images are there.
 
     Parameters
@@ -103,6 +105,7 @@ class ResultWriter:
         self._bytes = 0
         self._series: Series | None = None
         self._model = ("", "")
+        self._head_maps = HeadMaps()
         self._sent = _load_reference(request)
 
     def announce(self, number: int, frame: Frame) -> ImagePlace | None:
@@ -186,7 +189,7 @@ class ResultWriter:
             self._images[complete.number] = complete
         return finished
 
-    def finish(self, residuals: Sequence[float | None], model: str, version: str) -> ScanSummary:
+    def finish(self, residuals: Sequence[float | None], model: str, version: str) -> ResultSummary:
         """Put the images in their place and score them.
 
         Parameters
@@ -214,7 +217,24 @@ class ResultWriter:
             StackSummary(stack.name, tuple(image.number for image in stack.images), stack.shape)
             for stack in self._series.stacks
         )
-        return ScanSummary(figures, source, tuple(image.number for image in images), shape, stacks)
+        return ResultSummary(figures, source, tuple(image.number for image in images), shape, stacks)
+
+    @property
+    def series(self) -> Series:
+        """The images in their place, once `finish` was called."""
+        return self._finished_series()
+
+    def add_head(self, result: HeadResult, maps: Sequence[NDArray[Any]]) -> None:
+        """Take what a head found, to be written beside the images.
+
+        Parameters
+        ----------
+        result
+            What it found.
+        maps
+            Its label map, uint8 or uint16 (slices, rows, columns), and its confidence, uint8; empty where it has none.
+        """
+        self._head_maps.add(result, maps)
 
     def files(self, format: OutputFormat) -> tuple[OutputFile, ...]:  # noqa: A002 - the word of the wire contract
         """Return the files of a format.
@@ -232,6 +252,8 @@ class ResultWriter:
         if format is OutputFormat.NIFTI:
             parts += [PHASE] * all(image.complex_pixels is not None for image in series.images)
             parts += [UNCERTAINTY] * all(image.uncertainty is not None for image in series.images)
+            files = tuple(OutputFile(stack, part) for stack in stacks for part in parts)
+            return (*files, *(OutputFile(stack, head) for stack in stacks for head in self._head_maps.on(stack, series)))
         return tuple(OutputFile(stack, part) for stack in stacks for part in parts)
 
     def write(self, format: OutputFormat, file: BinaryIO, which: OutputFile | None = None) -> None:  # noqa: A002
@@ -251,13 +273,16 @@ class ResultWriter:
         chosen = (series.named(which.stack) if which.stack else series) or series
         match format:
             case OutputFormat.FASTMRI_HDF5:
-                write_fastmri(chosen, file)
+                write_fastmri(chosen, file, self._head_maps)
             case OutputFormat.MRD:
                 write_mrd(chosen, *self._model, file)
+            case OutputFormat.NIFTI if which.part in self._head_maps.heads:
+                stack, maps = chosen.stacks[0], self._head_maps
+                write_label_map(stack, maps.of(which.part, stack), maps.labels(which.part), self._findings, file)
             case OutputFormat.NIFTI:
                 write_nifti(chosen.stacks[0], self._findings, file, part=which.part)
             case OutputFormat.PNG:
-                write_png(chosen, file)
+                write_png(chosen, file, self._head_maps)
 
     def _finished_series(self) -> Series:
         if self._series is None:

@@ -1,15 +1,16 @@
 """What the pipeline and the sandbox of a scan say to each other.
 
 To the sandbox: `OpenScan`, with one descriptor a part; of an acquisition stream then `StreamHeader`, `Acquisitions` and
-`EndOfStream`; `Credit`; an `Image` for every frame; `Finish`. From it: `FramePrepared`, `ImageAssembled`,
-`AcquisitionsConsumed`, `FramesComplete`, `FileWritten`, `ScanSummary`, or an error.
+`EndOfStream`; `Credit`; an `Image` for every frame; `SlicesAnswered` or `SlicesFailed` for every block of slices; `Finish`. From
+it: `FramePrepared`, `ImageAssembled`, `AcquisitionsConsumed`, `FramesComplete`, `SlicesPrepared`, `HeadFinished`, `FileWritten`,
+`ScanSummary`, or an error.
 """
 
 from __future__ import annotations
 
 from recond_models.sampling import Sampling
-from recond_service.processes import FrameLayout, Message
-from recond_service.types import Figures, Finding, ImagePlace, OutputFormat, ScanRequest, StackSummary
+from recond_service.processes import FrameLayout, Message, SliceLayout
+from recond_service.types import Figures, Finding, HeadResult, ImagePlace, OutputFormat, ScanRequest, StackSummary
 
 
 class OpenScan(Message, frozen=True):
@@ -92,7 +93,20 @@ class Finish(Message, frozen=True):
     version: str
 
 
-ToScan = OpenScan | StreamHeader | Acquisitions | EndOfStream | Credit | Image | Finish
+class SlicesAnswered(Message, frozen=True):
+    """What a head says of a block of slices, in a shared block that comes along; gives leave to send another one, too."""
+
+    task: int
+
+
+class SlicesFailed(Message, frozen=True):
+    """A head has no answer to a block of slices, and why; gives leave to send another one, too."""
+
+    task: int
+    problem: str
+
+
+ToScan = OpenScan | StreamHeader | Acquisitions | EndOfStream | Credit | Image | SlicesAnswered | SlicesFailed | Finish
 
 
 class FramePrepared(Message, frozen=True):
@@ -139,6 +153,31 @@ class ImageAssembled(Message, frozen=True):
     columns: int
     is_complex: bool
     uncertainty: bool
+
+
+class SlicesPrepared(Message, frozen=True):
+    """A block of slices for a head, in a shared block that comes along.
+
+    Parameters
+    ----------
+    task
+        Number of the block, for the answer.
+    head, version
+        What is to run on it.
+    layout
+        Sizes of the block and of the answer.
+    """
+
+    task: int
+    head: str
+    version: str
+    layout: SliceLayout
+
+
+class HeadFinished(Message, frozen=True):
+    """A result of a head; its label map and confidence, `HeadResult.map_bytes`, come along in a shared block if it has any."""
+
+    result: HeadResult
 
 
 class AcquisitionsConsumed(Message, frozen=True):
@@ -193,4 +232,13 @@ class ScanSummary(Message, frozen=True):
     seconds: dict[str, float]
 
 
-FromScan = FramePrepared | ImageAssembled | AcquisitionsConsumed | FramesComplete | FileWritten | ScanSummary
+FromScan = (
+    FramePrepared
+    | ImageAssembled
+    | AcquisitionsConsumed
+    | FramesComplete
+    | SlicesPrepared
+    | HeadFinished
+    | FileWritten
+    | ScanSummary
+)

@@ -17,7 +17,8 @@ from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
-from recond_service.results import ResultWriter
+from recond_service.results import ResultSummary, ResultWriter
+from recond_service.scan.heads import Heads, ReadyHead
 from recond_service.scan.messages import (
     Acquisitions,
     AcquisitionsConsumed,
@@ -28,9 +29,13 @@ from recond_service.scan.messages import (
     FramePrepared,
     FramesComplete,
     Image,
+    HeadFinished,
     ImageAssembled,
     OpenScan,
     ScanSummary,
+    SlicesAnswered,
+    SlicesFailed,
+    SlicesPrepared,
     StreamHeader,
     ToScan,
 )
@@ -86,6 +91,8 @@ class Scan:
         self._waiting: dict[int, tuple[Frame, FrameLayout]] = {}
         self._part_fds: list[int] = []
         self._finished = self._again = False
+        self._heads = Heads((), self._findings)
+        self._summary: ResultSummary | None = None  # once all images are there; heads may still be at work
 
     def run(self) -> bool:
         """Handle messages, making frames whenever there is leave to send one and nothing else to do.
@@ -95,8 +102,11 @@ class Scan:
         Whether this process is fit for another request.
         """
         while not self._finished:
-            if self._sources and self._credit > 0 and not self._message_waits():
-                self._make_frame()
+            if self._credit > 0 and (self._sources or self._heads.pending) and not self._message_waits():
+                if self._heads.pending:
+                    self._send_slices()
+                else:
+                    self._make_frame()
                 continue
             received = self._channel.receive()
             self._handle(received)
@@ -117,6 +127,12 @@ class Scan:
                 self._credit += frames
             case Image(number):
                 self._take_image(number, received)
+            case SlicesAnswered(task):
+                self._take_answer(task, received)
+            case SlicesFailed(task, problem):
+                self._credit += 1
+                self._heads.failed(task, problem)
+                self._after_heads()
             case Finish():
                 self._finish(received.message)
 
@@ -140,6 +156,7 @@ class Scan:
         )
         self._request = replace(scan_request.request, parts=parts)
         self._results = ResultWriter(self._request, self._findings)
+        self._heads = Heads(self._request.heads, self._findings)
         if self._request.parts:
             with self._stopwatch.stage("ingest"):
                 scan = read_scan(self._request, self._findings)
@@ -233,9 +250,11 @@ class Scan:
                 np.frombuffer(shown, np.complex64) if layout.complex_image else np.frombuffer(shown, np.float32)
             )
             uncertainty = np.frombuffer(rest, np.float32).reshape(layout.image_shape) if layout.uncertainty else None
-            assembled = self._results.add(number, frame, pixels.reshape(layout.image_shape), uncertainty)
-            for image in assembled if frame.crossing is not None else ():
-                self._send_assembled(image)
+            finished = self._results.add(number, frame, pixels.reshape(layout.image_shape), uncertainty)
+            for image in finished:
+                if frame.crossing is not None:
+                    self._send_assembled(image)
+                self._heads.image_ready(image)
         self._credit += 1
 
     def _send_assembled(self, image: FinishedImage) -> None:
@@ -250,9 +269,55 @@ class Scan:
             )
             self._channel.send(message, [block.fd])
 
+    # --- heads ---
+
+    def _send_slices(self) -> None:
+        task, block = self._heads.next_block()
+        info = block.run.request.info
+        with SharedBlock.holding("recond-slices", block.pixels().data.cast("B")) as shared:
+            self._channel.send(SlicesPrepared(task, info.name, info.version, block.layout), [shared.fd])
+        self._credit -= 1
+
+    def _take_answer(self, task: int, received: Received[ToScan]) -> None:
+        layout = self._heads.layout_of(task)
+        with self._stopwatch.stage("encode"), received.take_block(layout.image_bytes) as block:
+            if layout.answer == "pixels":
+                answer = layout.pixel_answer(block)
+                self._heads.answered(task, answer.sums, answer.labels, answer.confidence)
+            else:
+                self._heads.answered(task, layout.slice_answer(block))
+        self._credit += 1
+        self._after_heads()
+
+    def _after_heads(self) -> None:
+        """Hand out what has become ready, and end if nothing else is to come."""
+        for ready in self._heads.ready():
+            self._results.add_head(ready.result, ready.maps)
+            if ready.wanted:
+                self._send_head(ready)
+        if self._summary is not None and self._heads.finished:
+            self._end(self._summary)
+
+    def _send_head(self, ready: ReadyHead) -> None:
+        if not ready.maps:
+            self._channel.send(HeadFinished(ready.result))
+            return
+        pieces = [np.ascontiguousarray(array).data.cast("B") for array in ready.maps]
+        with SharedBlock.holding("recond-labels", *pieces) as block:
+            self._channel.send(HeadFinished(ready.result), [block.fd])
+
+    # --- end ---
+
     def _finish(self, message: Finish) -> None:
         with self._stopwatch.stage("encode"):
-            summary = self._results.finish(message.residuals, message.model, message.version)
+            self._summary = self._results.finish(message.residuals, message.model, message.version)
+            if self._request.heads:
+                self._heads.series_ready(self._results.series)
+        self._after_heads()
+
+    def _end(self, summary: ResultSummary) -> None:
+        """Write the files and say that all is done."""
+        with self._stopwatch.stage("encode"):
             for output in self._request.outputs:
                 self._write(output)
         while self._part_fds:

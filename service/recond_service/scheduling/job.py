@@ -1,4 +1,4 @@
-"""A frame that wants to be reconstructed, and what became of it."""
+"""A frame that wants to be reconstructed, or slices that a head is to run on, and what became of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from recond_models.model import ModelInfo
-from recond_service.backends import Batch, ComputedFrame, FrameInput
+from recond_service.backends import Batch, ComputedFrame, FrameInput, SlicesInput
 from recond_service.scheduling.bucket import Bucket
 from recond_service.types import Priority
 
@@ -33,14 +33,14 @@ class FrameOutcome:
 
 @dataclass(slots=True, eq=False)
 class FrameJob:
-    """A frame that wants to be reconstructed.
+    """A frame that wants to be reconstructed, or slices that a head is to run on.
 
     Parameters
     ----------
     model
-        The model that reconstructs it.
+        The model that reconstructs it, or the head.
     frame
-        The frame. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it any more.
+        The frame, or the slices. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it any more.
     client
         Whose it is, for fairness between clients.
     priority
@@ -54,7 +54,7 @@ class FrameJob:
     """
 
     model: ModelInfo
-    frame: FrameInput
+    frame: FrameInput | SlicesInput
     client: str
     priority: Priority
     deadline: float | None
@@ -81,5 +81,5 @@ class FrameJob:
 
     @property
     def coils(self) -> int:
-        """Coils of the frame."""
+        """Coils of the frame, or slices that the head answers: what the cost grows with."""
         return self.frame.layout.coils

@@ -120,6 +120,12 @@ class Metrics:
             ["model", "basis"],
             registry=self.registry,
         )
+        self.heads: Final = Counter(
+            "recond_head_results_total",
+            "Results of heads, by head and by outcome: done, or refused.",
+            ["head", "outcome"],
+            registry=self.registry,
+        )
         self.trial_seconds: Final = Counter(
             "recond_trial_seconds_total",
             "Seconds of model servers that trials with held-out samples took.",

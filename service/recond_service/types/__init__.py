@@ -14,6 +14,14 @@ from recond_service.types.errors import (
 )
 from recond_service.types.findings import Finding, FindingList, Severity
 from recond_service.types.frame import Crossing, Frame, FrameIndex, Geometry, Window
+from recond_service.types.heads import (
+    HeadRequest,
+    HeadResult,
+    Instance,
+    LabelDescription,
+    Measurement,
+    Score,
+)
 from recond_service.types.header import (
     AcquisitionSystem,
     CoilLabel,
@@ -69,12 +77,17 @@ __all__ = [
     "Frame",
     "FrameIndex",
     "Geometry",
+    "HeadRequest",
+    "HeadResult",
     "ImagePlace",
+    "Instance",
     "InvalidInputError",
     "KspaceScan",
+    "LabelDescription",
     "Limit",
     "LimitExceededError",
     "Limits",
+    "Measurement",
     "ModelNotFoundError",
     "MrdHeader",
     "OutputFormat",
@@ -89,6 +102,7 @@ __all__ = [
     "RecondError",
     "ReferenceVolume",
     "ScanRequest",
+    "Score",
     "SequenceParameters",
     "Severity",
     "StackSummary",

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from recond_service.types.heads import HeadRequest
+
 PartialFourier = Literal["zero-fill", "pocs"]
 
 
@@ -180,6 +182,8 @@ class ScanRequest:
         Images are wanted with their phase, in the answer and in the files.
     uncertainty
         Images are wanted with the standard deviation of the error of every pixel, in the answer and in the files.
+    heads
+        Heads that run on the images.
     """
 
     parts: tuple[Part, ...] = ()
@@ -190,3 +194,4 @@ class ScanRequest:
     stack: str = ""
     complex_images: bool = False
     uncertainty: bool = False
+    heads: tuple[HeadRequest, ...] = ()

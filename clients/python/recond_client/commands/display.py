@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
+from recond_client.heads import heads_json
 from recond_client.model import Model, ModelHistory, ModelVersion
 from recond_client.progress import ProgressCallback
 from recond_client.result import Evidence, Progress, Result
@@ -111,6 +112,7 @@ def result_object(result: Result, outputs: Sequence[Path]) -> dict[str, object]:
         "stacks": [{"name": stack.name, "shape": list(stack.shape)} for stack in result.stacks],
         "reference": result.reference,
         "figures": result.figures.applicable(),
+        "heads": heads_json(result.head_results),
         "seconds": asdict(result.seconds),
         "findings": [asdict(finding) for finding in result.findings],
         "outputs": [str(path) for path in outputs],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
 from recond.v1 import reconstruction_pb2 as pb
+from recond_service.api.heads import map_messages, result_message
 from recond_service.api.reconstruct import wire
 from recond_service.api.reconstruct.inbox import Inbox
 from recond_service.api.reconstruct.sources import UploadedParts, UploadedStream
@@ -14,14 +16,16 @@ from recond_service.pipeline import (
     Event,
     FileReady,
     Finished,
+    HeadReady,
     ImageReady,
     Planned,
     RequestContext,
     ScanPipeline,
     Services,
     Source,
+    named_heads,
 )
-from recond_service.types import DeadlineExceededError, InvalidInputError, ModelNotFoundError
+from recond_service.types import DeadlineExceededError, InvalidInputError
 
 PIECE_BYTES = 1 << 20  # images and files leave in pieces of this size
 
@@ -69,19 +73,15 @@ class ReconstructCall:
         settings = self._services.settings
         limits = settings.request_limits()
         spec = wire.read_spec(message.spec, limits)
-        if spec.heads:
-            raise ModelNotFoundError(
-                f"no head {spec.heads[0]!r}: this service has none; leave heads empty",
-                reason="NO_SUCH_HEAD",
-                field="spec.heads",
-            )
+        heads = named_heads(spec.heads, "spec.heads")
+        request = replace(spec.request, scan=replace(spec.request.scan, heads=heads))
         self._omit_images = spec.omit_images
         source: Source
         if spec.streamed:
             source = UploadedStream(self._inbox, limits, settings.limits.stream_idle_seconds)
         else:
             source = UploadedParts(self._inbox, spec.request.scan.parts, settings.limits.upload_idle_seconds)
-        await ScanPipeline(self._services, spec.request, self._context).run(source, self._tell)
+        await ScanPipeline(self._services, request, self._context).run(source, self._tell)
 
     async def _tell(self, event: Event) -> None:
         """Send the messages of an event, one event after another."""
@@ -95,6 +95,10 @@ class ReconstructCall:
                 case ImageReady():
                     for image in () if self._omit_images else _image_messages(event):
                         await self._write(pb.ReconstructResponse(image=image))
+                case HeadReady():
+                    await self._write(pb.ReconstructResponse(head=result_message(event.result)))
+                    for part in map_messages(event.maps):
+                        await self._write(pb.ReconstructResponse(head_map=part))
                 case FileReady():
                     for piece in _file_messages(event):
                         await self._write(pb.ReconstructResponse(file_chunk=piece))

@@ -9,7 +9,7 @@ from functools import partial
 from recond_service.backends.embedded.board import Board
 from recond_service.backends.embedded.in_flight import BatchInFlight
 from recond_service.backends.embedded.messages import Done, Failed, FrameFacts, MoreImages, TooLarge, ToWorker
-from recond_service.execution import BatchResult, FrameResult, ModelFailedError
+from recond_service.execution import Answer, BatchResult, ModelFailedError
 from recond_service.processes import MOST_DESCRIPTORS, BlockingChannel, SharedBlock
 from recond_service.types import ErrorReport, RecondError
 
@@ -72,5 +72,5 @@ class Answers:
         batch.forget()
 
 
-def _shared(frame: FrameResult) -> SharedBlock:
+def _shared(frame: Answer) -> SharedBlock:
     return SharedBlock.holding("recond-image", *frame.pieces())

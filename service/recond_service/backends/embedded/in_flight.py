@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Hashable
 
 import torch
+from torch import Tensor
 
 from recond_models.batch import PackedBatch
 from recond_service.backends.embedded.board import Board
@@ -28,26 +29,34 @@ class BatchInFlight:
     number, slot
         The supervisor's number for it, and its place on the board.
     layouts
-        Sizes of each frame and its image.
+        Sizes of each frame and its image; empty for a head.
+    slices
+        Sizes of each block of slices and its answer; empty for a model that reconstructs.
     input_bytes
-        Memory that its k-space takes.
+        Memory that its k-space, or its slices, take.
     """
 
     def __init__(self, run: Run) -> None:
         self.number = run.batch
         self.slot = run.slot
         self.layouts = run.layouts
+        self.slices = run.slices
         self.model_key = (run.model, run.version, run.weights_sha256)
         self.input_bytes = 0
         self._take: Callable[[], PackedBatch] | None = None
+        self._blocks: list[Tensor] | None = None
         self._problem: Exception | None = None
 
     @property
     def kind(self) -> Hashable:
         """Batches of a kind take the same memory."""
-        first = self.layouts[0]
-        coils = sum(layout.coils for layout in self.layouts)
-        return (*self.model_key[:2], first.rows, first.columns, len(self.layouts), coils)
+        layouts = self.layouts or self.slices
+        coils = sum(layout.coils for layout in layouts)
+        return (*self.model_key[:2], layouts[0].rows, layouts[0].columns, len(layouts), coils)
+
+    def __len__(self) -> int:
+        """Return how many frames, or blocks of slices, it has."""
+        return len(self.layouts) + len(self.slices)
 
     def stage(self, received: Received[Run], device: Device) -> None:
         """Map the frames and begin to bring them to the device; what goes wrong is raised by `take`.
@@ -60,6 +69,14 @@ class BatchInFlight:
             Where the batch will be computed.
         """
         try:
+            if self.slices:
+                blocks = []
+                for sizes in self.slices:
+                    with received.take_block(sizes.size) as block:
+                        blocks.append(torch.from_numpy(sizes.array(block)))
+                self._blocks = blocks
+                self.input_bytes = sum(sizes.size for sizes in self.slices)
+                return
             arrays = []
             for layout in self.layouts:
                 with received.take_block(layout.size) as block:
@@ -82,9 +99,15 @@ class BatchInFlight:
             raise self._problem
         return None if self._take is None else self._take()
 
+    def take_slices(self) -> list[Tensor] | None:
+        """Return the blocks of slices, as `take` does the frames."""
+        if self._problem is not None:
+            raise self._problem
+        return self._blocks
+
     def forget(self) -> None:
         """Let go of the frames."""
-        self._take = self._problem = None
+        self._take = self._problem = self._blocks = None
 
 
 class Intake:
@@ -138,7 +161,7 @@ class Intake:
 
     def _staged(self, received: Received[Run]) -> BatchInFlight:
         batch = BatchInFlight(received.message)
-        if not all(self._board.withdrawn(batch.slot, frame) for frame in range(len(batch.layouts))):
+        if not all(self._board.withdrawn(batch.slot, frame) for frame in range(len(batch))):
             batch.stage(received, self._device)
         received.close_fds()
         return batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import structlog
@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from recond_models import registry
-from recond_models.batch import PackedBatch
+from recond_models.batch import PackedBatch, Reconstructor
+from recond_models.heads.framing import Framing
+from recond_models.heads.head import Head
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.sampling import centre_block
 from recond_service.backends.backend import Measurement
@@ -85,14 +87,13 @@ def _measured(
 ) -> list[Measurement]:
     """Return the time of a batch, without what its first runs take longer; nothing if it cannot be run."""
     try:
-        model = models.get(info.name, info.version, info.weights_sha256)
-        batch = example(coils, rows, columns)
+        run = _work(models.get(info.name, info.version, info.weights_sha256), coils, rows, columns)
         kind = (info.name, info.version, rows, columns, tuple(coils))
-        _, peak_bytes = device.run(kind, lambda: model.reconstruct(batch), 0)
+        _, peak_bytes = device.run(kind, run, 0)
         for _ in range(1, device.first_runs):
-            model.reconstruct(batch)
+            run()
         begun = time.perf_counter()
-        model.reconstruct(batch)
+        run()
         seconds = time.perf_counter() - begun
     except (RecondError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         _log.error(
@@ -106,6 +107,19 @@ def _measured(
             device.recover()
         return []
     return [Measurement(info.name, info.version, info.weights_sha256, rows, columns, tuple(coils), seconds, peak_bytes)]
+
+
+def _work(
+    model: Reconstructor | Head, coils: Sequence[int], rows: int, columns: int
+) -> Callable[[], object]:
+    """Return what is timed: a model on frames of so many coils, or a head on blocks of so many slices."""
+    if isinstance(model, Head):
+        blocks = [torch.rand(count + 2 * model.contract.halo, rows, columns) for count in coils]
+        framing = Framing((rows, columns), (rows, columns), (0, 0), (rows, columns), 1.0)
+        run = model.label if model.contract.whole_volumes else model.classify
+        return lambda: [run(block, framing) for block in blocks]
+    batch = example(coils, rows, columns)
+    return lambda: model.reconstruct(batch)
 
 
 def example(coils: Sequence[int], rows: int, columns: int) -> PackedBatch:

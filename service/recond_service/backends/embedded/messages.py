@@ -11,7 +11,7 @@ from recond_models.evidence import HeldOut
 from recond_models.note import Note
 from recond_service.backends.backend import Measurement
 from recond_service.backends.embedded.options import WorkerOptions
-from recond_service.processes import FrameLayout, Message
+from recond_service.processes import FrameLayout, Message, SliceLayout
 from recond_service.types import ErrorReport
 
 
@@ -37,7 +37,9 @@ class Run(Message, frozen=True):
     model, version, weights_sha256
         What is to compute it.
     layouts
-        Sizes of each frame and its image.
+        Sizes of each frame and its image; empty for a head.
+    slices
+        Sizes of each block of slices and its answer; empty for a model that reconstructs.
     """
 
     batch: int
@@ -46,6 +48,7 @@ class Run(Message, frozen=True):
     version: str
     weights_sha256: str
     layouts: tuple[FrameLayout, ...]
+    slices: tuple[SliceLayout, ...] = ()
 
 
 ToWorker = MoreFrames | Run

@@ -12,6 +12,7 @@ import structlog
 
 from recond_models import loading, registry
 from recond_models.batch import Reconstructor
+from recond_models.heads.head import Head
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.store.catalogue import stored_models
 from recond_models.store.errors import StoreError
@@ -28,7 +29,7 @@ Key = tuple[str, str, str]
 
 @dataclass(slots=True)
 class _Loaded:
-    model: Reconstructor
+    model: Reconstructor | Head
     last_use: float
 
 
@@ -58,8 +59,8 @@ class LoadedModels:
         with self._changing:
             return tuple(self._loaded)
 
-    def get(self, name: str, version: str, weights_sha256: str) -> Reconstructor:
-        """Return a model. It is loaded if it is not in memory, unless the store has another in its place.
+    def get(self, name: str, version: str, weights_sha256: str) -> Reconstructor | Head:
+        """Return a model or a head. It is loaded if it is not in memory, unless the store has another in its place.
 
         Raises
         ------
@@ -101,8 +102,8 @@ class LoadedModels:
         """
         wanted = {
             (info.name, info.version, info.weights_sha256): info
-            for info in registry.versions()
-            if info.kind == "network"
+            for info in (*registry.versions(), *(entry.info for entry in registry.head_entries()))
+            if info.kind != "classical"
         }
         names = {key[0] for key in self.keys}
         for key, info in wanted.items():
@@ -112,10 +113,10 @@ class LoadedModels:
         end = self._clock() - _DRAIN_SECONDS
         with self._changing:
             for key, loaded in list(self._loaded.items()):
-                if loaded.model.info.kind == "network" and key not in wanted and loaded.last_use <= end:
+                if loaded.model.info.kind != "classical" and key not in wanted and loaded.last_use <= end:
                     del self._loaded[key]
 
-    def _use(self, key: Key) -> Reconstructor | None:
+    def _use(self, key: Key) -> Reconstructor | Head | None:
         with self._changing:
             loaded = self._loaded.get(key)
             if loaded is None:
@@ -124,15 +125,20 @@ class LoadedModels:
             self._loaded.move_to_end(key)
             return loaded.model
 
-    def _load(self, key: Key) -> Reconstructor:
+    def _load(self, key: Key) -> Reconstructor | Head:
         name, version, weights_sha256 = key
         try:
-            if registry.find(name, version).weights_sha256 != weights_sha256:
+            entry = registry.find_entry_of_any_kind(name, version)
+            if entry.info.weights_sha256 != weights_sha256:
                 raise _replaced(name)
             refusal = self._refusal(key)
             if refusal is not None:
                 raise refusal
-            model = loading.load(name, version, device=self._device)
+            model: Reconstructor | Head
+            if entry.info.kind == "head":
+                model = loading.load_head(name, version, device=self._device)
+            else:
+                model = loading.load(name, version, device=self._device)
         except StoreError as error:
             self._refused[key] = error
             raise UnsupportedDataError(str(error), reason=error.reason, field="spec.model") from error

@@ -16,8 +16,10 @@ from recond_service.backends.backend import (
     Batch,
     BatchOutcome,
     ComputedFrame,
+    FrameInput,
     Measurement,
     ServerLostError,
+    SlicesInput,
     TooLargeError,
 )
 from recond_service.backends.embedded.board import Board
@@ -235,7 +237,8 @@ class EmbeddedServer:
             batch.model.name,
             batch.model.version,
             batch.model.weights_sha256,
-            tuple(frame.layout for frame in batch.frames),
+            tuple(frame.layout for frame in batch.frames if isinstance(frame, FrameInput)),
+            tuple(frame.layout for frame in batch.frames if isinstance(frame, SlicesInput)),
         )
         try:
             while len(descriptors) > MOST_DESCRIPTORS:

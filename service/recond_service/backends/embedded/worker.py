@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import structlog
 import torch
+from torch import Tensor
 
 from recond_models import registry
+from recond_models.batch import PackedBatch
+from recond_models.heads.head import Head
 from recond_service.backends.embedded import measuring
 from recond_service.backends.embedded.answers import Answers
 from recond_service.backends.embedded.board import Board
@@ -24,6 +27,7 @@ from recond_service.execution import (
     device_of,
     ran_out_of_memory,
     run_batch,
+    run_head,
 )
 from recond_service.processes import BlockingChannel, ChannelClosedError, FreedMemory
 from recond_service.types import RecondError
@@ -60,7 +64,8 @@ class Worker:
         """Serve until the supervisor closes the channel."""
         _in_background("heartbeat", self._beat)
         memory_bytes = self._device.memory_bytes(self._options.workers)
-        coming = [info for info in registry.available() if info.origin in {"built-in", "shipped"}]
+        known = (*registry.available(), *registry.heads())
+        coming = [info for info in known if info.origin in {"built-in", "shipped"}]
         warm = [info for info in coming if self._models.warm(info)]
         measurements = []
         if self._options.measure:
@@ -112,14 +117,21 @@ class Worker:
 
     def _compute(self, batch: BatchInFlight) -> BatchResult:
         model = self._models.get(*batch.model_key)
+        blocks: list[Tensor] | None = None
+        packed: PackedBatch | None = None
         try:
-            packed = batch.take()
+            if isinstance(model, Head):
+                blocks = batch.take_slices()
+            else:
+                packed = batch.take()
         except (LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             if ran_out_of_memory(error):
                 raise OutOfDeviceMemoryError(str(error) or type(error).__name__) from None
             raise ModelFailedError(model.info.name, error) from None
+        if isinstance(model, Head):
+            return BatchResult((None,) * len(batch)) if blocks is None else self._run_head(model, blocks, batch)
         if packed is None:
-            return BatchResult((None,) * len(batch.layouts))
+            return BatchResult((None,) * len(batch))
         return run_batch(
             model,
             packed,
@@ -128,6 +140,17 @@ class Worker:
             kind=batch.kind,
             input_bytes=batch.input_bytes,
             withdrawn=lambda frame: self._board.withdrawn(batch.slot, frame),
+        )
+
+    def _run_head(self, head: Head, blocks: list[Tensor], batch: BatchInFlight) -> BatchResult:
+        return run_head(
+            head,
+            blocks,
+            batch.slices,
+            self._device,
+            kind=batch.kind,
+            input_bytes=batch.input_bytes,
+            withdrawn=lambda block: self._board.withdrawn(batch.slot, block),
         )
 
 

@@ -151,6 +151,13 @@ class TritonModelServer:
 
     async def run(self, batch: Batch) -> BatchOutcome:
         """Reconstruct a batch. See `ModelServer.run`."""
+        if batch.model.kind == "head":
+            raise UnsupportedDataError(
+                f"{batch.model.name} runs on embedded workers, and this service has none: leave heads empty, or ask a service that has",
+                reason="NO_WORKER_FOR_HEADS",
+                field="spec.heads",
+            )
+        frames = [frame for frame in batch.frames if isinstance(frame, FrameInput)]
         wanted = [number for number in range(len(batch.frames)) if number not in batch.withdrawn]
         if not wanted:
             return _spread(batch, wanted, None)
@@ -165,7 +172,7 @@ class TritonModelServer:
                 own.stopped.set_result(None)
 
         batch.on_withdraw = on_withdraw
-        work = asyncio.create_task(self._compute(batch.model, [batch.frames[number] for number in wanted]))
+        work = asyncio.create_task(self._compute(batch.model, [frames[number] for number in wanted]))
         try:
             either: set[asyncio.Future[Any]] = {work, own.stopped}
             await asyncio.wait(either, timeout=allowed, return_when=asyncio.FIRST_COMPLETED)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import BinaryIO
 
 import h5py
 import numpy as np
 
+from recond_service.results.head_maps import HeadMaps
 from recond_service.series import Series
 
 _COUNTERS = ("encoding", "slice", "contrast", "phase", "repetition", "set")
 _INDEX = np.dtype([(name, "<i4") for name in (*_COUNTERS, "stack")])
 
 
-def write_fastmri(series: Series, file: BinaryIO) -> None:
+def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
     """Write a fastMRI reconstruction file.
 
     Beside the images there is the dataset `index`, a compound that names encoding, slice, contrast, phase, repetition, set and
     stack of each image; its attribute `stacks` has the names of the stacks. Images with their phase are there once more, as
     `reconstruction_complex`, complex64; `uncertainty`, float32, has the standard deviation of each pixel where that was asked
-    for. No times go in, so that equal images give equal bytes.
+    for. A head that has labelled all images has a group `heads/NAME` with the datasets `labels`, integers, whose attribute `names`
+    is JSON (``{"white matter": 3, ...}``), and `confidence`, uint8 in 1/255. No times go in, so that equal images give equal bytes.
 
     Parameters
     ----------
@@ -27,6 +30,8 @@ def write_fastmri(series: Series, file: BinaryIO) -> None:
         Images of one size.
     file
         Seekable, open for reading and writing.
+    heads
+        Label maps of the images.
     """
     images = series.images
     index = np.zeros(len(images), _INDEX)
@@ -50,3 +55,10 @@ def write_fastmri(series: Series, file: BinaryIO) -> None:
                 place += 1
         stored = handle.create_dataset("index", data=index, track_times=False)
         stored.attrs["stacks"] = np.array([stack.name.encode() for stack in series.stacks])
+        for head in heads.on("", series):
+            group = handle.create_group(f"heads/{head}", track_order=False)
+            labels = np.concatenate([heads.of(head, stack) for stack in series.stacks])
+            confidence = np.concatenate([heads.confidence(head, stack) for stack in series.stacks])
+            stored = group.create_dataset("labels", data=labels, compression="gzip", track_times=False)
+            stored.attrs["names"] = json.dumps({each.name: each.value for each in heads.labels(head)}, ensure_ascii=False)
+            group.create_dataset("confidence", data=confidence, compression="gzip", track_times=False)

@@ -1,0 +1,171 @@
+"""A head with its weights, ready to run on slices as they come from the scanner or from a reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recond_kernels import interruption
+from recond_models.heads.contract import HeadContract
+from recond_models.heads.framing import Framing
+from recond_models.heads.network import SliceUNet
+from recond_models.heads.preparation import seen
+from recond_models.heads.segmenter import Segmenter
+from recond_models.model import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a head says of the pixels of consecutive slices; tensors on its device.
+
+    Parameters
+    ----------
+    sums
+        float32 (slices, classes, 2): sum over the pixels of the probability p of each class, and of p (1 - p).
+    labels
+        uint8 (slices, rows, columns): of a segmentation the most probable class, 0 for the background; of the search for lesions the
+        most probable kind of lesion where any is at least as probable as the threshold.
+    confidence
+        uint8 (slices, rows, columns): of a segmentation the probability of the label, of the search for lesions that of any lesion;
+        times 255.
+    """
+
+    sums: Tensor
+    labels: Tensor
+    confidence: Tensor
+
+
+class Head:
+    """A head with its weights, ready to run.
+
+    Parameters
+    ----------
+    info
+        What it is.
+    network
+        A `SliceUNet`; or, for a classification, a network that takes float32 (batch, slices, rows, columns) and returns logits
+        (batch, outputs).
+    device
+        torch device to compute on.
+    merged, temperature
+        Of a `SliceUNet`, as for `Segmenter`.
+
+    Raises
+    ------
+    ValueError
+        `info` is that of no head, or the network is not of its kind.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        network: nn.Module,
+        device: str,
+        merged: tuple[int, ...] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.info = info
+        self.contract: HeadContract = info.head_info.contract
+        self._device = torch.device(device)
+        self._network = network.to(self._device).eval()
+        self._segmenter: Segmenter | None = None
+        if self.contract.whole_volumes:
+            if not isinstance(network, SliceUNet) or network.slices != self.contract.slices:
+                raise ValueError(f"{info.name} needs a network that labels the pixels of {self.contract.slices} slices")
+            self._segmenter = Segmenter(network, merged, temperature, self._device)
+            if self._segmenter.classes != self.contract.outputs:
+                raise ValueError(
+                    f"the network tells {self._segmenter.classes} classes apart, the contract of {info.name} {self.contract.outputs}"
+                )
+
+    @torch.inference_mode()
+    def label(self, block: Tensor, framing: Framing) -> Labelled:
+        """Label consecutive slices of a volume.
+
+        Parameters
+        ----------
+        block
+            float32 (slices + 2 halo, rows, columns) of the volume, with the neighbours that the network sees at both ends.
+        framing
+            Of the volume.
+
+        Raises
+        ------
+        ValueError
+            The block has too few slices, or the head labels nothing.
+        recond_kernels.interruption.Interrupted
+            Nobody waits for them any more.
+        """
+        if self._segmenter is None:
+            raise ValueError(f"{self.info.name} labels no pixels")
+        stacks = seen(self._checked(block), framing).unfold(0, self.contract.slices, 1).permute(0, 3, 1, 2)
+        probable = self._segmenter.probabilities(stacks, framing)
+        sums = torch.stack([probable.sum(dim=(2, 3)), (probable * (1 - probable)).sum(dim=(2, 3))], dim=2)
+        if self.contract.task == "lesions":
+            confidence = 1 - probable[:, 0]
+            kind = probable[:, 1:].argmax(dim=1) + 1
+            labels = torch.where(confidence >= self.contract.threshold, kind, 0)
+        else:
+            confidence, labels = probable.max(dim=1)
+        return Labelled(sums, labels.to(torch.uint8), confidence.mul(255).round_().clamp_(0, 255).to(torch.uint8))
+
+    @torch.inference_mode()
+    def classify(self, block: Tensor, framing: Framing) -> Tensor:
+        """Classify slices, each with the neighbours that the network sees.
+
+        Parameters
+        ----------
+        block, framing
+            As for `label`.
+
+        Returns
+        -------
+        Tensor
+            float32 (slices, outputs) on the device: the probabilities of each group add up to 1.
+
+        Raises
+        ------
+        ValueError
+            The block has too few slices, or the head labels pixels.
+        recond_kernels.interruption.Interrupted
+            Nobody waits for them any more.
+        """
+        if self._segmenter is not None:
+            raise ValueError(f"{self.info.name} labels pixels")
+        stacks = seen(self._checked(block), framing).unfold(0, self.contract.slices, 1).permute(0, 3, 1, 2)
+        interruption.checkpoint()
+        logits: Tensor = self._network(stacks).float()
+        groups = torch.split(logits, [len(group.classes) for group in self.contract.groups], dim=1)
+        return torch.cat([torch.softmax(group, dim=1) for group in groups], dim=1)
+
+    def _checked(self, block: Tensor) -> Tensor:
+        """Return the block on the device."""
+        if block.ndim != 3 or block.shape[0] <= 2 * self.contract.halo:
+            raise ValueError(f"a block of the shape {tuple(block.shape)}: {self.info.name} sees {self.contract.slices} slices")
+        return block.to(self._device)
+
+
+def options_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `Head` that stand in an architecture beside those of the network.
+
+    Raises
+    ------
+    ValueError
+        They cannot be.
+    """
+    found: dict[str, Any] = {}
+    if "merged" in architecture:
+        merged = architecture["merged"]
+        if not isinstance(merged, list) or not all(isinstance(one, int) and 0 <= one < 256 for one in merged):
+            raise ValueError(f"merged gives a class for each class of the network, got {merged!r}")
+        found["merged"] = tuple(merged)
+    if "temperature" in architecture:
+        temperature = float(architecture["temperature"])
+        if not 0.05 <= temperature <= 20:
+            raise ValueError(f"temperature is {temperature}; it must be between 0.05 and 20")
+        found["temperature"] = temperature
+    return found
