@@ -1,0 +1,1 @@
+"""Heads: networks that run on images, and what is measured in the label maps that they make."""
