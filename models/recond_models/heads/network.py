@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -87,9 +88,7 @@ class SliceUNet(nn.Module):
             nn.ModuleList([Convolution(before, after), Convolution(after, after)])
             for before, after in zip((4 * slices, *widths[:-1]), widths, strict=True)
         )
-        self.reduce = nn.ModuleList(
-            nn.Conv2d(deep, width, kernel_size=1) for width, deep in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.reduce = nn.ModuleList(nn.Conv2d(deep, width, kernel_size=1) for width, deep in itertools.pairwise(widths))
         self.up = nn.ModuleList(Convolution(2 * width, width) for width in widths[:-1])
         self.expand = nn.Conv2d(widths[0], 2 * fine, kernel_size=1)
         self.detail = Convolution(fine // 2 + slices, fine)
