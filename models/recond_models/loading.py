@@ -7,9 +7,9 @@ import weakref
 from typing import Any
 
 from recond_models.batch import Reconstructor
-from recond_models.plugin_reconstructor import PluginReconstructor
 from recond_models.heads.head import Head
 from recond_models.model import UnknownModelError
+from recond_models.plugin_reconstructor import PluginReconstructor
 from recond_models.registry import find_entry, find_head_entry
 from recond_models.store import load as stored
 from recond_models.store.catalogue import StoredModel

@@ -198,9 +198,7 @@ def find_entry_of_any_kind(name: str, version: str = "") -> Entry:
     return _chosen((*entries(), *head_entries()), name, version, "model", _read.unlisted)
 
 
-def _chosen(
-    known: Sequence[Entry], name: str, version: str, what: str, unlisted: Sequence[Entry] = ()
-) -> Entry:
+def _chosen(known: Sequence[Entry], name: str, version: str, what: str, unlisted: Sequence[Entry] = ()) -> Entry:
     """Return the entry of that name and version; say what there is where there is none."""
     plain, _, named_version = name.partition("@")
     if not version:

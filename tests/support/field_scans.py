@@ -16,7 +16,7 @@ from raw_builders import LAST_IN_SLICE, Readout, acquisition_block, centred_ifft
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.conditioning.reference_image import reference_image
 from recond_service.ingest import read_header, read_scan
-from recond_service.results import ResultWriter, ScanSummary
+from recond_service.results import ResultSummary, ResultWriter
 from recond_service.types import (
     ConditioningOptions,
     FindingList,
@@ -168,7 +168,7 @@ class Outcome:
     geometry: list[Geometry | None]
     finished: list[FinishedImage]
     findings: FindingList
-    summary: ScanSummary
+    summary: ResultSummary
     results: ResultWriter
 
     @property

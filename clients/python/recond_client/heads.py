@@ -141,7 +141,9 @@ class HeadResult:
         if self.refusal:
             return about | {"refusal": self.refusal, "problem": self.problem}
         if self.task == "classification":
-            return about | dict(self.answers) | {"probabilities": {group: dict(of) for group, of in self.scores.items()}}
+            return (
+                about | dict(self.answers) | {"probabilities": {group: dict(of) for group, of in self.scores.items()}}
+            )
         if self.task == "lesions":
             return about | self._lesions_json()
         volumes = {name: self.measured("volume", value) for name, value in self.labels.items()}
@@ -157,9 +159,7 @@ class HeadResult:
     def _lesions_json(self) -> dict[str, Any]:
         lesions = []
         for each in self.instances:
-            measured = {
-                f"{m.name}_{m.unit.lower()}": m.value for m in self.measurements if m.label == each.label
-            }
+            measured = {f"{m.name}_{m.unit.lower()}": m.value for m in self.measurements if m.label == each.label}
             lesions.append(
                 {
                     "label": each.label,
@@ -216,7 +216,11 @@ class HeadReceiver:
         label_map = message.label_map
         pixels = label_map.slices * label_map.rows * label_map.columns
         expected = pixels * (label_map.label_bytes + label_map.has_confidence)
-        if label_map.label_bytes not in {1, 2} or label_map.size_bytes != expected or label_map.slices != len(message.images):
+        if (
+            label_map.label_bytes not in {1, 2}
+            or label_map.size_bytes != expected
+            or label_map.slices != len(message.images)
+        ):
             raise ValueError(f"the label map of {message.head!r} has sizes that do not belong together")
         self._message = message
         return None
@@ -307,9 +311,7 @@ def _result_of(message: pb.HeadResult, content: bytes) -> HeadResult:
     )
 
 
-def _maps_of(
-    sizes: pb.LabelMap, content: bytes
-) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.float32] | None]:
+def _maps_of(sizes: pb.LabelMap, content: bytes) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.float32] | None]:
     shape = (sizes.slices, sizes.rows, sizes.columns)
     pixels = sizes.slices * sizes.rows * sizes.columns
     labels = np.frombuffer(content, "<u2" if sizes.label_bytes == 2 else "u1", pixels).reshape(shape)

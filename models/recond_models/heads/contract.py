@@ -186,7 +186,8 @@ class HeadContract:
 
 def _group(data: dict[str, Any]) -> HeadGroup:
     classes = tuple(
-        HeadClass(str(each["name"]), None if each.get("code") is None else Code(**each["code"])) for each in data["classes"]
+        HeadClass(str(each["name"]), None if each.get("code") is None else Code(**each["code"]))
+        for each in data["classes"]
     )
     return HeadGroup(str(data["name"]), classes, float(data.get("least_probability", 0.0)))
 

@@ -35,8 +35,12 @@ def _slice_unet(given: Mapping[str, Any]) -> nn.Module:
     widths = tuple(_whole(width, _MOST_WIDTH, "widths") for width in given.get("widths", ()))
     if len(widths) > _MOST_LEVELS:
         raise ValueError(f"a U-Net of {len(widths)} levels; at most {_MOST_LEVELS}")
-    sizes = {name: _whole(value, _MOST_WIDTH, name) for name, value in given.items() if name != "widths"}
-    return SliceUNet(**sizes, **({"widths": widths} if widths else {}))
+    sizes: dict[str, Any] = {
+        name: _whole(value, _MOST_WIDTH, name) for name, value in given.items() if name != "widths"
+    }
+    if widths:
+        sizes["widths"] = widths
+    return SliceUNet(**sizes)
 
 
 def _whole(value: object, most: int, name: str) -> int:

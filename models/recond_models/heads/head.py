@@ -27,8 +27,8 @@ class Labelled:
     sums
         float32 (slices, classes, 2): sum over the pixels of the probability p of each class, and of p (1 - p).
     labels
-        uint8 (slices, rows, columns): of a segmentation the most probable class, 0 for the background; of the search for lesions the
-        most probable kind of lesion where any is at least as probable as the threshold.
+        uint8 (slices, rows, columns): of a segmentation the most probable class, 0 for the background; of the search for lesions
+        the most probable kind of lesion where any is at least as probable as the threshold.
     confidence
         uint8 (slices, rows, columns): of a segmentation the probability of the label, of the search for lesions that of any lesion;
         times 255.
@@ -79,7 +79,8 @@ class Head:
             self._segmenter = Segmenter(network, merged, temperature, self._device)
             if self._segmenter.classes != self.contract.outputs:
                 raise ValueError(
-                    f"the network tells {self._segmenter.classes} classes apart, the contract of {info.name} {self.contract.outputs}"
+                    f"the network of {info.name} tells {self._segmenter.classes} classes apart, its contract "
+                    f"{self.contract.outputs}"
                 )
 
     @torch.inference_mode()
@@ -145,7 +146,9 @@ class Head:
     def _checked(self, block: Tensor) -> Tensor:
         """Return the block on the device."""
         if block.ndim != 3 or block.shape[0] <= 2 * self.contract.halo:
-            raise ValueError(f"a block of the shape {tuple(block.shape)}: {self.info.name} sees {self.contract.slices} slices")
+            raise ValueError(
+                f"a block of the shape {tuple(block.shape)}: {self.info.name} sees {self.contract.slices} slices"
+            )
         return block.to(self._device)
 
 

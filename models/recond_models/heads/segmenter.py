@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recond_kernels import interruption
+from recond_models.heads.framing import LEAST_SLICES, Framing
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.openvino_engine import OpenVinoEngine
-from recond_models.heads.framing import LEAST_SLICES, Framing
 from recond_models.heads.preparation import Block, Prepared, back, prepare
 from recond_models.networks.engines import Precision
 from recond_models.networks.openvino_engine import compiler

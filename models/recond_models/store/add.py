@@ -18,8 +18,8 @@ from recond_models.store.architecture import Recognised, recognise
 from recond_models.store.cards import card_of_program, card_of_weights
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
-from recond_models.store.lineage import Lineage
 from recond_models.store.heads import write_head
+from recond_models.store.lineage import Lineage
 from recond_models.store.load import load, load_head
 from recond_models.store.manifest import (
     CARD_FILE,

@@ -163,7 +163,9 @@ def _answer(head: Head, slices: Tensor) -> Tensor:
     try:
         if head.contract.whole_volumes:
             labelled = head.label(slices, _FRAMING)
-            return torch.cat([labelled.sums.flatten(1).cpu() / _SIDE**2, labelled.confidence.flatten(1).cpu().float() / 255], dim=1)
+            return torch.cat(
+                [labelled.sums.flatten(1).cpu() / _SIDE**2, labelled.confidence.flatten(1).cpu().float() / 255], dim=1
+            )
         probabilities = head.classify(slices, _FRAMING).cpu()
     except (RuntimeError, ValueError) as error:
         raise WrongKeysError(f"{head.info.name} cannot be run on {tuple(slices.shape)}: {error}") from error
@@ -179,7 +181,10 @@ def _example(contract: HeadContract) -> Tensor:
     """Return float32 (2 + 2 halo, 64, 64): an ellipsoid with texture, the same on every call."""
     generator = np.random.default_rng(0)
     z, y, x = np.meshgrid(
-        np.linspace(-0.5, 0.5, 2 + 2 * contract.halo), np.linspace(-1, 1, _SIDE), np.linspace(-1, 1, _SIDE), indexing="ij"
+        np.linspace(-0.5, 0.5, 2 + 2 * contract.halo),
+        np.linspace(-1, 1, _SIDE),
+        np.linspace(-1, 1, _SIDE),
+        indexing="ij",
     )
     radius = np.sqrt(x**2 / 0.6 + y**2 / 0.8 + z**2)
     values = np.where(radius < 1, 0.4 + 0.4 * np.cos(6 * radius), 0) + 0.02 * generator.standard_normal(radius.shape)

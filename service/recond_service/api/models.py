@@ -78,8 +78,9 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
             promotions = state.promotions
         except StoreError:
             promotions = ()  # the catalogue has warned of it
+        known = (*registry.entries(), *registry.head_entries())
         return pb.GetModelHistoryResponse(
-            versions=[self._version_message(entry) for entry in (*registry.entries(), *registry.head_entries()) if entry.info.name == name],
+            versions=[self._version_message(entry) for entry in known if entry.info.name == name],
             promotions=[
                 pb.ModelPromotion(version=promotion.version, at=promotion.at, action=promotion.action)
                 for promotion in promotions

@@ -113,7 +113,7 @@ def _compute(
         with interruption.computing(number):
             if layout.answer == "pixels":
                 labelled = head.label(block, layout.framing)
-                made = (labelled.sums, labelled.labels, labelled.confidence)
+                made: tuple[Tensor, ...] = (labelled.sums, labelled.labels, labelled.confidence)
             else:
                 made = (head.classify(block, layout.framing),)
         if not bool(torch.isfinite(made[0]).all()):

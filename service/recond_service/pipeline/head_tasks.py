@@ -45,7 +45,9 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
         except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_HEAD", field=f"{field}[{place}]") from error
         heads.setdefault(info.name, HeadRequest(info))
-    if GUARD not in heads and any(head.info.contract.anatomy or head.info.contract.contrasts for head in heads.values()):
+    if GUARD not in heads and any(
+        head.info.contract.anatomy or head.info.contract.contrasts for head in heads.values()
+    ):
         guard = next((info.head_info for info in registry.heads() if info.name == GUARD), None)
         if guard is not None:
             heads[GUARD] = HeadRequest(guard, wanted=False)

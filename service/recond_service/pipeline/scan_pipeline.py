@@ -249,7 +249,9 @@ class _Conversation:
             None if deadline is None else deadline - pipeline.services.upload_costs.writing_seconds,
         )
         self._tried = TriedComputation(self.frames, choice, pipeline.services.metrics)
-        self._head_tasks = HeadTasks(pipeline.request.heads, self.frames, sandbox, sink, ticket, pipeline.services.metrics)
+        self._head_tasks = HeadTasks(
+            pipeline.request.heads, self.frames, sandbox, sink, ticket, pipeline.services.metrics
+        )
         self._ahead = ahead
         self.streamed = False
         self.trial = VolumeTrial(
@@ -283,7 +285,9 @@ class _Conversation:
                     case ImageAssembled():
                         await self._hand_out_assembled(received.message, received)
                     case SlicesPrepared():
-                        self._group.create_task(self._head_tasks.run(received.message, self._slices(received.message, received)))
+                        self._group.create_task(
+                            self._head_tasks.run(received.message, self._slices(received.message, received))
+                        )
                     case HeadFinished():
                         await self._head_tasks.hand_out(received.message, received)
                     case FileWritten(format_, size, stack, part):

@@ -74,7 +74,9 @@ class SliceLayout:
     def __post_init__(self) -> None:
         framing = self.framing
         sides = (*framing.size, *framing.resampled, *framing.seen)
-        if not all(1 <= side <= _MOST_SIDE for side in sides) or not (math.isfinite(framing.scale) and framing.scale > 0):
+        if not all(1 <= side <= _MOST_SIDE for side in sides) or not (
+            math.isfinite(framing.scale) and framing.scale > 0
+        ):
             raise ValueError(f"impossible framing of slices {framing}")
         if not 0 <= 2 * self.halo < self.slices <= _MOST_SLICES or not 1 <= self.outputs <= _MOST_OUTPUTS:
             raise ValueError(f"impossible block of slices {self}")

@@ -253,7 +253,10 @@ class ResultWriter:
             parts += [PHASE] * all(image.complex_pixels is not None for image in series.images)
             parts += [UNCERTAINTY] * all(image.uncertainty is not None for image in series.images)
             files = tuple(OutputFile(stack, part) for stack in stacks for part in parts)
-            return (*files, *(OutputFile(stack, head) for stack in stacks for head in self._head_maps.on(stack, series)))
+            return (
+                *files,
+                *(OutputFile(stack, head) for stack in stacks for head in self._head_maps.on(stack, series)),
+            )
         return tuple(OutputFile(stack, part) for stack in stacks for part in parts)
 
     def write(self, format: OutputFormat, file: BinaryIO, which: OutputFile | None = None) -> None:  # noqa: A002

@@ -143,7 +143,9 @@ class HeadRun:
                 yield Block(self, first, layout)
             return
         for number in self.slices:
-            yield Block(self, number, SliceLayout(contract.slices, contract.halo, self.framing, contract.outputs, "slices"))
+            yield Block(
+                self, number, SliceLayout(contract.slices, contract.halo, self.framing, contract.outputs, "slices")
+            )
 
     def take_pixels(
         self, first: int, sums: NDArray[np.float32], labels: NDArray[np.uint8], confidence: NDArray[np.uint8]
@@ -176,7 +178,9 @@ def classified(run: HeadRun, *, stack: str | None = None) -> HeadResult:
     for group in contract.groups:
         probabilities = mean[first : first + len(group.classes)]
         first += len(group.classes)
-        scores += [Score(group.name, name, round(float(p), 4)) for name, p in zip(group.names, probabilities, strict=True)]
+        scores += [
+            Score(group.name, name, round(float(p), 4)) for name, p in zip(group.names, probabilities, strict=True)
+        ]
         best = int(np.argmax(probabilities))
         sure = float(probabilities[best]) >= group.least_probability
         answers.append((group.name, group.names[best] if sure else UNKNOWN))

@@ -192,7 +192,7 @@ class Heads:
                 continue
             volume = on_volume.volume
             count = len(volume.images)
-            first, last = (int(round(share * (count - 1))) for share in _MIDDLE)
+            first, last = (round(share * (count - 1)) for share in _MIDDLE)
             numbers = sorted({int(n) for n in np.linspace(first, last, min(_GUARD_SLICES, count)).round()})
             run = self._slice_run(request, volume, numbers)
             if run is not None:
@@ -255,7 +255,8 @@ class Heads:
             says = f"{request.info.name} is made for {group} {' or '.join(allowed)}, and these images look like {best.name}"
             if 1 - fitting >= _SURE:
                 raise _RefusedError(
-                    reason, f"{says} (probability {best.probability:.2f}): give images that it is made for, or leave it out"
+                    reason,
+                    f"{says} (probability {best.probability:.2f}): give images that it is made for, or leave it out",
                 )
             if 1 - fitting >= _DOUBTFUL:
                 self._findings.warn(
@@ -303,7 +304,7 @@ class Heads:
             if number == _MOST_VOLUMES:
                 self._findings.warn(
                     "heads-on-first-volumes",
-                    f"Stack {stack.name} has {stack.volumes} volumes: heads ran on the first {_MOST_VOLUMES}; send the others apart.",
+                    f"Stack {stack.name} has {stack.volumes} volumes: heads ran on the first {_MOST_VOLUMES}; send others apart.",
                 )
                 return
             images = stack.images[number * slices : (number + 1) * slices]
@@ -342,7 +343,7 @@ def _framed(request: HeadRequest, volume: Volume, pixels: NDArray[np.float32]) -
     if max(spacing[1:]) > contract.coarsest_mm[0] or spacing[0] > contract.coarsest_mm[1]:
         raise _RefusedError(
             "TOO_COARSE",
-            f"pixels up to {contract.coarsest_mm[0]:g} mm and slices up to {contract.coarsest_mm[1]:g} mm apart are understood, got "
+            f"pixels up to {contract.coarsest_mm[0]:g} mm and slices up to {contract.coarsest_mm[1]:g} mm apart are known, got "
             f"{spacing[1]:.3g} x {spacing[2]:.3g} mm and {spacing[0]:.3g} mm",
         )
     return framing

@@ -40,7 +40,8 @@ class FrameJob:
     model
         The model that reconstructs it, or the head.
     frame
-        The frame, or the slices. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it any more.
+        The frame, or the slices. The scheduler's from `Scheduler.submit` on, which closes it when no server can be reading it
+        any more.
     client
         Whose it is, for fairness between clients.
     priority

@@ -14,14 +14,6 @@ from recond_service.types.errors import (
 )
 from recond_service.types.findings import Finding, FindingList, Severity
 from recond_service.types.frame import Crossing, Frame, FrameIndex, Geometry, Window
-from recond_service.types.heads import (
-    HeadRequest,
-    HeadResult,
-    Instance,
-    LabelDescription,
-    Measurement,
-    Score,
-)
 from recond_service.types.header import (
     AcquisitionSystem,
     CoilLabel,
@@ -32,6 +24,14 @@ from recond_service.types.header import (
     MrdHeader,
     ParallelImaging,
     SequenceParameters,
+)
+from recond_service.types.heads import (
+    HeadRequest,
+    HeadResult,
+    Instance,
+    LabelDescription,
+    Measurement,
+    Score,
 )
 from recond_service.types.request import (
     ConditioningOptions,

@@ -1,6 +1,7 @@
 """What is measured in the label maps of heads: volumes, lesions and their diameters, in millilitres and millimetres. Free of torch."""
 
-from recond_models.heads.measurements.codes import MEASUREMENTS, Code, Coded, structure_code
+from recond_models.heads.contract import Code
+from recond_models.heads.measurements.codes import MEASUREMENTS, Coded, structure_code
 from recond_models.heads.measurements.diameters import Diameters, diameters
 from recond_models.heads.measurements.errors import GridError, LabelMapError, MeasurementError, SpacingUnknownError
 from recond_models.heads.measurements.grid import Grid

@@ -11,24 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A coded term.
-
-    Parameters
-    ----------
-    value
-        Code, such as ``"118565006"``.
-    scheme
-        Coding scheme designator: ``"SCT"``, ``"DCM"``, ``"FMA"``, ``"IBSI"`` or ``"UCUM"``.
-    meaning
-        The term in words.
-    """
-
-    value: str
-    scheme: str
-    meaning: str
+from recond_models.heads.contract import Code
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from recond_models.heads.preparation import BRIGHTEST, EmptyVolumeError, brightness
+from recond_models.heads.framing import BRIGHTEST, EmptyVolumeError, brightness
 from recond_models.training.fields import smooth_field
 
 _BLURS = (0.25, 0.7)

@@ -109,9 +109,7 @@ def _measured(
     return [Measurement(info.name, info.version, info.weights_sha256, rows, columns, tuple(coils), seconds, peak_bytes)]
 
 
-def _work(
-    model: Reconstructor | Head, coils: Sequence[int], rows: int, columns: int
-) -> Callable[[], object]:
+def _work(model: Reconstructor | Head, coils: Sequence[int], rows: int, columns: int) -> Callable[[], object]:
     """Return what is timed: a model on frames of so many coils, or a head on blocks of so many slices."""
     if isinstance(model, Head):
         blocks = [torch.rand(count + 2 * model.contract.halo, rows, columns) for count in coils]

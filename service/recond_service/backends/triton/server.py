@@ -153,7 +153,8 @@ class TritonModelServer:
         """Reconstruct a batch. See `ModelServer.run`."""
         if batch.model.kind == "head":
             raise UnsupportedDataError(
-                f"{batch.model.name} runs on embedded workers, and this service has none: leave heads empty, or ask a service that has",
+                f"{batch.model.name} runs on embedded workers, and this service has none: leave heads empty, or ask one "
+                "that has",
                 reason="NO_WORKER_FOR_HEADS",
                 field="spec.heads",
             )

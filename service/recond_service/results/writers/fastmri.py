@@ -60,5 +60,7 @@ def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
             labels = np.concatenate([heads.of(head, stack) for stack in series.stacks])
             confidence = np.concatenate([heads.confidence(head, stack) for stack in series.stacks])
             stored = group.create_dataset("labels", data=labels, compression="gzip", track_times=False)
-            stored.attrs["names"] = json.dumps({each.name: each.value for each in heads.labels(head)}, ensure_ascii=False)
+            stored.attrs["names"] = json.dumps(
+                {each.name: each.value for each in heads.labels(head)}, ensure_ascii=False
+            )
             group.create_dataset("confidence", data=confidence, compression="gzip", track_times=False)

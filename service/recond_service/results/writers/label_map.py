@@ -57,6 +57,6 @@ def write_label_map(
     nifti.header.set_xyzt_units("mm", "sec")
     nifti.header["intent_code"] = _LABEL
     text = json.dumps({"labels": {each.name: each.value for each in names}}, ensure_ascii=False)
-    nifti.header.extensions.append(Nifti1Extension(_COMMENT, text.encode()))  # type: ignore[no-untyped-call]
+    nifti.header.extensions.append(Nifti1Extension(_COMMENT, text.encode()))
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=5) as stream:
         nifti.to_stream(stream)
