@@ -2,6 +2,7 @@
 
 from recond_client import aio
 from recond_client.acquisitions import AcquisitionBatch, batches_of
+from recond_client.analysis import AnalysedStack, Analysis
 from recond_client.calls import ImageStream
 from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
@@ -32,6 +33,8 @@ from recond_client.retry import RetryPolicy
 
 __all__ = [
     "AcquisitionBatch",
+    "AnalysedStack",
+    "Analysis",
     "Candidate",
     "Client",
     "Evidence",

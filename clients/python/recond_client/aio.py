@@ -16,6 +16,7 @@ from typing import Self, TypeVar
 from numpy.typing import ArrayLike
 
 from recond_client.acquisitions import AcquisitionBatch
+from recond_client.analysis import Analysis, Images, analysis_request, analysis_upload
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
@@ -305,6 +306,37 @@ class Client:
             reporter=ProgressReporter(_in_loop(on_progress), expected_bytes),
         )
         return AsyncImageStream(call, handed)
+
+    async def analyze(
+        self,
+        images: Images,
+        *,
+        heads: Sequence[str],
+        outputs: Sequence[str] = (),
+        spacing: Sequence[float] | None = None,
+        priority: Priority = "clinical",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Analysis:
+        """Run heads on images that were reconstructed elsewhere; see `recond_client.Client.analyze`."""
+        upload = analysis_upload(images)
+        first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
+        schedule = Schedule(self._retry, timeout, self._clock)
+        while True:
+            call = self._connection.analyze(first, upload.chunks(), schedule.remaining())
+            try:
+                return await asyncio.to_thread(call.result)
+            except asyncio.CancelledError:
+                call.close()
+                raise
+            except RecondError as error:
+                delay = schedule.delay_after(error, repeatable=not call.delivered)
+                if delay is None:
+                    raise
+            await self._sleep(delay)
+
+    async def heads(self, *, timeout: float | None = 30.0) -> list[Model]:  # noqa: ASYNC109
+        """Return the heads of the service, in the order of their names."""
+        return await self._repeated(self._connection.heads, timeout)
 
     async def models(self, *, timeout: float | None = 30.0) -> list[Model]:  # noqa: ASYNC109
         """Return the models of the service, in the order of their names."""

@@ -11,8 +11,9 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
+from recond.v1 import analysis_pb2, analysis_pb2_grpc, model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
+from recond_client.analysis import AnalysisCall
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.errors import RecondError
 from recond_client.heads import HeadResult
@@ -178,6 +179,7 @@ class Connection:
             else grpc.secure_channel(endpoint.target, credentials, endpoint.options())
         )
         self._reconstruction = reconstruction_pb2_grpc.ReconstructionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._analysis = analysis_pb2_grpc.AnalysisServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
@@ -204,6 +206,24 @@ class Connection:
             reporter=reporter,
             target=self.target,
         )
+
+    def analyze(
+        self, first: analysis_pb2.AnalyzeRequest, data: Iterable[analysis_pb2.AnalyzeRequest], timeout: float | None
+    ) -> AnalysisCall:
+        """Start a call of `Analyze`; parameters as for `AnalysisCall`."""
+        with _closed_channels_told(self.target):
+            return AnalysisCall(
+                self._analysis.Analyze,
+                first,
+                data,
+                timeout,
+                lambda error, request_id: _translated(error, self.target, request_id),
+            )
+
+    def heads(self, timeout: float | None) -> list[Model]:
+        """Return the heads of the service."""
+        request = model_pb2.ListModelsRequest()
+        return [model_of(model) for model in self._once(self._models.ListModels, request, timeout).heads]
 
     def models(self, timeout: float | None) -> list[Model]:
         """Return the models of the service."""

@@ -23,12 +23,14 @@ EXIT_INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 
 _OWN: Final = {
     "reconstruct": "recond_client.commands.reconstruct:reconstruct",
+    "analyze": "recond_client.commands.analyze:analyze",
     "models": "recond_client.commands.models:models",
     "evaluate": "recond_client.commands.evaluate:evaluate",
 }
 #: Shown by ``recond --help`` without loading the commands, some of which take seconds to import.
 _ABOUT: Final = {
     "reconstruct": "Reconstruct a scan: raw k-space in, images and figures out.",
+    "analyze": "Run heads on images: segmentation, lesions, what a series shows.",
     "models": "Show which models a service has and how they came to be; add trained ones.",
     "evaluate": "Score models on a folder of fastMRI files.",
     "serve": "Run the service.",

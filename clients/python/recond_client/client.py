@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from numpy.typing import ArrayLike
 
 from recond_client.acquisitions import AcquisitionBatch
+from recond_client.analysis import Analysis, Images, analysis_request, analysis_upload
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
@@ -259,6 +260,61 @@ class Client:
             images=images,
             reporter=ProgressReporter(on_progress, expected_bytes),
         )
+
+    def analyze(
+        self,
+        images: Images,
+        *,
+        heads: Sequence[str],
+        outputs: Sequence[str] = (),
+        spacing: Sequence[float] | None = None,
+        priority: Priority = "clinical",
+        timeout: float | None = None,
+    ) -> Analysis:
+        """Run heads on images that were reconstructed elsewhere.
+
+        Failed attempts are repeated as the `RetryPolicy` allows, unless something was delivered already.
+
+        Parameters
+        ----------
+        images
+            A NIfTI, MRD or HDF5 file; or DICOM files of one series, as a list or a folder. Paths, bytes or seekable file objects.
+        heads
+            Names of the heads, or ``NAME@VERSION``.
+        outputs
+            Endings of files to encode: ``.nii.gz`` (a label map for each head), ``.h5``, ``.png``.
+        spacing
+            Distances of slices, rows and columns in mm, for images that do not tell them.
+        priority
+            ``"stat"``, ``"clinical"`` or ``"research"``.
+        timeout
+            Seconds for everything, None for no end.
+
+        Raises
+        ------
+        InputError
+            Fix the images or the options; or no head is made for these images.
+        RetryLaterError
+            The service is full, away, or too slow for the timeout.
+        ServiceError
+            The service or this client is at fault: ask the administrator.
+        """
+        upload = analysis_upload(images)
+        first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
+        schedule = Schedule(self._retry, timeout, self._clock)
+        while True:
+            call = self._connection.analyze(first, upload.chunks(), schedule.remaining())
+            try:
+                return call.result()
+            except RecondError as error:
+                delay = schedule.delay_after(error, repeatable=not call.delivered)
+                if delay is None:
+                    raise
+            self._sleep(delay)
+
+    def heads(self, *, timeout: float | None = 30.0) -> list[Model]:
+        """Return the heads of the service, in the order of their names."""
+        return self._repeated(self._connection.heads, timeout)
 
     def models(self, *, timeout: float | None = 30.0) -> list[Model]:
         """Return the models of the service, in the order of their names."""

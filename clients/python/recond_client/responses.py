@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -59,6 +60,54 @@ class _PartialFile:
     data: bytearray = field(default_factory=bytearray)
 
 
+class FileReceiver:
+    """Puts output files together."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[int, str, str], _PartialFile] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Nothing has come."""
+        return not self._files
+
+    @property
+    def whole(self) -> bool:
+        """No file is on its way."""
+        return all(len(file.data) == file.size for file in self._files.values())
+
+    def take(self, chunk: pb.FileChunk) -> None:
+        """Take the next piece.
+
+        Raises
+        ------
+        ValueError
+            It is not the next piece of a file, or that has an impossible name.
+        """
+        file = self._files.setdefault((chunk.format, chunk.stack, chunk.part), _PartialFile(chunk.size_bytes))
+        data = chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
+        if (
+            chunk.format not in ENDING_OF_FORMAT
+            or not _NAME.fullmatch(chunk.stack)
+            or not _PART.fullmatch(chunk.part)
+            or chunk.size_bytes != file.size
+            or chunk.offset != len(file.data)
+            or len(file.data) + len(data) > file.size
+        ):
+            raise ValueError(
+                f"file {chunk.format}: {len(data)} bytes at {chunk.offset} of {chunk.size_bytes} "
+                f"after {len(file.data)} of {file.size}"
+            )
+        file.data += data
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files by what stands behind the stem of their names."""
+        return {
+            _file_name(stack, part) + ENDING_OF_FORMAT[number]: bytes(file.data)
+            for (number, stack, part), file in self._files.items()
+        }
+
+
 class ResponseAssembler:
     """State machine over the responses of one call: accepted, plan, images and files, summary.
 
@@ -76,7 +125,7 @@ class ResponseAssembler:
         self._stage = _Stage.OPENED
         self._partial: dict[int, _PartialImage] = {}
         self._images: dict[int, Image] = {}
-        self._files: dict[tuple[int, str, str], _PartialFile] = {}
+        self._files = FileReceiver()
         self._plan = pb.Plan()
         self._result: Result | None = None
         self._heads = HeadReceiver()
@@ -90,7 +139,7 @@ class ResponseAssembler:
     @property
     def delivered(self) -> bool:
         """Whether any image or file has arrived, so that trying again would deliver it twice."""
-        return bool(self._images or self._partial or self._files or self._heads.results)
+        return bool(self._images or self._partial or not self._files.empty or self._heads.results)
 
     @property
     def head_results(self) -> tuple[HeadResult, ...]:
@@ -227,27 +276,16 @@ class ResponseAssembler:
             raise self._violation(str(error)) from error
 
     def _take_file(self, chunk: pb.FileChunk) -> None:
-        file = self._files.setdefault((chunk.format, chunk.stack, chunk.part), _PartialFile(chunk.size_bytes))
-        data = chunk.data  # once: protobuf makes a copy of bytes whenever they are asked for
-        if (
-            chunk.format not in ENDING_OF_FORMAT
-            or not _NAME.fullmatch(chunk.stack)
-            or not _PART.fullmatch(chunk.part)
-            or chunk.size_bytes != file.size
-            or chunk.offset != len(file.data)
-            or len(file.data) + len(data) > file.size
-        ):
-            raise self._violation(
-                f"file {chunk.format}: {len(data)} bytes at {chunk.offset} of {chunk.size_bytes} "
-                f"after {len(file.data)} of {file.size}"
-            )
-        file.data += data
+        try:
+            self._files.take(chunk)
+        except ValueError as error:
+            raise self._violation(str(error)) from error
 
     def _finish(self, summary: pb.Summary) -> Result:
         order = list(summary.order)
         if self._partial:
             raise self._violation(f"images {sorted(self._partial)} are not whole at the end")
-        if any(len(file.data) != file.size for file in self._files.values()):
+        if not self._files.whole:
             raise self._violation("an output file is not whole at the end")
         if not self._heads.whole:
             raise self._violation("a label map is not whole at the end")
@@ -269,11 +307,8 @@ class ResponseAssembler:
             index=tuple(image.index for image in images),
             geometry=tuple(image.geometry for image in images),
             figures=_figures_of(summary.figures),
-            seconds=_seconds_of(summary.seconds),
-            findings=tuple(
-                Finding(finding.code, _SEVERITIES.get(finding.severity, "info"), finding.message, finding.count)
-                for finding in summary.findings
-            ),
+            seconds=seconds_of(summary.seconds),
+            findings=findings_of(summary.findings),
             model=summary.model,
             version=summary.version,
             reason=self._plan.reason,
@@ -293,10 +328,7 @@ class ResponseAssembler:
                 )
                 for message, stack in zip(summary.stacks, stacks, strict=False)
             ),
-            files={
-                _file_name(stack, part) + ENDING_OF_FORMAT[number]: bytes(file.data)
-                for (number, stack, part), file in self._files.items()
-            },
+            files=self._files.files(),
             evidence=_evidence_of(summary.evidence) if summary.HasField("evidence") else None,
             heads=results_by_name(self._heads.results),
             head_results=tuple(self._heads.results),
@@ -387,9 +419,18 @@ def _evidence_of(message: pb.Evidence) -> Evidence:
     )
 
 
+def findings_of(findings: Iterable[pb.Finding]) -> tuple[Finding, ...]:
+    """Return what was noticed."""
+    return tuple(
+        Finding(finding.code, _SEVERITIES.get(finding.severity, "info"), finding.message, finding.count)
+        for finding in findings
+    )
+
+
 def _figures_of(figures: pb.Figures) -> Figures:
     return Figures(**{name.name: value for name, value in figures.ListFields()})
 
 
-def _seconds_of(timings: pb.Timings) -> Seconds:
+def seconds_of(timings: pb.Timings) -> Seconds:
+    """Return the time by stage."""
     return Seconds(**{name: getattr(timings, name) for name in Seconds.__dataclass_fields__})

@@ -342,7 +342,7 @@ class Result:
         OSError
             If it cannot be written.
         """
-        files = self._files_for(Path(path))
+        files = files_for(self.files, Path(path))
         if files[0][0].name != Path(path).name:
             names = ", ".join(stack.name for stack in self.stacks)
             msg = (
@@ -376,27 +376,7 @@ class Result:
         OSError
             If one cannot be written.
         """
-        files = self._files_for(Path(path))
-        for target, data in files:
-            write_atomically(target, data)
-        return tuple(target for target, _ in files)
-
-    def _files_for(self, target: Path) -> list[tuple[Path, bytes]]:
-        """Return what to write where for a path that ends in one of the outputs of the call."""
-        found = []
-        for name, data in self.files.items():
-            place, dot, rest = name.partition(".")
-            ending = dot + rest
-            if target.name.endswith(ending):
-                found.append((target.with_name(f"{target.name.removesuffix(ending)}{place}{ending}"), data))
-        if found:
-            return found
-        endings = dict.fromkeys(name[name.index(".") :] for name in self.files)
-        msg = (
-            f"{target.name!r} does not end in one of the outputs of this call ({', '.join(endings) or 'none'}): "
-            "name its ending in outputs=(...)"
-        )
-        raise InputError(msg, reason="OUTPUT_NOT_REQUESTED", field="outputs")
+        return save_files(self.files, Path(path))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -429,3 +409,35 @@ def write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
         raise
+
+
+def save_files(files: Mapping[str, bytes], target: Path) -> tuple[Path, ...]:
+    """Write the output files of a call that go with the ending of a path; raises as `Result.save_all` does."""
+    found = files_for(files, target)
+    for path, data in found:
+        write_atomically(path, data)
+    return tuple(path for path, _ in found)
+
+
+def files_for(files: Mapping[str, bytes], target: Path) -> list[tuple[Path, bytes]]:
+    """Return what to write where for a path that ends in one of the outputs of a call.
+
+    Raises
+    ------
+    InputError
+        It ends in none.
+    """
+    found = []
+    for name, data in files.items():
+        place, dot, rest = name.partition(".")
+        ending = dot + rest
+        if target.name.endswith(ending):
+            found.append((target.with_name(f"{target.name.removesuffix(ending)}{place}{ending}"), data))
+    if found:
+        return found
+    endings = dict.fromkeys(name[name.index(".") :] for name in files)
+    msg = (
+        f"{target.name!r} does not end in one of the outputs of this call ({', '.join(endings) or 'none'}): "
+        "name its ending in outputs=(...)"
+    )
+    raise InputError(msg, reason="OUTPUT_NOT_REQUESTED", field="outputs")

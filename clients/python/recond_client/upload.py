@@ -295,7 +295,7 @@ def _reference_parts(reference: Source | ArrayLike | None) -> tuple[UploadPart, 
     if reference is None:
         return ()
     if isinstance(reference, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(reference, "read"):
-        content, name = _content_and_name(reference, "reference")  # type: ignore[arg-type]
+        content, name = content_and_name(reference, "reference")  # type: ignore[arg-type]
         return (UploadPart(content, pb.PART_ROLE_REFERENCE, name=name),)
     array = _array(reference, "reference")
     if array.dtype.kind not in "iuf":
@@ -315,13 +315,13 @@ def _scan_parts(source: Source) -> tuple[UploadPart, ...]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.suffix.lower() in {".cfl", ".hdr"}:
-            samples, samples_name = _content_and_name(beside(path, ".cfl"), "source")
-            header, header_name = _content_and_name(beside(path, ".hdr"), "source")
+            samples, samples_name = content_and_name(beside(path, ".cfl"), "source")
+            header, header_name = content_and_name(beside(path, ".hdr"), "source")
             return (
                 UploadPart(samples, pb.PART_ROLE_KSPACE, pb.PART_FORMAT_BART_CFL, samples_name),
                 UploadPart(header, pb.PART_ROLE_KSPACE_HEADER, pb.PART_FORMAT_BART_HDR, header_name),
             )
-    content, name = _content_and_name(source, "source")
+    content, name = content_and_name(source, "source")
     return (UploadPart(content, pb.PART_ROLE_KSPACE, name=name),)
 
 
@@ -343,7 +343,7 @@ def beside(path: Path, ending: str) -> Path:
     return next((candidate for candidate in named if candidate.is_file()), named[0])
 
 
-def _content_and_name(source: Source, field: str) -> tuple[Content, str]:
+def content_and_name(source: Source, field: str) -> tuple[Content, str]:
     """Return the bytes behind a path, buffer or file object, and the base name of the file if it has one."""
     content: Content
     name = ""

@@ -1,26 +1,12 @@
 from recond.v1 import heads_pb2 as _heads_pb2
 from recond.v1 import reconstruction_pb2 as _reconstruction_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    IMAGE_FORMAT_UNSPECIFIED: _ClassVar[ImageFormat]
-    IMAGE_FORMAT_NIFTI: _ClassVar[ImageFormat]
-    IMAGE_FORMAT_DICOM: _ClassVar[ImageFormat]
-    IMAGE_FORMAT_MRD: _ClassVar[ImageFormat]
-    IMAGE_FORMAT_HDF5: _ClassVar[ImageFormat]
-IMAGE_FORMAT_UNSPECIFIED: ImageFormat
-IMAGE_FORMAT_NIFTI: ImageFormat
-IMAGE_FORMAT_DICOM: ImageFormat
-IMAGE_FORMAT_MRD: ImageFormat
-IMAGE_FORMAT_HDF5: ImageFormat
 
 class AnalyzeRequest(_message.Message):
     __slots__ = ("spec", "chunk")
@@ -45,14 +31,12 @@ class AnalyzeSpec(_message.Message):
     def __init__(self, parts: _Optional[_Iterable[_Union[ImagePart, _Mapping]]] = ..., heads: _Optional[_Iterable[str]] = ..., outputs: _Optional[_Iterable[_Union[_reconstruction_pb2.OutputFormat, str]]] = ..., priority: _Optional[_Union[_reconstruction_pb2.Priority, str]] = ..., spacing: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ImagePart(_message.Message):
-    __slots__ = ("format", "name", "size_bytes")
-    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("name", "size_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    format: ImageFormat
     name: str
     size_bytes: int
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class AnalyzeResponse(_message.Message):
     __slots__ = ("accepted", "head", "head_map", "file_chunk", "summary")

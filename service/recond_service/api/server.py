@@ -14,8 +14,10 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2_grpc as kserve_pb2_grpc
 
-from recond.v1 import model_pb2, model_pb2_grpc, reconstruction_pb2
+from recond.v1 import analysis_pb2, model_pb2, model_pb2_grpc, reconstruction_pb2
 from recond_models import registry
+from recond_service.api.analyze import AnalysisServicer
+from recond_service.api.analyze import add_to as add_analysis
 from recond_service.api.calls import Calls
 from recond_service.api.kserve.servicer import KServeServicer
 from recond_service.api.models import ModelServicer
@@ -36,6 +38,7 @@ _log = structlog.get_logger(__name__)
 _LOOK_SECONDS = 1.0
 _PAUSE_SECONDS, _LONGEST_WAIT_FOR_PAUSE = 0.02, 3.0
 _STOP_SECONDS = 0.5
+_ANALYSIS = analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"].full_name
 _RECONSTRUCTION = reconstruction_pb2.DESCRIPTOR.services_by_name["ReconstructionService"].full_name
 _KSERVE = "inference.GRPCInferenceService"
 _MODELS = model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
@@ -131,12 +134,14 @@ class Server:
             ]
         )
         add_reconstruction(server, ReconstructionServicer(self._calls, services))
+        add_analysis(server, AnalysisServicer(self._calls, services))
         models = ModelServicer(lambda: self.scheduler.capacity > 0, self.metrics)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(self._calls, services), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             _RECONSTRUCTION,
+            _ANALYSIS,
             _MODELS,
             _KSERVE,
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
@@ -240,7 +245,7 @@ class Server:
         status = health_pb2.HealthCheckResponse.SERVING if serving else not_serving
         removed = self._models_published
         self._serving, self._models_published = serving, _model_names()
-        changes = dict.fromkeys(("", _RECONSTRUCTION, *sorted(self._models_published)), status)
+        changes = dict.fromkeys(("", _RECONSTRUCTION, _ANALYSIS, *sorted(self._models_published)), status)
         changes |= dict.fromkeys(sorted(removed - self._models_published), not_serving)
         for name, state in changes.items():
             task = asyncio.get_running_loop().create_task(self._health.set(name, state))

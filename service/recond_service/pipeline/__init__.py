@@ -4,9 +4,20 @@
 frame to a model server and back, which single frames (KServe) use alone.
 """
 
+from recond_service.pipeline.analysis_pipeline import AnalysisPipeline
 from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Caller, Elapsed, Record, RequestContext
-from recond_service.pipeline.events import Admitted, Event, FileReady, Finished, HeadReady, ImageReady, Planned, Sink
+from recond_service.pipeline.events import (
+    Admitted,
+    Analysed,
+    Event,
+    FileReady,
+    Finished,
+    HeadReady,
+    ImageReady,
+    Planned,
+    Sink,
+)
 from recond_service.pipeline.evidence import CandidateEvidence, Evidence
 from recond_service.pipeline.frame_computation import FrameComputation
 from recond_service.pipeline.head_tasks import HeadTasks, named_heads
@@ -21,6 +32,8 @@ __all__ = [
     "AcquisitionBatch",
     "AcquisitionSource",
     "Admitted",
+    "Analysed",
+    "AnalysisPipeline",
     "Caller",
     "CandidateEvidence",
     "Elapsed",

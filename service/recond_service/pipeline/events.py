@@ -1,6 +1,7 @@
 """What a reconstruction tells, in this order: `Admitted`, `Planned`, an `ImageReady` for each image, `FileReady`, `Finished`.
 
-`HeadReady` comes as heads are done: those of single slices between the images, those of volumes after the last one.
+`HeadReady` comes as heads are done: those of single slices between the images, those of volumes after the last one. An analysis of
+images tells `Admitted`, `HeadReady`, `FileReady`, `Analysed`.
 """
 
 from __future__ import annotations
@@ -141,7 +142,17 @@ class HeadReady:
     maps: SharedBlock | None
 
 
-Event = Admitted | Planned | ImageReady | HeadReady | FileReady | Finished
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """The end of an analysis of images that went well; fields as in `Finished`."""
+
+    shape: tuple[int, ...]
+    stacks: tuple[StackSummary, ...]
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float]
+
+
+Event = Admitted | Planned | ImageReady | HeadReady | FileReady | Finished | Analysed
 
 Sink = Callable[[Event], Awaitable[None]]
 """Takes events one after another. While it does not return the reconstruction waits, and with it, through `Source`, the sender."""

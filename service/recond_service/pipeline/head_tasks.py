@@ -18,9 +18,20 @@ from recond_service.scan.heads import GUARD
 from recond_service.scan.messages import FromScan, HeadFinished, SlicesAnswered, SlicesFailed, SlicesPrepared
 from recond_service.scheduling import Ticket
 from recond_service.telemetry import Metrics
-from recond_service.types import HeadRequest, ModelNotFoundError, RecondError
+from recond_service.types import (
+    DefectError,
+    HeadRequest,
+    HeadResult,
+    InvalidInputError,
+    ModelNotFoundError,
+    RecondError,
+    UnsupportedDataError,
+)
 
 _log = structlog.get_logger(__name__)
+
+_OTHER_IMAGES = frozenset({"WRONG_ANATOMY", "WRONG_CONTRAST", "TOO_COARSE"})
+"""Refusals of images that are sound, and not what the head was made for."""
 
 
 def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
@@ -90,6 +101,28 @@ class HeadTasks:
         self._sink = sink
         self._ticket = ticket
         self._metrics = metrics
+        self._done = False
+        self._refusal: HeadResult | None = None
+
+    def require_result(self) -> None:
+        """Raise the reason why no head had a result.
+
+        Raises
+        ------
+        InvalidInputError
+            The images cannot be used.
+        UnsupportedDataError
+            No head that was asked for is made for these images.
+        DefectError
+            All heads failed.
+        """
+        if self._done or self._refusal is None:
+            return
+        refusal, problem = self._refusal.refusal, f"{self._refusal.head} did not run: {self._refusal.problem}"
+        if refusal == "HEAD_FAILED":
+            raise DefectError(problem, reason=refusal)
+        kind = UnsupportedDataError if refusal in _OTHER_IMAGES else InvalidInputError
+        raise kind(problem, reason=refusal, field="spec.heads")
 
     async def run(self, prepared: SlicesPrepared, slices: SlicesInput) -> None:
         """Have a head run on a block, and tell the sandbox what it said, or that it failed.
@@ -127,6 +160,10 @@ class HeadTasks:
         if (result.head, result.version) not in self._heads:
             raise ValueError(f"a result of {result.head!r}, which was not asked for")
         self._metrics.heads.labels(result.head, "refused" if result.refusal else "done").inc()
+        if result.refusal:
+            self._refusal = self._refusal or result
+        else:
+            self._done = True
         if not result.map_bytes:
             await self._sink(HeadReady(result, None))
             return
@@ -145,3 +182,16 @@ class HeadTasks:
             return registry.find_head(prepared.head, prepared.version)
         except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_HEAD", field="spec.heads") from error
+
+
+def slices_input(prepared: SlicesPrepared, received: Received[FromScan], most_bytes: int) -> SlicesInput:
+    """Return a block of slices that came along.
+
+    Raises
+    ------
+    ValueError
+        It, or its answer, is larger than a request may have, or none came along.
+    """
+    if max(prepared.layout.size, prepared.layout.image_bytes) > most_bytes:
+        raise ValueError(f"{prepared.layout} is larger than the limit of {most_bytes} bytes")
+    return SlicesInput(prepared.layout, received.take_block(prepared.layout.size))

@@ -10,13 +10,14 @@ from typing import Any
 import structlog
 
 from recond_models.model import ModelInfo
-from recond_service.backends import ComputedFrame, FrameInput, SlicesInput
+from recond_service.backends import ComputedFrame, FrameInput
 from recond_service.pipeline.canary import TriedComputation, canary_for
 from recond_service.pipeline.context import Elapsed, RequestContext
 from recond_service.pipeline.events import Admitted, FileReady, Finished, ImageReady, Planned, Sink
+from recond_service.pipeline.eviction import end_when_evicted
 from recond_service.pipeline.feeding import STREAM_BYTES, Feeding
 from recond_service.pipeline.frame_computation import FrameComputation
-from recond_service.pipeline.head_tasks import HeadTasks
+from recond_service.pipeline.head_tasks import HeadTasks, slices_input
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.request import ReconstructionRequest
 from recond_service.pipeline.services import Services
@@ -39,7 +40,7 @@ from recond_service.scan.messages import (
     SlicesPrepared,
 )
 from recond_service.scheduling import Demand, Ticket
-from recond_service.types import DefectError, FindingList, Geometry, OverloadedError, PartRole
+from recond_service.types import DefectError, FindingList, Geometry, PartRole
 
 _log = structlog.get_logger(__name__)
 
@@ -99,7 +100,7 @@ class ScanPipeline:
                 asyncio.TaskGroup() as group,
             ):
                 feeding = Feeding(sandbox, request, services.settings, self.context.trace, ticket)
-                eviction = group.create_task(_end_when_evicted(ticket))
+                eviction = group.create_task(end_when_evicted(ticket))
                 ahead = services.scheduler.frames_ahead(request.model.partition("@")[0])
                 feed = group.create_task(feeding.run(source, ahead))
                 conversation = _Conversation(self, sandbox, sink, choice, ticket, feeding, group, ahead)
@@ -176,16 +177,6 @@ class ScanPipeline:
         # How long the upload took says something about that client's line, and nothing about others.
         overhead = self._total.seconds - feeding.seconds.seconds - conversation.frames.busy.seconds
         self.services.admission.ended(demand, max(overhead, 0.0))
-
-
-async def _end_when_evicted(ticket: Ticket) -> None:
-    await ticket.evicted.wait()
-    raise OverloadedError(
-        "this stream was silent while all places of the service were taken, and another request got its place; send without long "
-        "pauses, or come back later",
-        reason="STREAM_EVICTED",
-        retry_after=1.0,
-    )
 
 
 class _Conversation:
@@ -285,9 +276,9 @@ class _Conversation:
                     case ImageAssembled():
                         await self._hand_out_assembled(received.message, received)
                     case SlicesPrepared():
-                        self._group.create_task(
-                            self._head_tasks.run(received.message, self._slices(received.message, received))
-                        )
+                        limit = self._pipeline.request.scan.limits.max_scan_bytes
+                        slices = slices_input(received.message, received, limit)
+                        self._group.create_task(self._head_tasks.run(received.message, slices))
                     case HeadFinished():
                         await self._head_tasks.hand_out(received.message, received)
                     case FileWritten(format_, size, stack, part):
@@ -325,13 +316,6 @@ class _Conversation:
                 self._group.create_task(self._decide())
             return
         await self._start(prepared, frame)
-
-    def _slices(self, prepared: SlicesPrepared, received: Received[FromScan]) -> SlicesInput:
-        """Return a block of slices that came along."""
-        limit = self._pipeline.request.scan.limits.max_scan_bytes
-        if max(prepared.layout.size, prepared.layout.image_bytes) > limit:
-            raise ValueError(f"{prepared.layout} is larger than the limit of {limit} bytes")
-        return SlicesInput(prepared.layout, received.take_block(prepared.layout.size))
 
     async def _decide(self) -> None:
         """Have held-out samples decide on the model, and go on with the frames that waited for it."""

@@ -22,6 +22,7 @@ from recond_service.types import (
     Frame,
     HeadResult,
     ImagePlace,
+    ImageVolume,
     InvalidInputError,
     LimitExceededError,
     OutputFormat,
@@ -106,6 +107,8 @@ class ResultWriter:
         self._series: Series | None = None
         self._model = ("", "")
         self._head_maps = HeadMaps()
+        self._given = False  # the images come from a file, and were not reconstructed here
+        self._voxel_order: tuple[int, int, int] | None = None
         self._sent = _load_reference(request)
 
     def announce(self, number: int, frame: Frame) -> ImagePlace | None:
@@ -211,13 +214,36 @@ class ResultWriter:
             make_series(list(self._images.values()), self._stacks, self._repetition_time, self._findings)
         )
         figures, source = self._figures(self._series, residuals)
-        images = self._series.images
-        shape = self._series.shape or (len(images), 0, 0)
+        return self._summary(self._series, figures, source)
+
+    @staticmethod
+    def _summary(series: Series, figures: Figures, source: str) -> ResultSummary:
+        images = series.images
+        shape = series.shape or (len(images), 0, 0)
         stacks = tuple(
             StackSummary(stack.name, tuple(image.number for image in stack.images), stack.shape)
-            for stack in self._series.stacks
+            for stack in series.stacks
         )
         return ResultSummary(figures, source, tuple(image.number for image in images), shape, stacks)
+
+    def add_images(self, volume: ImageVolume) -> None:
+        """Take images that were reconstructed elsewhere, all of them.
+
+        Parameters
+        ----------
+        volume
+            The images; label maps are written in the order of the voxels that its file has.
+        """
+        self._given = True
+        self._voxel_order = volume.voxel_order
+        for image in volume.images:
+            stack = self._stacks.of(image.index, image.geometry, image.pixels.shape, None)
+            self._images[image.number] = replace(image, stack=stack)
+
+    def finish_images(self) -> ResultSummary:
+        """Put images that were reconstructed elsewhere in their place; they get no figures."""
+        self._series = make_series(list(self._images.values()), self._stacks, None, self._findings)
+        return self._summary(self._series, Figures(), "")
 
     @property
     def series(self) -> Series:
@@ -248,7 +274,7 @@ class ResultWriter:
             stacks: tuple[str, ...] = ("",)
         else:
             stacks = tuple(stack.name for stack in series.stacks)
-        parts = [""]
+        parts = [""] * (not self._given or format is not OutputFormat.NIFTI)  # who sent the images has them
         if format is OutputFormat.NIFTI:
             parts += [PHASE] * all(image.complex_pixels is not None for image in series.images)
             parts += [UNCERTAINTY] * all(image.uncertainty is not None for image in series.images)
@@ -281,7 +307,14 @@ class ResultWriter:
                 write_mrd(chosen, *self._model, file)
             case OutputFormat.NIFTI if which.part in self._head_maps.heads:
                 stack, maps = chosen.stacks[0], self._head_maps
-                write_label_map(stack, maps.of(which.part, stack), maps.labels(which.part), self._findings, file)
+                write_label_map(
+                    stack,
+                    maps.of(which.part, stack),
+                    maps.labels(which.part),
+                    self._findings,
+                    file,
+                    voxel_order=self._voxel_order,
+                )
             case OutputFormat.NIFTI:
                 write_nifti(chosen.stacks[0], self._findings, file, part=which.part)
             case OutputFormat.PNG:

@@ -16,6 +16,7 @@ from recond_models.confinement import limit_resources
 from recond_models.sampling import Sampling
 from recond_service.conditioning import AcquisitionConditioner, condition
 from recond_service.ingest import decode_acquisitions, read_header, read_scan
+from recond_service.ingest.images import read_images
 from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
 from recond_service.results import ResultSummary, ResultWriter
 from recond_service.scan.heads import Heads, ReadyHead
@@ -157,13 +158,27 @@ class Scan:
         self._request = replace(scan_request.request, parts=parts)
         self._results = ResultWriter(self._request, self._findings)
         self._heads = Heads(self._request.heads, self._findings)
-        if self._request.parts:
+        if any(part.role is PartRole.IMAGES for part in self._request.parts):
+            self._read_images()
+        elif self._request.parts:
             with self._stopwatch.stage("ingest"):
                 scan = read_scan(self._request, self._findings)
             self._expected_frames = len(scan.indices) if isinstance(scan, KspaceScan) else 0
             scan = self._stopwatch.timing_reads(scan)
             self._sources.append((condition(scan, self._request, self._findings), self._release_parts))
             self._input_ended = True
+
+    def _read_images(self) -> None:
+        """Have heads look at images that were reconstructed elsewhere."""
+        request = self._request
+        with self._stopwatch.stage("ingest"):
+            volume = read_images(request.parts, request.spacing, request.limits, self._findings)
+        self._results.add_images(volume)
+        for image in volume.images:
+            self._heads.image_ready(image)
+        self._summary = self._results.finish_images()
+        self._heads.series_ready(self._results.series)
+        self._after_heads()
 
     def _release_parts(self) -> None:
         """Give the uploaded bytes back as soon as all frames are made; the reference is wanted at the end."""

@@ -137,7 +137,7 @@ class StackNumbers:
     def __init__(self) -> None:
         self._kinds: list[_Kind] = []
 
-    def of(self, index: FrameIndex, geometry: Geometry | None, shape: tuple[int, ...], frame: Frame) -> int:
+    def of(self, index: FrameIndex, geometry: Geometry | None, shape: tuple[int, ...], frame: Frame | None) -> int:
         """Return the number of the stack of an image.
 
         Parameters
@@ -145,14 +145,14 @@ class StackNumbers:
         index, geometry, shape
             Counters, geometry, rows and columns of the image.
         frame
-            Where it came from, or the last frame that it was put together from.
+            Where it came from, or the last frame that it was put together from; None for an image of a file.
         """
         directions = (
             None
             if geometry is None
             else np.array([geometry.row_direction, geometry.column_direction, geometry.slice_direction])
         )
-        slab = None if frame.crossing is None else (frame.index.slice, frame.index.place)
+        slab = None if frame is None or frame.crossing is None else (frame.index.slice, frame.index.place)
         kind = _Kind(directions, slab, index.encoding, tuple(shape), () if geometry is None else geometry.spacing)
         for number, known in enumerate(self._kinds):
             if known.matches(kind):

@@ -46,7 +46,7 @@ from recond_service.types.request import (
     Undersampling,
     UndersamplingKind,
 )
-from recond_service.types.result import Figures, FinishedImage, ImagePlace, StackSummary
+from recond_service.types.result import Figures, FinishedImage, ImagePlace, ImageVolume, StackSummary
 from recond_service.types.scan import (
     ACQUISITION_HEADER,
     AcquisitionBlock,
@@ -80,6 +80,7 @@ __all__ = [
     "HeadRequest",
     "HeadResult",
     "ImagePlace",
+    "ImageVolume",
     "Instance",
     "InvalidInputError",
     "KspaceScan",

@@ -18,6 +18,8 @@ class PartRole(enum.IntEnum):
     KSPACE_HEADER = 2
     MASK = 3
     REFERENCE = 4
+    IMAGES = 5
+    """Images that were reconstructed elsewhere; never on the wire of `Reconstruct`."""
 
 
 class PartFormat(enum.IntEnum):
@@ -184,6 +186,8 @@ class ScanRequest:
         Images are wanted with the standard deviation of the error of every pixel, in the answer and in the files.
     heads
         Heads that run on the images.
+    spacing
+        Distances of slices, rows and columns in mm, for images that do not tell where they lie; empty if not known.
     """
 
     parts: tuple[Part, ...] = ()
@@ -195,3 +199,4 @@ class ScanRequest:
     complex_images: bool = False
     uncertainty: bool = False
     heads: tuple[HeadRequest, ...] = ()
+    spacing: tuple[float, ...] = ()

@@ -43,6 +43,22 @@ class FinishedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageVolume:
+    """Images that were reconstructed elsewhere.
+
+    Parameters
+    ----------
+    images
+        Numbered from 0.
+    voxel_order
+        Axes of the array in the file that are rows, columns and slices here; None where the file holds slices.
+    """
+
+    images: tuple[FinishedImage, ...]
+    voxel_order: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePlace:
     """Where an image belongs; see `FinishedImage`."""
 

@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
+from recond_client.commands.display_heads import print_heads
 from recond_client.heads import heads_json
 from recond_client.model import Model, ModelHistory, ModelVersion
 from recond_client.progress import ProgressCallback
@@ -150,6 +151,7 @@ def print_result(result: Result, outputs: Sequence[Path]) -> None:
         if result.reference:
             figures.caption = f"reference: {result.reference}"
         console.print(figures)
+    print_heads(console, result.head_results)
     seconds = Table("stage", Column("seconds", justify="right"), box=box.SIMPLE_HEAD)
     for stage, value in asdict(result.seconds).items():
         seconds.add_row(stage, f"{value:.3f}", style="bold" if stage == "total" else "")

@@ -33,13 +33,13 @@ def models() -> None:
 def list_models(
     *, as_json: bool, server: str | None, ca: Path | None, certificate: Path | None, key: Path | None
 ) -> None:
-    """List the models."""
+    """List the models and heads."""
     with Connection(server, ca, certificate, key).open() as client:
-        found = client.models()
+        found, heads = client.models(), client.heads()
     if as_json:
-        print_json({"models": [asdict(model) for model in found]})
+        print_json({"models": [asdict(model) for model in found], "heads": [asdict(head) for head in heads]})
     else:
-        print_models(found)
+        print_models([*found, *heads])
 
 
 @models.command("show")

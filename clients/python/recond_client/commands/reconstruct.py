@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from recond_client.cli import EXIT_FAILED, EXIT_INTERRUPTED
 from recond_client.commands.connection import Connection, connection_options
 from recond_client.commands.display import print_json, print_result, progress_bars, result_object
+from recond_client.commands.outputs import check_output, ending_of
 from recond_client.errors import InputError
 from recond_client.spec import (
     MOST_COILS,
@@ -22,26 +22,6 @@ from recond_client.spec import (
     parse_undersampling,
 )
 from recond_client.upload import upload_of
-
-
-def _ending(path: Path) -> str:
-    """Return the ending that decides the format of an output."""
-    for ending in OUTPUT_FORMATS:
-        if path.name.endswith(ending) and path.name != ending:
-            return ending
-    msg = f"{str(path)!r} does not end in one of {', '.join(OUTPUT_FORMATS)}"
-    raise click.BadParameter(msg, param_hint="-o")
-
-
-def _check_output(path: Path, source: Path) -> None:
-    """Refuse outputs that cannot be written, before anything is sent."""
-    _ending(path)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        msg = f"{str(path)!r} cannot be written: {str(path.parent)!r} must be a folder that you may write to"
-        raise click.BadParameter(msg, param_hint="-o")
-    if path.resolve() == source.resolve():
-        msg = f"{str(path)!r} is the input"
-        raise click.BadParameter(msg, param_hint="-o")
 
 
 def _check_undersampling(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -153,7 +133,7 @@ def reconstruct(
     named = outputs or (Path(f"{source.name.removesuffix(source.suffix)}_recon.h5"),)
     targets = tuple({target.resolve(): target for target in named}.values())
     for target in targets:
-        _check_output(target, source)
+        check_output(target, [source], OUTPUT_FORMATS)
     upload_of(source, reference=reference)  # what is wrong with the files shows before a service is started
     try:
         with Connection(server, ca, certificate, key).open() as client, progress_bars(wanted=not as_json) as show:
@@ -163,7 +143,7 @@ def reconstruct(
                 model=model,
                 model_version=model_version,
                 undersample=undersample,
-                outputs=tuple(dict.fromkeys(_ending(target) for target in targets)),
+                outputs=tuple(dict.fromkeys(ending_of(target, OUTPUT_FORMATS) for target in targets)),
                 heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
                 priority=priority,
                 partial_fourier=partial_fourier,

@@ -49,7 +49,7 @@ class ReconstructCall:
         self,
         services: Services,
         context: RequestContext,
-        inbox: Inbox,
+        inbox: Inbox[pb.ReconstructRequest],
         write: Callable[[pb.ReconstructResponse], Awaitable[None]],
     ) -> None:
         self._services = services
@@ -100,22 +100,32 @@ class ReconstructCall:
                     for part in map_messages(event.maps):
                         await self._write(pb.ReconstructResponse(head_map=part))
                 case FileReady():
-                    for piece in _file_messages(event):
+                    for piece in file_messages(event):
                         await self._write(pb.ReconstructResponse(file_chunk=piece))
                 case Finished():
                     await self._write(pb.ReconstructResponse(summary=wire.summary_message(event)))
 
     async def _write(self, response: pb.ReconstructResponse) -> None:
         """Send a message, unless the client has stopped reading: it would keep its place from others for ever."""
-        seconds = self._services.settings.limits.upload_idle_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await self._write_unlocked(response)
-        except TimeoutError:
-            raise DeadlineExceededError(
-                f"the client has not read for {seconds:g} s; read the answers while they come",
-                reason="CLIENT_NOT_READING",
-            ) from None
+        await written_within(self._write_unlocked(response), self._services.settings.limits.upload_idle_seconds)
+
+
+async def written_within(writing: Awaitable[None], seconds: float) -> None:
+    """Wait until a message is sent.
+
+    Raises
+    ------
+    DeadlineExceededError
+        The client has not read for so many seconds.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await writing
+    except TimeoutError:
+        raise DeadlineExceededError(
+            f"the client has not read for {seconds:g} s; read the answers while they come",
+            reason="CLIENT_NOT_READING",
+        ) from None
 
 
 def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
@@ -140,7 +150,8 @@ def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
         )
 
 
-def _file_messages(event: FileReady) -> Iterator[pb.FileChunk]:
+def file_messages(event: FileReady) -> Iterator[pb.FileChunk]:
+    """Yield an output file in pieces."""
     size = event.content.size
     for offset in range(0, size, PIECE_BYTES):
         yield pb.FileChunk(

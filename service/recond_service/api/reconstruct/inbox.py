@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Generic, TypeVar
 
+from recond.v1 import analysis_pb2
 from recond.v1 import reconstruction_pb2 as pb
-from recond_service.api.reconstruct.received import Received, ReceivedChunk, kind_of
+from recond_service.api.reconstruct.received import ReceivedChunk, kind_of
 from recond_service.types import InvalidInputError
 
+Message = TypeVar("Message", pb.ReconstructRequest, analysis_pb2.AnalyzeRequest)
 
-class Inbox:
+
+class Inbox(Generic[Message]):
     """The client's side of a call.
 
     Parameters
@@ -21,15 +25,15 @@ class Inbox:
         How long the client may send nothing.
     """
 
-    def __init__(self, requests: AsyncIterator[Received], idle_seconds: float) -> None:
-        self._requests = requests
+    def __init__(self, requests: AsyncIterator[ReceivedChunk | Message], idle_seconds: float) -> None:
+        self._requests: AsyncIterator[ReceivedChunk | Message] = requests
         self._idle_seconds = idle_seconds
 
     def allow_silence(self, seconds: float) -> None:
         """Change the longest silence from now on."""
         self._idle_seconds = seconds
 
-    async def next(self) -> Received | None:
+    async def next(self) -> ReceivedChunk | Message | None:
         """Return the next message, or None when the client has half-closed.
 
         Raises
@@ -46,7 +50,7 @@ class Inbox:
                 reason="CLIENT_SILENT",
             ) from None
 
-    async def next_of(self, kind: str, what_for: str) -> pb.ReconstructRequest | None:
+    async def next_of(self, kind: str, what_for: str) -> Message | None:
         """Return the next message, which has to be of one kind and no chunk.
 
         Raises
@@ -55,7 +59,7 @@ class Inbox:
             If it is of another.
         """
         message = await self._next_of(kind, what_for)
-        return message if isinstance(message, pb.ReconstructRequest) else None
+        return None if isinstance(message, ReceivedChunk) else message
 
     async def next_chunk(self, what_for: str) -> ReceivedChunk | None:
         """Return the next message, which has to be a chunk.
@@ -66,12 +70,12 @@ class Inbox:
             If it is of another kind.
         """
         message = await self._next_of("chunk", what_for)
-        if isinstance(message, pb.ReconstructRequest):  # written in a way that only protobuf can read
-            chunk = message.chunk
-            return ReceivedChunk(chunk.part, chunk.offset, memoryview(chunk.data))
-        return message
+        if message is None or isinstance(message, ReceivedChunk):
+            return message
+        chunk = message.chunk  # written in a way that only protobuf can read
+        return ReceivedChunk(chunk.part, chunk.offset, memoryview(chunk.data))
 
-    async def _next_of(self, kind: str, what_for: str) -> Received | None:
+    async def _next_of(self, kind: str, what_for: str) -> ReceivedChunk | Message | None:
         message = await self.next()
         if message is not None and (found := kind_of(message)) != kind:
             raise InvalidInputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from recond.v1 import analysis_pb2
 from recond.v1 import reconstruction_pb2 as pb
 
 _VARINT, _LENGTH_DELIMITED = 0, 2  # wire types
@@ -32,11 +33,14 @@ class ReceivedChunk:
     data: memoryview
 
 
-Received = ReceivedChunk | pb.ReconstructRequest
+Request = pb.ReconstructRequest | analysis_pb2.AnalyzeRequest
+"""Messages of clients; their chunks have one tag."""
+
+Received = ReceivedChunk | Request
 
 
-def read_request(message: bytes) -> Received:
-    """Return a message of a client.
+def read_request(message: bytes) -> ReceivedChunk | pb.ReconstructRequest:
+    """Return a message of a client of `Reconstruct`.
 
     Parameters
     ----------
@@ -52,8 +56,14 @@ def read_request(message: bytes) -> Received:
     return pb.ReconstructRequest.FromString(message) if chunk is None else chunk
 
 
+def read_analyze_request(message: bytes) -> ReceivedChunk | analysis_pb2.AnalyzeRequest:
+    """Return a message of a client of `Analyze`; as `read_request`."""
+    chunk = _read_chunk(memoryview(message)) if message[:1] == bytes([_CHUNK_TAG]) else None
+    return analysis_pb2.AnalyzeRequest.FromString(message) if chunk is None else chunk
+
+
 def kind_of(received: Received) -> str:
-    """Return the name of the field of `ReconstructRequest` that is set; empty for none."""
+    """Return the name of the field of a request that is set; empty for none."""
     return "chunk" if isinstance(received, ReceivedChunk) else received.WhichOneof("message") or ""
 
 

@@ -11,7 +11,7 @@ from recond.v1 import reconstruction_pb2_grpc as pb_grpc
 from recond_service.api.calls import Calls
 from recond_service.api.reconstruct.call import ReconstructCall
 from recond_service.api.reconstruct.inbox import Inbox
-from recond_service.api.reconstruct.received import Received, read_request
+from recond_service.api.reconstruct.received import ReceivedChunk, read_request
 from recond_service.pipeline import Services
 
 Context = grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse]
@@ -33,7 +33,7 @@ class ReconstructionServicer(pb_grpc.ReconstructionServiceServicer):
         self._services = services
 
     async def Reconstruct(  # noqa: N802 - named by the proto
-        self, request_iterator: AsyncIterator[Received], context: Context
+        self, request_iterator: AsyncIterator[ReceivedChunk | pb.ReconstructRequest], context: Context
     ) -> None:
         """Serve one call; see the comments in ``reconstruction.proto``."""
         inbox = Inbox(request_iterator, self._services.settings.limits.upload_idle_seconds)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
+from recond.v1 import reconstruction_pb2 as pb
 from recond_service.api.reconstruct.inbox import Inbox
 from recond_service.api.reconstruct.received import ReceivedChunk
 from recond_service.pipeline import AcquisitionBatch
@@ -28,7 +30,7 @@ class UploadedParts:
         Longest silence; the whole upload may take that, and a second for each 64 KiB.
     """
 
-    def __init__(self, inbox: Inbox, parts: Sequence[Part], idle_seconds: float) -> None:
+    def __init__(self, inbox: Inbox[Any], parts: Sequence[Part], idle_seconds: float) -> None:
         self._inbox = inbox
         self._parts = parts
         self._idle_seconds = idle_seconds
@@ -120,7 +122,7 @@ class UploadedStream:
         Longest silence once readouts come: scanners wait for patients.
     """
 
-    def __init__(self, inbox: Inbox, limits: Limits, idle_seconds: float) -> None:
+    def __init__(self, inbox: Inbox[pb.ReconstructRequest], limits: Limits, idle_seconds: float) -> None:
         self._inbox = inbox
         self._limits = limits
         self._idle_seconds = idle_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
@@ -26,6 +26,7 @@ from recond_service.types import (
     PartRole,
     Priority,
     ScanRequest,
+    StackSummary,
     Undersampling,
     UndersamplingKind,
 )
@@ -68,8 +69,14 @@ class Spec:
     omit_images: bool
 
 
-def _known(kind: type[_Kind], value: int, field: str) -> _Kind:
-    """Return the member of a wire enumeration; a client newer than this service may send others."""
+def known(kind: type[_Kind], value: int, field: str) -> _Kind:
+    """Return the member of a wire enumeration.
+
+    Raises
+    ------
+    InvalidInputError
+        There is none of that value: a client newer than this service may send others.
+    """
     try:
         return kind(value)
     except ValueError:
@@ -104,7 +111,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
             reason="SCAN_TOO_LARGE",
             field=f"spec.{source}",
         )
-    outputs = [_known(OutputFormat, output, f"spec.outputs[{place}]") for place, output in enumerate(spec.outputs)]
+    outputs = [known(OutputFormat, output, f"spec.outputs[{place}]") for place, output in enumerate(spec.outputs)]
     scan = ScanRequest(
         parts=parts,
         outputs=tuple(dict.fromkeys(outputs)),
@@ -120,7 +127,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
         size_bytes=expected,
         model="" if spec.model == "auto" else spec.model,
         model_version=spec.model_version,
-        priority=_known(Priority, spec.priority or Priority.CLINICAL, "spec.priority"),
+        priority=known(Priority, spec.priority or Priority.CLINICAL, "spec.priority"),
     )
     return Spec(request, source == "acquisition_stream", tuple(spec.heads), spec.omit_images)
 
@@ -164,8 +171,8 @@ def _read_parts(parts: Iterable[pb.Part], limits: Limits) -> tuple[Part, ...]:
 
 
 def _read_part(part: pb.Part, field: str, limits: Limits) -> Part:
-    role = _known(PartRole, part.role, f"{field}.role")
-    format_ = _known(PartFormat, part.format, f"{field}.format")
+    role = known(PartRole, part.role, f"{field}.role")
+    format_ = known(PartFormat, part.format, f"{field}.format")
     if part.size_bytes == 0:
         raise InvalidInputError("the part is empty (size_bytes is 0)", reason="EMPTY_PART", field=f"{field}.size_bytes")
     if part.size_bytes > limits.max_scan_bytes:
@@ -193,7 +200,7 @@ def _read_part(part: pb.Part, field: str, limits: Limits) -> Part:
 
 
 def _read_undersampling(message: pb.Undersampling) -> Undersampling:
-    kind = _known(UndersamplingKind, message.kind, "spec.undersampling.kind")
+    kind = known(UndersamplingKind, message.kind, "spec.undersampling.kind")
     if not (math.isfinite(message.acceleration) and message.acceleration > 1):
         raise InvalidInputError(
             f"acceleration {message.acceleration} is not a number above 1",
@@ -251,13 +258,23 @@ def summary_message(finished: Finished) -> pb.Summary:
         images=finished.images,
         shape=finished.shape,
         figures=figures_message(finished.figures),
-        seconds=pb.Timings(**{name: spent for name, spent in finished.seconds.items() if name in _TIMINGS}),
+        seconds=timings_message(finished.seconds),
         findings=[finding_message(finding) for finding in finished.findings],
         reference=finished.reference,
         order=finished.order,
-        stacks=[pb.Stack(name=stack.name, images=stack.images, shape=stack.shape) for stack in finished.stacks],
+        stacks=[stack_message(stack) for stack in finished.stacks],
         evidence=None if finished.evidence is None else evidence_message(finished.evidence),
     )
+
+
+def timings_message(seconds: Mapping[str, float]) -> pb.Timings:
+    """Return the message of the time by stage; stages that the wire does not know are left out."""
+    return pb.Timings(**{name: spent for name, spent in seconds.items() if name in _TIMINGS})
+
+
+def stack_message(stack: StackSummary) -> pb.Stack:
+    """Return the message of a stack."""
+    return pb.Stack(name=stack.name, images=stack.images, shape=stack.shape)
 
 
 def evidence_message(evidence: Evidence) -> pb.Evidence:

@@ -26,6 +26,8 @@ def write_label_map(
     names: Sequence[LabelDescription],
     findings: FindingList,
     file: BinaryIO,
+    *,
+    voxel_order: tuple[int, int, int] | None = None,
 ) -> None:
     """Write the label map of one stack: integers (rows, columns, slices), and volumes as the fourth axis.
 
@@ -43,6 +45,8 @@ def write_label_map(
         Gets what is odd about the geometry.
     file
         Open for writing.
+    voxel_order
+        Axes that rows, columns and slices are to have in the file; None for this order.
     """
     slices = stack.slices or len(stack.images)
     count, rows, columns = labels.shape
@@ -50,6 +54,9 @@ def write_label_map(
     for number, plane in enumerate(labels):
         data[:, :, number % slices, number // slices] = plane
     affine = affine_of(stack.images[:slices], findings)
+    if voxel_order is not None:
+        place = [voxel_order.index(axis) for axis in range(3)]
+        data, affine = data.transpose(*place, 3), affine[:, [*place, 3]]
     nifti: Any = nibabel.Nifti1Image(data if count > slices else data[..., 0], affine)  # type: ignore[no-untyped-call]
     code = _ALIGNED if any(image.geometry is None for image in stack.images) else _SCANNER
     nifti.set_sform(affine, code)
