@@ -15,7 +15,8 @@ from recond_models.follow_up.lesion_changes import LESION_NOISE, LesionChange, L
 from recond_models.follow_up.matching import Group, match
 from recond_models.follow_up.picture import picture
 from recond_models.follow_up.plot import plot
-from recond_models.follow_up.registration import Quality, Registration, register
+from recond_models.follow_up.quality import Quality
+from recond_models.follow_up.registration import Registration, register
 from recond_models.follow_up.therapies import Therapy
 from recond_models.follow_up.timeline import Timeline, timeline
 from recond_models.follow_up.tracks import Track, TrackPoint

@@ -48,7 +48,7 @@ class Change:
         return None if change is None or not self.months else change / self.months
 
     def to_json(self, unit: str) -> dict[str, float | None]:
-        """Return a plain dictionary whose keys end in the unit: ``prior_ml``, ``current_ml``, ``change_ml``, …"""
+        """Return a plain dictionary whose keys end in the unit, such as ``prior_ml``."""
         return {
             f"prior_{unit}": self.prior,
             f"current_{unit}": self.current,
@@ -101,5 +101,7 @@ def months_between(prior: Date | None, current: Date | None) -> float | None:
         return None
     days = (current - prior).days
     if days < 0:
-        raise VisitOrderError(f"the current scan ({current}) is older than the prior one ({prior}): give them in order of time")
+        raise VisitOrderError(
+            f"the current scan ({current}) is older than the prior one ({prior}): give them in order of time"
+        )
     return days / DAYS_OF_A_MONTH

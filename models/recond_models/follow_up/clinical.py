@@ -94,9 +94,9 @@ class ClinicalTable:
 def read_clinical(source: Path | bytes, *, day_first: bool | None = None) -> ClinicalTable:
     """Read a table of clinical rows.
 
-    The first line names the columns, in any order and case; ``patient`` (or ``pseudonym``) and ``date`` are needed, ``end``,
-    ``therapy``, ``medication``, ``dose`` and ``note`` are known, others are kept. Commas, semicolons, tabs or bars separate them. Rows
-    that come twice count once.
+    The first line names the columns, in any order and case. ``patient`` (or ``pseudonym``) and ``date`` are needed, ``end``,
+    ``therapy``, ``medication``, ``dose`` and ``note`` are known, others are kept. Commas, semicolons, tabs or bars separate them.
+    Rows that come twice count once.
 
     Parameters
     ----------
@@ -125,7 +125,9 @@ def read_clinical(source: Path | bytes, *, day_first: bool | None = None) -> Cli
     headings = lines[0][1]
     places = _places(headings, lines[0][0])
     cells = [(number, _row_cells(found, headings, number)) for number, found in lines[1:]]
-    dates = DateReader.of([row[places[name]] for _, row in cells for name in ("date", "end") if name in places], day_first)
+    dates = DateReader.of(
+        [row[places[name]] for _, row in cells for name in ("date", "end") if name in places], day_first
+    )
     rows, seen = [], set()
     for number, row in cells:
         key = tuple(row)
@@ -153,16 +155,15 @@ def _content(source: Path | bytes) -> bytes:
 
 def _text(content: bytes) -> tuple[str, list[Note]]:
     """Return the text of a file, and what was odd about its encoding."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    else:
-        encoding = "utf-8-sig"
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     notes = []
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
-        notes.append(Note("clinical-encoding", "The table is not UTF-8 and was read as Windows-1252: check its umlauts."))
+        notes.append(
+            Note("clinical-encoding", "The table is not UTF-8 and was read as Windows-1252: check its umlauts.")
+        )
     if "\0" in text:
         raise ClinicalRowsError("this is no text: save the table as CSV (UTF-8)")
     return text, notes
@@ -193,7 +194,9 @@ def _places(headings: Sequence[str], line: int) -> dict[str, int]:
     for name in ("patient", "date"):
         if name not in places:
             known = ", ".join(_COLUMNS[name])
-            raise ClinicalRowsError(f"no column says the {name}: call it one of {known}; found {', '.join(headings)}", line)
+            raise ClinicalRowsError(
+                f"no column says the {name}: call it one of {known}; found {', '.join(headings)}", line
+            )
     return places
 
 
@@ -210,7 +213,10 @@ def _row(
     cells: Sequence[str], headings: Sequence[str], places: Mapping[str, int], dates: DateReader, line: int
 ) -> ClinicalRow:
     """Return a row."""
-    values = {name: cells[place] if _plain(cells[place]) not in _MISSING and cells[place] else None for name, place in places.items()}
+    values = {
+        name: cells[place] if _plain(cells[place]) not in _MISSING and cells[place] else None
+        for name, place in places.items()
+    }
     patient, when, until = values["patient"], values["date"], values.get("end")
     if patient is None:
         raise ClinicalRowsError("the row has no patient: write the pseudonym into every row", line)
@@ -230,5 +236,13 @@ def _row(
         if place not in known and cell and heading
     }
     return ClinicalRow(
-        patient, date, end, values.get("therapy"), values.get("medication"), values.get("dose"), values.get("note"), line, extra
+        patient,
+        date,
+        end,
+        values.get("therapy"),
+        values.get("medication"),
+        values.get("dose"),
+        values.get("note"),
+        line,
+        extra,
     )

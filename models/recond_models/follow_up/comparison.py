@@ -146,9 +146,7 @@ def compare(
     lesions = {}
     matrix = None if registration is None else registration.matrix
     for name, table in afters.items():
-        lesions[name], more = compare_lesions(
-            befores.get(name), table, (prior, current), matrix, months, lesion_noise
-        )
+        lesions[name], more = compare_lesions(befores.get(name), table, (prior, current), matrix, months, lesion_noise)
         notes += more
     structures = _structures(prior, current, months, structure_noise)
     notes += _unmatched(prior, current)
@@ -219,7 +217,11 @@ def _unmatched(prior: Visit | None, current: Visit) -> list[Note]:
     alone = [] if prior is None else sorted(set(prior.heads) ^ set(current.heads))
     if not alone:
         return []
-    return [Note("head-not-compared", f"Heads ran on one of the two scans only, so nothing is compared: {', '.join(alone)}.")]
+    return [
+        Note(
+            "head-not-compared", f"Heads ran on one of the two scans only, so nothing is compared: {', '.join(alone)}."
+        )
+    ]
 
 
 def _about(visit: Visit) -> dict[str, Any]:

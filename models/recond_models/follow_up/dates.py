@@ -40,7 +40,7 @@ class DateReader:
             says the opposite.
         """
         if day_first is not None:
-            return cls({separator: day_first for separator in "-/."})
+            return cls(dict.fromkeys("-/.", day_first))
         votes: dict[str, set[bool]] = {}
         for text in texts:
             found = _YEAR_LAST.fullmatch(text)
@@ -57,7 +57,8 @@ class DateReader:
         Parameters
         ----------
         text
-            ``2024-03-25``, ``2024/03/25``, ``20240325``, ``25.03.2024``, ``25/03/2024`` or ``03/25/2024``; a time after it is left out.
+            ``2024-03-25``, ``2024/03/25``, ``20240325``, ``25.03.2024``, ``25/03/2024`` or ``03/25/2024``; a time after
+            it is left out.
 
         Raises
         ------
@@ -75,7 +76,9 @@ class DateReader:
         if first > 12 or second > 12:
             day_first = first > 12
         elif first != second and day_first is None:
-            raise ValueError(f"{text!r} may mean two days: write it as {year}-{second:02d}-{first:02d}, the month in the middle")
+            raise ValueError(
+                f"{text!r} may mean two days: write it as {year}-{second:02d}-{first:02d}, the month in the middle"
+            )
         day, month = (first, second) if day_first else (second, first)
         return _date(year, month, day, text)
 

@@ -99,7 +99,11 @@ class LesionComparison:
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries and lists."""
         return {
-            "count": {"prior": _whole(self.count.prior), "current": _whole(self.count.current), "change": _whole(self.count.absolute)},
+            "count": {
+                "prior": _whole(self.count.prior),
+                "current": _whole(self.count.current),
+                "change": _whole(self.count.absolute),
+            },
             "total": {**self.total.to_json("ml"), "trend": self.trend},
             "statuses": self.statuses(),
             "lesions": None if self.changes is None else [one.to_json() for one in self.changes],
@@ -158,9 +162,7 @@ def compare_lesions(
     groups = match(prior, before.grid, current, visits[1].grid, matrix)
     changes = tuple(_change(one, prior, current, before, visits[1], matrix, months, noise) for one in groups)
     seen = [one for one in changes if one.status != "not_covered"]
-    total = Change(
-        sum(one.volume.prior or 0.0 for one in seen), sum(one.volume.current or 0.0 for one in seen), months
-    )
+    total = Change(sum(one.volume.prior or 0.0 for one in seen), sum(one.volume.current or 0.0 for one in seen), months)
     notes: tuple[Note, ...] = ()
     if len(seen) < len(changes):
         message = (
@@ -186,7 +188,9 @@ def _change(
     news = _lesions(current.lesions, group.current)
     if olds:
         centre = np.array(olds[0].centre_mm)
-        covered = bool(news) or is_covered(_moved(np.linalg.inv(matrix), centre), after.grid, after.image.shape)
+        covered = bool(news) or is_covered(
+            _moved(np.asarray(np.linalg.inv(matrix)), centre), after.grid, after.image.shape
+        )
     else:
         centre = _moved(matrix, np.array(news[0].centre_mm))
         covered = is_covered(centre, before.grid, before.image.shape)
@@ -202,7 +206,7 @@ def _change(
     return LesionChange(_status(olds, news, covered, trend), trend, olds, news, volume, diameter, place)
 
 
-def _status(olds: tuple[Lesion, ...], news: tuple[Lesion, ...], covered: bool, trend: Trend | None) -> Status:  # noqa: FBT001
+def _status(olds: tuple[Lesion, ...], news: tuple[Lesion, ...], covered: bool, trend: Trend | None) -> Status:
     """Return what happened to a lesion."""
     if not covered:
         return "not_covered"

@@ -90,7 +90,7 @@ def _overlaps(
         after = labels_onto(current.labels, current_grid, matrix, prior_grid, before.shape)
     else:
         after = current.labels
-        before = labels_onto(prior.labels, prior_grid, np.linalg.inv(matrix), current_grid, after.shape)
+        before = labels_onto(prior.labels, prior_grid, np.asarray(np.linalg.inv(matrix)), current_grid, after.shape)
     shared = np.zeros((len(prior.lesions), len(current.lesions)))
     sizes_after = np.bincount(after.ravel().astype(np.int64))
     boxes = ndimage.find_objects(before)
@@ -135,7 +135,10 @@ def _groups(joined: NDArray[np.bool_], distances: NDArray[Any]) -> list[tuple[li
     found = []
     for name in range(count):
         members = np.flatnonzero(names == name)
-        befores, afters = [int(one) for one in members if one < rows], [int(one - rows) for one in members if one >= rows]
+        befores, afters = (
+            [int(one) for one in members if one < rows],
+            [int(one - rows) for one in members if one >= rows],
+        )
         if len(befores) == len(afters) > 1:  # neighbours that touch across: as many before as after are the same ones
             pairs = linear_sum_assignment(distances[np.ix_(befores, afters)])
             found += [([befores[i]], [afters[j]]) for i, j in zip(*pairs, strict=True)]

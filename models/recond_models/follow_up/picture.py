@@ -37,8 +37,8 @@ _WIDTH: Final = 4.2
 def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3) -> bytes:
     """Draw both scans with the outlines of their lesions.
 
-    A row is a slice of the prior scan, and on its right the same place in the current scan, moved onto it. Shown are the slices where
-    most changed; without lesions the middle one. Without a prior scan or a registration the current scan stands alone.
+    A row is a slice of the prior scan, and on its right the same place in the current scan, moved onto it. Shown are the slices
+    where most changed; without lesions the middle one. Without a prior scan or a registration the current scan stands alone.
 
     Parameters
     ----------
@@ -76,7 +76,15 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
     for row, index in enumerate(rows):
         for column, (title, image, labels, _) in enumerate(panels):
             axis = axes[row, column]
-            _draw(axis, image, labels, index, layout, box, _outlines(changes, labels, is_prior=len(panels) == 2 and not column))
+            _draw(
+                axis,
+                image,
+                labels,
+                index,
+                layout,
+                box,
+                _outlines(changes, labels, is_prior=len(panels) == 2 and not column),
+            )
             if row == 0:
                 axis.set_title(title, color="white", fontsize=10)
             if column == 0:
@@ -144,9 +152,7 @@ def _box(layout: Page, image: NDArray[Any]) -> tuple[int, int, int, int]:
     return edges[0][0], edges[1][0], edges[0][1], edges[1][1]
 
 
-def _outlines(
-    changes: tuple[LesionChange, ...], labels: NDArray[Any], *, is_prior: bool
-) -> dict[int, tuple[str, str]]:
+def _outlines(changes: tuple[LesionChange, ...], labels: NDArray[Any], *, is_prior: bool) -> dict[int, tuple[str, str]]:
     """Return colour and text of each lesion of a panel, by its number."""
     if not changes:
         return {int(one): (COLOURS["stable"], "") for one in np.unique(labels) if one}
@@ -173,7 +179,9 @@ def _draw(
     rows, columns = slice(box[0], box[0] + box[2]), slice(box[1], box[1] + box[3])
     shown = layout.turned(np.abs(image[index]))[rows, columns]
     low, high = np.quantile(np.abs(image), [0.02, 0.998])
-    axis.imshow(shown, cmap="gray", vmin=low, vmax=max(high, low + 1e-30), aspect=layout.aspect, interpolation="bilinear")
+    axis.imshow(
+        shown, cmap="gray", vmin=low, vmax=max(high, low + 1e-30), aspect=layout.aspect, interpolation="bilinear"
+    )
     numbers = layout.turned(labels[index])[rows, columns]
     for number, (colour, words) in outlines.items():
         mask = numbers == number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import date as Date  # noqa: N812
 from typing import TYPE_CHECKING, Final
 
@@ -73,18 +74,22 @@ def plot(timeline: Timeline, head: str | None = None) -> bytes:
 
 def _line(axis: Axes, places: list[Date] | list[int], track: Track, colour: str, *, is_named: bool) -> None:
     """Draw one lesion."""
-    values = [
-        float("nan") if one is None or one.volume.current is None else one.volume.current for one in track.points
-    ]
+    values = [float("nan") if one is None or one.volume.current is None else one.volume.current for one in track.points]
     axis.plot(places, values, color=colour, linewidth=1.2, marker=".", label=track.name if is_named else None)  # type: ignore[arg-type]
     for place, point, value in zip(places, track.points, values, strict=True):
         if point is not None and point.status in {"new", "vanished", "merged", "split"}:
             axis.annotate(
-                point.status, (place, value), xytext=(0, 5), textcoords="offset points", fontsize=7, color=colour, ha="center"  # type: ignore[arg-type]
+                point.status,
+                (place, value),
+                xytext=(0, 5),
+                textcoords="offset points",
+                fontsize=7,
+                color=colour,
+                ha="center",
             )
 
 
-def _bars(axis: Axes, timeline: Timeline, lanes: list[tuple[str, str]]) -> None:
+def _bars(axis: Axes, timeline: Timeline, lanes: Sequence[tuple[str, str]]) -> None:
     """Draw therapies; those without an end run to the last visit and fade."""
     dates = [one.date for one in timeline.visits if one.date]
     last = max([*dates, *(one.end or one.start for one in timeline.therapies)])

@@ -36,8 +36,8 @@ class Quality:
     mutual_information
         Of the two images inside the head, nats.
     peak
-        By which share mutual information falls, on average, when the scan is moved by 12 mm or turned by 12 degrees: a scan that lies
-        right has a steep peak, one that was laid on something else has none.
+        By which share mutual information falls, on average, when the scan is moved by 12 mm or turned by 12 degrees: a scan that
+        lies right has a steep peak, one that was laid on something else has none.
     brain_dice
         Overlap of the brain masks (Dice); None without masks.
     rotation_degrees
@@ -117,7 +117,9 @@ def _displacements(middle: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return found
 
 
-def _sampled(values: NDArray[np.float32], fixed: View, moving: View, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
+def _sampled(
+    values: NDArray[np.float32], fixed: View, moving: View, matrix: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Return values of the moving scan on the grid of the fixed one, -1 outside."""
     index = np.linalg.inv(moving.grid.affine) @ matrix @ fixed.grid.affine
     shape = fixed.values.shape

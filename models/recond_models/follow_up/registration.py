@@ -54,7 +54,7 @@ class Registration:
     @property
     def inverse(self) -> NDArray[np.float64]:
         """(4, 4): positions in the prior scan to positions in the current one."""
-        return np.linalg.inv(self.matrix)
+        return np.asarray(np.linalg.inv(self.matrix))
 
     def shift_mm(self, position: NDArray[np.float64]) -> float:
         """Return how far a position (3,) of the current scan is moved, mm."""
@@ -113,14 +113,16 @@ def register(
             f"the current scan does not fit onto the prior one: {quality.failure}. "
             "Check that both show the same part of the same patient, and that neither is a localiser"
         )
-    return Registration(np.linalg.inv(found), quality, quality.notes)
+    return Registration(np.asarray(np.linalg.inv(found)), quality, quality.notes)
 
 
 def _view(volume: NDArray[Any], grid: Grid, brain: NDArray[np.bool_] | None, name: str) -> View:
     """Return a volume that can be registered."""
     values = np.asarray(volume)
     if values.ndim != 3 or values.dtype.kind not in "fiub":
-        raise VisitError(f"the {name} image must be real with slices, rows and columns, got {values.dtype} {values.shape}")
+        raise VisitError(
+            f"the {name} image must be real with slices, rows and columns, got {values.dtype} {values.shape}"
+        )
     if brain is not None and brain.shape != values.shape:
         raise VisitError(f"the brain mask of the {name} scan has the shape {brain.shape}, its image {values.shape}")
     extent = [count * spacing for count, spacing in zip(values.shape, grid.spacing, strict=True)]

@@ -53,11 +53,7 @@ def start(fixed: View, moving: View, threads: int) -> Matrix:
     centre = _centroid(fixed.head & fixed.foreground, fixed.grid)
     turns = [np.eye(3)]
     turns += [Rotation.from_euler(axis, angle, degrees=True).as_matrix() for axis in "xyz" for angle in _ANGLES]
-    candidates = [
-        _about(centre, turn, shift)
-        for shift in _shifts(fixed, moving)
-        for turn in turns
-    ]
+    candidates = [_about(centre, turn, shift) for shift in _shifts(fixed, moving) for turn in turns]
     candidates = [one for one in candidates if overlap(fixed, moving, one) >= _LEAST_OVERLAP]
     if not candidates:
         raise RegistrationFailedError(
@@ -68,7 +64,9 @@ def start(fixed: View, moving: View, threads: int) -> Matrix:
     followed = [method.descend(candidates[index], 2.0, 0.1, 60) for index in np.argsort(values)[:_BEST]]
     inside = [one for one in followed if overlap(fixed, moving, one[0]) >= _LEAST_OVERLAP]
     if not inside:
-        raise RegistrationFailedError("the scans drift apart while they are registered: check that both show the same part")
+        raise RegistrationFailedError(
+            "the scans drift apart while they are registered: check that both show the same part"
+        )
     return min(inside, key=lambda one: one[1])[0]
 
 

@@ -53,8 +53,8 @@ class Therapy:
 def therapies(rows: Sequence[ClinicalRow]) -> tuple[Therapy, ...]:
     """Return the intervals that the rows of one patient describe.
 
-    A row with an end is an interval. Of the others, those of one date say what is given from then on: what they do not name any more
-    has ended; rows without an entry in the column say nothing about it. ``none``, ``stopped`` and the like name nothing.
+    A row with an end is an interval. Of the others, those of one date say what is given from then on: what they do not name any
+    more has ended; rows without an entry in the column say nothing about it. ``none``, ``stopped`` and the like name nothing.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def _lane(rows: Sequence[ClinicalRow], lane: Lane) -> list[Therapy]:
     active: dict[str, Date] = {}
     for date, group in groupby((one for one in named if one[0].end is None), key=lambda one: one[0].date):
         given = [name for _, name in group if name.lower().split(" ")[0] not in _NONE]
-        for name in [one for one in active if one not in given]:
-            found.append(Therapy(lane, name, active.pop(name), date))
+        ended = [one for one in active if one not in given]
+        found += [Therapy(lane, name, active.pop(name), date) for name in ended]
         for name in given:
             active.setdefault(name, date)
     return found + [Therapy(lane, name, start, None) for name, start in active.items()]

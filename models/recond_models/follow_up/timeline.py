@@ -72,9 +72,7 @@ class Timeline:
         for index, (visit, comparison) in enumerate(zip(self.visits, self.comparisons, strict=True)):
             base = self._base(index, visit)
             for head, lesions in comparison.lesions.items():
-                found.append(
-                    _row(base, "total", head, "all lesions", lesions.trend, lesions.total, None)
-                )
+                found.append(_row(base, "total", head, "all lesions", lesions.trend, lesions.total, None))
                 for track in self.tracks.get(head, ()):
                     point = track.points[index]
                     if point is not None:
@@ -159,7 +157,9 @@ def timeline(
         raise VisitError("a timeline needs a visit")
     ordered = _ordered(visits)
     patient = _patient(ordered, rows)
-    comparisons = [compare(None, ordered[0], minimum_ml=minimum_ml, lesion_noise=lesion_noise, structure_noise=structure_noise)]
+    comparisons = [
+        compare(None, ordered[0], minimum_ml=minimum_ml, lesion_noise=lesion_noise, structure_noise=structure_noise)
+    ]
     comparisons += [
         compare(
             before,

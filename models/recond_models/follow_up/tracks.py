@@ -118,7 +118,9 @@ class _Chain:
         if here is not None:  # two parts of a lesion that split earlier
             numbers, status = here.numbers + numbers, here.status if here.numbers else status
             diameter = max((one for one in (here.diameter_mm, diameter) if one is not None), default=None)
-            volume = Change(_sum(here.volume.prior, volume.prior), _sum(here.volume.current, volume.current), volume.months)
+            volume = Change(
+                _sum(here.volume.prior, volume.prior), _sum(here.volume.current, volume.current), volume.months
+            )
         self.points[visit] = TrackPoint(numbers, volume, diameter, status)
 
     def join(self, other: _Chain) -> None:
@@ -130,7 +132,9 @@ class _Chain:
                 continue
             diameter = max((one for one in (here.diameter_mm, point.diameter_mm) if one is not None), default=None)
             volume = Change(
-                _sum(here.volume.prior, point.volume.prior), _sum(here.volume.current, point.volume.current), here.volume.months
+                _sum(here.volume.prior, point.volume.prior),
+                _sum(here.volume.current, point.volume.current),
+                here.volume.months,
             )
             self.points[visit] = TrackPoint(here.numbers + point.numbers, volume, diameter, here.status)
 

@@ -49,7 +49,9 @@ class View:
     @classmethod
     def of(cls, volume: NDArray[Any], grid: Grid, brain: NDArray[np.bool_] | None) -> View:
         """Return a volume on its own grid, with its brightest and darkest values cut off."""
-        values = np.asarray(volume, dtype=np.float32) / np.float32(max(abs(float(volume.max())), abs(float(volume.min()))))
+        values = np.asarray(volume, dtype=np.float32) / np.float32(
+            max(abs(float(volume.max())), abs(float(volume.min())))
+        )
         low, high = np.quantile(values, [_DARK, _BRIGHTEST])
         if high <= low:  # next to nothing in it: its extremes say more than its quantiles
             low, high = float(values.min()), float(values.max())
@@ -61,15 +63,13 @@ class View:
         """Return the view on a grid along the same axes with at least this spacing, mm; coarser axes stay as they are."""
         steps = np.maximum(1.0, spacing / np.array(self.grid.spacing))
         values, grid = resample(self.values, self.grid, steps)
-        near = [max(1, round(_MARGIN_MM / one)) for one in grid.spacing]
-        margin = np.ones([2 * one + 1 for one in near], dtype=np.bool_)
         foreground = _foreground(values)
-        head = ndimage.binary_dilation(_upper(foreground, grid), margin)
+        head = _widened(_upper(foreground, grid), grid)
         if self.brain_only is None:
             return View(values, grid, foreground, head, None, None)
         share, _ = resample(self.brain_only.astype(np.float32), self.grid, steps)
         brain = share >= 0.5
-        return View(values, grid, foreground, head, ndimage.binary_dilation(brain, margin), brain)
+        return View(values, grid, foreground, head, _widened(brain, grid), brain)
 
 
 def resample(values: NDArray[np.float32], grid: Grid, steps: NDArray[np.float64]) -> tuple[NDArray[np.float32], Grid]:
@@ -78,6 +78,12 @@ def resample(values: NDArray[np.float32], grid: Grid, steps: NDArray[np.float64]
     shape = tuple(int((count - 1) / step) + 1 for count, step in zip(values.shape, steps, strict=True))
     coarse = ndimage.affine_transform(smooth, steps, output_shape=shape, order=1, mode="nearest")
     return np.asarray(coarse, dtype=np.float32), Grid(grid.affine @ np.diag([*steps, 1.0]))
+
+
+def _widened(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Return a mask with a margin."""
+    size = [2 * max(1, round(_MARGIN_MM / one)) + 1 for one in grid.spacing]
+    return np.asarray(ndimage.maximum_filter(mask.view(np.uint8), size)).view(np.bool_)
 
 
 def _foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What is measured in the label maps of heads: volumes, lesions and their diameters, in millilitres and millimetres. Free of torch."""
+"""What is measured in the label maps of heads: volumes, lesions and their diameters, in mL and mm. Free of torch."""
 
 from recond_models.heads.contract import Code
 from recond_models.heads.measurements.codes import MEASUREMENTS, Coded, structure_code

@@ -2,8 +2,7 @@
 
 Sources: DICOM PS3.16 (2024), CID 7140 "Brain Structure for Volumetric Measurement", CID 7153 "CNS Segmentation Type", CID 7159
 "Lesion Segmentation Type", CID 7199 "Anatomically Localized Lesion Segmentation Type", CID 7470 "Linear Measurement", CID 7472
-"Volume Measurement"; the Image Biomarker Standardisation Initiative (IBSI) for the diameter in space; UCUM for units. Terms of
-SNOMED CT (SCT) are those that DICOM may use freely.
+"Volume Measurement"; UCUM for units. Terms of SNOMED CT (SCT) are those that DICOM may use freely.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MILLIMETRE: Final = Code("mm", "UCUM", "millimeter")
 
 MEASUREMENTS: Final = {
     "volume_ml": Coded(Code("118565006", "SCT", "Volume"), MILLILITRE),
-    "diameter_mm": Coded(Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh"), MILLIMETRE),
+    "diameter_mm": Coded(Code("81827009", "SCT", "Diameter"), MILLIMETRE),
     "in_plane_diameter_mm": Coded(Code("103339001", "SCT", "Long Axis"), MILLIMETRE),
     "perpendicular_diameter_mm": Coded(Code("131189007", "SCT", "Perpendicular Axis"), MILLIMETRE),
 }

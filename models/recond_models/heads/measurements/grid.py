@@ -42,7 +42,9 @@ class Grid:
             raise GridError(f"an affine is 4 x 4 and finite, got {affine.shape}: {affine.tolist()}")
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         if spacing.min() < _SMALLEST or spacing.max() > _LARGEST:
-            raise GridError(f"voxels of {_SMALLEST} to {_LARGEST} mm are measured, got a spacing of {spacing.tolist()} mm")
+            raise GridError(
+                f"voxels of {_SMALLEST} to {_LARGEST} mm are measured, got a spacing of {spacing.tolist()} mm"
+            )
         if abs(np.linalg.det(affine[:3, :3])) < _SAME * spacing.prod():
             raise GridError(f"the axes of the affine lie in one plane: {affine.tolist()}")
         affine.setflags(write=False)
@@ -69,7 +71,9 @@ class Grid:
         if len(spacing) != 3:
             raise GridError(f"a spacing has three values (slices, rows, columns), got {list(spacing)}")
         if not all(np.isfinite(one) and one > 0 for one in spacing):
-            raise SpacingUnknownError(f"the spacing {list(spacing)} says nothing: give the distances of the voxels in mm")
+            raise SpacingUnknownError(
+                f"the spacing {list(spacing)} says nothing: give the distances of the voxels in mm"
+            )
         slices, rows, columns = (float(one) for one in spacing)
         affine = np.zeros((4, 4))
         affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = slices, -rows, -columns, 1

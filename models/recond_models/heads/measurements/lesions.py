@@ -111,7 +111,7 @@ class LesionTable:
 
 
 def number_lesions(labels: NDArray[Any], grid: Grid | None = None, minimum_ml: float = 0.0) -> NDArray[Any]:
-    """Number the lesions of a label map.
+    """Return a label map with numbered lesions.
 
     A map of zeros and ones is split into its connected parts (voxels that share a face, an edge or a corner), numbered from 1, the
     largest first. A map with more labels is numbered already and keeps its numbers.

@@ -40,9 +40,7 @@ class StructureLoad:
         return {"lesion_ml": self.lesion_ml, "structure_ml": self.structure_ml, "percent": self.percent}
 
 
-def loads(
-    lesions: NDArray[np.bool_], structures: NDArray[Any], names: Labels, grid: Grid
-) -> tuple[StructureLoad, ...]:
+def loads(lesions: NDArray[np.bool_], structures: NDArray[Any], names: Labels, grid: Grid) -> tuple[StructureLoad, ...]:
     """Return the load of every structure; the arrays have one shape and were checked."""
     inside = structures[lesions].astype(np.int64, copy=False)
     volumes = measure_structures(structures, names, grid).structures

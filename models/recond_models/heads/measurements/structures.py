@@ -53,7 +53,9 @@ class StructureVolumes:
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, with figures as they are."""
         found: dict[str, Any] = {
-            "labels": {one.name: one.labels[0] if len(one.labels) == 1 else list(one.labels) for one in self.structures},
+            "labels": {
+                one.name: one.labels[0] if len(one.labels) == 1 else list(one.labels) for one in self.structures
+            },
             "volumes_ml": {one.name: one.volume_ml for one in self.structures},
         }
         estimates = {one.name: one.estimate for one in self.structures if one.estimate is not None}
@@ -102,8 +104,6 @@ def measure_structures(
         if known is not None:
             check_shape(known, values, f"the probability of {name}")
         found.append(
-            StructureVolume(
-                name, numbers, voxels * grid.voxel_ml, None if known is None else estimate(known, grid)
-            )
+            StructureVolume(name, numbers, voxels * grid.voxel_ml, None if known is None else estimate(known, grid))
         )
     return StructureVolumes(tuple(found))
