@@ -61,7 +61,7 @@ class OpenVinoProgram:
     def __init__(
         self, unet: Unet, size: tuple[int, int], precision: Precision, threads: int, exported: bytes | None = None
     ) -> None:
-        openvino, _ = _load()
+        openvino, _ = load()
         options = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -98,7 +98,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, compiled: Any, unet: Unet) -> None:  # noqa: ANN401 - OpenVINO has no types
-        openvino, _ = _load()
+        openvino, _ = load()
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._weights = {name: weight.detach().contiguous().numpy() for name, weight in unet.named_parameters()}
@@ -127,7 +127,7 @@ class _Graph:
     """The nodes of a U-Net."""
 
     def __init__(self, unet: Unet, size: tuple[int, int], precision: Precision) -> None:
-        openvino, self._op = _load()
+        openvino, self._op = load()
         self._precision = precision
         self._names = {id(weight): name for name, weight in unet.named_parameters()}
         self._inputs = [self._input(_IMAGE, (1, unet.in_channels, *size))]
@@ -234,7 +234,7 @@ def compiler() -> type[OpenVinoProgram] | None:
 @functools.cache
 def build_identity() -> str:
     """Return what tells one build of programs from another: OpenVINO's version, the processor, and how graphs are made here."""
-    openvino, _ = _load()
+    openvino, _ = load()
     kinds = ("model name", "stepping", "microcode", "flags", "Features", "CPU implementer", "CPU part")
     processor = []
     with contextlib.suppress(OSError):
@@ -247,11 +247,11 @@ def build_identity() -> str:
 def load_if_installed() -> None:
     """Import OpenVINO ahead of its first use, where it is installed. Starts no thread."""
     if compiler() is not None:
-        _load()
+        load()
 
 
 @functools.cache
-def _load() -> tuple[Any, Any]:
+def load() -> tuple[Any, Any]:
     """Import OpenVINO and its set of operations.
 
     Its converters of other formats report their import to a server on the internet. They are not needed here, and a service that

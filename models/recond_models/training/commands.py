@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import click
 import torch
@@ -13,6 +15,10 @@ from safetensors.torch import load_file
 
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
+from recond_models.training.heads.config import HeadTrainingConfig, names_head
+from recond_models.training.heads.generators import trainer_of
+from recond_models.training.heads.trainer import BEST as BEST_OF_HEAD
+from recond_models.training.heads.trainer import HeadProgress
 from recond_models.training.publish import Run, publish
 from recond_models.training.trainer import BEST, Progress, Trainer, weights_of
 from recond_models.training.volumes import VolumesNotFoundError, load_volumes
@@ -55,13 +61,17 @@ def train(
     *,
     best: bool,
 ) -> None:
-    """Train an unrolled network on simulated k-space.
+    """Train an unrolled network on simulated k-space, or a head on simulated images.
 
-    The run can be interrupted and goes on from its last checkpoint. Losses, figures on held-out subjects and a plot are in its
-    folder while it runs; the weights, their manifest and a model card at the end.
+    CONFIG is a TOML file; one with `head = NAME` trains a head. The run can be interrupted and goes on from its last checkpoint.
+    Losses, figures on held-out subjects and a plot are in its folder while it runs; the weights, their manifest and a model card
+    at the end.
     """
     if threads:
         torch.set_num_threads(threads)
+    if names_head(config):
+        _train_head(config, data, folder, device, minutes, best=best)
+        return
     try:
         settings = TrainingConfig.read(config)
         load_volumes(data, "training")
@@ -84,7 +94,7 @@ def train(
         click.echo(f"{settings.name}: {publish(place, Run.of(trainer, settings, config, data, best=True), weights)}")
         return
     try:
-        _run(trainer, settings, minutes)
+        _run(trainer.run, _line, settings.name, (trainer.step, settings.steps), minutes)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -100,22 +110,68 @@ def train(
     click.echo(f"{settings.name}: {written}")
 
 
-def _run(trainer: Trainer, settings: TrainingConfig, minutes: float | None) -> None:
-    """Train with a bar on a terminal, and a line now and then elsewhere."""
+def _train_head(
+    config: Path, data: Path, folder: Path | None, device: str, minutes: float | None, *, best: bool
+) -> None:
+    """Train a head, or say where its best weights are."""
+    try:
+        settings = HeadTrainingConfig.read(config)
+        place = folder or Path("out/train") / settings.name
+        if not best:
+            trainer = trainer_of(settings, data, place, device)
+            _run(trainer.run, _head_line, settings.name, (trainer.step, settings.steps), minutes)
+    except (TrainingConfigError, VolumesNotFoundError) as error:
+        click.echo(f"recond train: {error}", err=True)
+        raise click.exceptions.Exit(_BAD_INPUT) from error
+    if not (place / BEST_OF_HEAD).exists():
+        click.echo(f"recond train: {place} holds no evaluated weights yet", err=True)
+        raise click.exceptions.Exit(_BAD_INPUT)
+    click.echo(f"{settings.name}: {place / BEST_OF_HEAD}")
+
+
+class _Step(Protocol):
+    """What a report of a trainer says at least."""
+
+    @property
+    def step(self) -> int: ...
+
+
+_Reported_contra = TypeVar("_Reported_contra", bound=_Step, contravariant=True)
+
+
+class _Training(Protocol[_Reported_contra]):
+    """The training of a trainer."""
+
+    def __call__(self, report: Callable[[_Reported_contra], None], /, *, seconds: float | None) -> None: ...
+
+
+def _run(
+    training: _Training[_Reported_contra],
+    line: Callable[[_Reported_contra], str],
+    name: str,
+    steps: tuple[int, int],
+    minutes: float | None,
+) -> None:
+    """Train with a bar on a terminal, and a line now and then elsewhere; `steps` are those done and those in all."""
     seconds = None if minutes is None else 60 * minutes
     console = Console(stderr=True)
     if not console.is_terminal:
-        trainer.run(lambda progress: click.echo(_line(progress), err=True), seconds=seconds)
+        training(lambda progress: click.echo(line(progress), err=True), seconds=seconds)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
-        bar = bars.add_task(settings.name, total=settings.steps, completed=trainer.step)
-        trainer.run(
-            lambda progress: bars.update(bar, completed=progress.step, description=_line(progress)), seconds=seconds
+        bar = bars.add_task(name, total=steps[1], completed=steps[0])
+        training(
+            lambda progress: bars.update(bar, completed=progress.step, description=line(progress)), seconds=seconds
         )
 
 
 def _line(progress: Progress) -> str:
     figures = progress.figures
     shown = f", held out SSIM {figures.ssim:.4f}, PSNR {figures.psnr:.2f} dB" if figures else ""
+    return f"step {progress.step}/{progress.steps}, loss {progress.loss:.4f}{shown}"
+
+
+def _head_line(progress: HeadProgress) -> str:
+    shown = f", held out Dice {progress.dice:.4f}" if progress.dice is not None else ""
     return f"step {progress.step}/{progress.steps}, loss {progress.loss:.4f}{shown}"

@@ -14,11 +14,22 @@ _FIGURE_FIELDS = ("step", "ssim", "psnr", "ssim_object", "psnr_object")
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
+    """A CSV file of numbers that grows.
+
+    Parameters
+    ----------
+    path
+        The file.
+    names
+        Of its columns; the first is the step.
+    """
+
     path: Path
     names: tuple[str, ...]
 
     def add(self, values: tuple[float, ...]) -> None:
+        """Write a line."""
         fresh = not self.path.exists()
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
@@ -27,14 +38,17 @@ class _Table:
             writer.writerow([f"{value:.6g}" for value in values])
 
     def rows(self) -> list[tuple[float, ...]]:
+        """Return what was written."""
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
             return [tuple(float(value) for value in row) for row in list(csv.reader(file))[1:]]
 
-    def keep(self, rows: list[tuple[float, ...]]) -> None:
+    def forget_after(self, step: int) -> None:
+        """Drop what an interrupted run wrote after its last checkpoint."""
+        kept = [row for row in self.rows() if row[0] <= step]
         self.path.unlink(missing_ok=True)
-        for row in rows:
+        for row in kept:
             self.add(row)
 
 
@@ -48,8 +62,8 @@ class History:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._losses = _Table(folder / LOSSES, _LOSS_FIELDS)
-        self._figures = _Table(folder / FIGURES, _FIGURE_FIELDS)
+        self._losses = Table(folder / LOSSES, _LOSS_FIELDS)
+        self._figures = Table(folder / FIGURES, _FIGURE_FIELDS)
         self._plot = folder / PLOT
 
     def add_loss(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
@@ -63,7 +77,7 @@ class History:
     def forget_after(self, step: int) -> None:
         """Drop what an interrupted run wrote after its last checkpoint."""
         for table in (self._losses, self._figures):
-            table.keep([row for row in table.rows() if row[0] <= step])
+            table.forget_after(step)
 
     @property
     def seconds(self) -> float:

@@ -1,0 +1,1 @@
+"""Networks that run on images: what they see, what they return."""

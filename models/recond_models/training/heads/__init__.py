@@ -1,0 +1,1 @@
+"""Training of heads: generators of labelled stacks of slices, and the trainer."""
