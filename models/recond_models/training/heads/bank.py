@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from recond_models.training.heads.enhancement import normal_enhancement
 from recond_models.training.labels import STRUCTURES
-from recond_models.training.volumes import SIGNAL_UNITS, VOXEL, Volume
+from recond_models.training.volumes import SIGNAL_UNITS, VOXEL, Volume, VolumesNotFoundError
 
 Contrast = Literal["t1", "t1post", "t2", "flair", "labels"]
 """Of a head's own signal; ``"labels"``: a map of structures, whose signal is drawn."""
@@ -24,6 +24,16 @@ skull, at the midline, and in cerebellum and brain stem."""
 
 HULL_SHIFT, EXTRA_SHIFT = 16, 24
 """Bits of a packed voxel: 16 of signal (or 8 of structure, 8 of how near a ventricle is), 8 of hull, 8 of `LesionHead.extra`."""
+
+HELD_OUT = ("synthseg-16", "synthseg-17", "ms-cross-26", "ms-long-04")
+"""Subjects that the lesion head is not trained on."""
+
+UNMARKED = tuple(
+    f"ms_long_patient{patient}_{scan}"
+    for patient in ("01", "03", "04", "09", "19", "20")
+    for scan in ("study1_FLAIR", "study1_T2W", "study2_FLAIR")
+)
+"""Scans of patients that show lesions which nobody marked."""
 
 _WHITE, _GREY = (2, 7, 16, 28, 41, 46, 60, 85), (3, 8, 10, 11, 12, 13, 17, 18, 26, 42, 47, 49, 50, 51, 52, 53, 54, 58)
 _VENTRICLES = (4, 5, 14, 15, 43, 44)
@@ -105,6 +115,24 @@ class LesionHead:
         with np.load(folder / f"{name}.sites.npz") as sites:
             places = {key: sites[key] for key in sites.files}
         return cls(**about, voxels=np.load(folder / f"{name}.voxels.npy", mmap_mode="r"), sites=places)
+
+
+def load_heads(folder: Path, *, held_out: bool) -> list[LesionHead]:
+    """Return the heads in a folder that the `lesion` head is trained on, or those that are held out.
+
+    Patients whose lesions nobody marked are in neither.
+
+    Raises
+    ------
+    VolumesNotFoundError
+        There is none.
+    """
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    heads = [LesionHead.load(folder, name) for name in names if not name.startswith(UNMARKED)]
+    chosen = [head for head in heads if (head.subject in HELD_OUT) == held_out]
+    if not chosen:
+        raise VolumesNotFoundError(f"no heads to put lesions into in {folder}: prepare them first")
+    return chosen
 
 
 def from_signal(

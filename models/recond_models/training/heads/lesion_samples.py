@@ -31,6 +31,9 @@ _DISTRACTED_SHARE = 0.25
 # Less than this share of a voxel is no lesion, more is one; in between nobody knows.
 _ABSENT, _PRESENT = 0.3, 0.5
 _MOST = 15
+# Of white matter; and noise relative to that, or small lesions would drown.
+_CLIPPED = 3.0
+_NOISE = 0.07
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Drawn:
         Whether `share` is the truth; False where the head may have lesions that nobody marked in this contrast.
     weighting
         The contrast.
+    white
+        Signal of white matter.
     stack
         Where the slices lie.
     lesions
@@ -57,6 +62,7 @@ class Drawn:
     share: NDArray[np.float32]
     known: bool
     weighting: Weighting
+    white: float
     stack: Stack
     lesions: tuple[Lesion, ...]
 
@@ -91,7 +97,7 @@ class LesionSamples:
     def draw(self, generator: np.random.Generator) -> Sample:
         """Return a sample; the same generator state gives the same sample."""
         drawn = self.draw_slices(generator)
-        image = acquire(generator, drawn.image)
+        image = acquire(generator, np.minimum(drawn.image, _CLIPPED * drawn.white), _NOISE)
         share = drawn.share[SLICES // 2]
         target = np.where(share >= _PRESENT, ENHANCED if drawn.weighting == "t1post" else BRIGHT, NONE).astype(np.uint8)
         target[(share > _ABSENT) & (share < _PRESENT)] = IGNORED
@@ -138,6 +144,7 @@ class LesionSamples:
             share.reshape(parts_of).mean(axis=1),
             known,
             weighting,
+            look.white,
             stack,
             tuple(placed),
         )
