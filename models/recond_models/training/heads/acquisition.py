@@ -22,9 +22,7 @@ _EVERY = 3
 _SMALLEST_WEIGHT = 1e-5
 
 
-def acquire(
-    generator: np.random.Generator, slices: NDArray[np.float32], noise: float = _NOISE
-) -> NDArray[np.float32]:
+def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: float = _NOISE) -> NDArray[np.float32]:
     """Return slices as a scanner might have measured them and `preparation` brought back to 1 mm and to scale.
 
     Parameters

@@ -92,7 +92,13 @@ class LesionHead:
         """Write ``NAME.voxels.npy``, ``NAME.sites.npz`` and at last ``NAME.json``."""
         np.save(folder / f"{self.name}.voxels.npy", self.voxels)
         np.savez(folder / f"{self.name}.sites.npz", **self.sites)  # type: ignore[arg-type]
-        about = {"head": _FORMAT, "name": self.name, "subject": self.subject, "contrast": self.contrast, "thick": self.thick}
+        about = {
+            "head": _FORMAT,
+            "name": self.name,
+            "subject": self.subject,
+            "contrast": self.contrast,
+            "thick": self.thick,
+        }
         about |= {"extra": self.extra, "spacing": self.spacing, "centre": self.centre, "levels": self.levels}
         (folder / f"{self.name}.json").write_text(json.dumps(about, indent=2) + "\n")
 

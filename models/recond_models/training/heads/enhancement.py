@@ -28,7 +28,12 @@ _VEINS: tuple[tuple[float, tuple[tuple[float, float, float], ...]], ...] = (
 _CHOROID: tuple[tuple[float, tuple[tuple[float, float, float], ...]], ...] = (
     (2.4, ((14, 8, 18), (20, -8, 16), (26, -26, 8), (28, -20, -8))),
 )
-_GLANDS = ((3.5, (0.0, 19.0, -37.0)), (2.2, (0.0, -18.0, -4.0)), (3.0, (11.0, 17.0, -37.0)), (3.0, (-11.0, 17.0, -37.0)))
+_GLANDS = (
+    (3.5, (0.0, 19.0, -37.0)),
+    (2.2, (0.0, -18.0, -4.0)),
+    (3.0, (11.0, 17.0, -37.0)),
+    (3.0, (-11.0, 17.0, -37.0)),
+)
 _JITTER_MM = 3.0
 _STEP_MM = 0.5
 # The brain these positions belong to, half its edges along x, y, z.
@@ -124,9 +129,7 @@ class _Place:
         if (low >= high).any():
             return
         window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        squares = [
-            ((np.arange(a, b) - v) * s) ** 2 for a, b, v, s in zip(low, high, voxel, self.spacing, strict=True)
-        ]
+        squares = [((np.arange(a, b) - v) * s) ** 2 for a, b, v, s in zip(low, high, voxel, self.spacing, strict=True)]
         away = np.sqrt(squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :])
         ball = level * np.clip(radius + 0.5 - away, 0, 1)
         np.maximum(strength[window], ball, out=strength[window])

@@ -9,7 +9,7 @@ from recond_models.training.fields import smooth_field
 from recond_models.training.heads.bank import LesionHead
 from recond_models.training.heads.lesions import Lesion, Parts
 from recond_models.training.heads.looks import Look
-from recond_models.training.heads.stacks import SLICES, Found, Stack
+from recond_models.training.heads.stacks import Found, Stack
 
 # Least factor between a lesion and the brighter of what it lies in, or nobody could see it.
 _VISIBLE = 1.14
@@ -39,7 +39,9 @@ def painted(
     if look.weighting == "t1post":
         level = np.float32(look.white * np.exp(generator.uniform(np.log(1.1), np.log(3.2))))
         if generator.random() < 0.1:
-            level = np.float32(look.fluid * generator.uniform(0.1, 1))  # blood that flows out of the slice leaves no signal
+            level = np.float32(
+                look.fluid * generator.uniform(0.1, 1)
+            )  # blood that flows out of the slice leaves no signal
         image = image + found.extra * np.float32(generator.uniform(0.5, 1)) * (level - image)
     elif look.table is not None:
         image = image * (1 - found.extra * np.float32(generator.uniform(0, 0.7)))
@@ -85,7 +87,10 @@ def put_in(
     solid = np.float32(level) * texture
     if not grows:
         # The tissue below shows through.
-        solid = np.maximum(solid, image * np.float32(_VISIBLE)) * np.float32(0.8) + np.float32(0.2 * level / look.white) * image
+        solid = (
+            np.maximum(solid, image * np.float32(_VISIBLE)) * np.float32(0.8)
+            + np.float32(0.2 * level / look.white) * image
+        )
     inner = parts.core * np.float32(generator.uniform(0.8, 1))
     image += body * ((1 - inner) * solid + inner * np.float32(core) - image)
     np.maximum(share, body, out=share)
@@ -118,7 +123,9 @@ def _core(generator: np.random.Generator, look: Look) -> float:
 def _texture(generator: np.random.Generator, stack: Stack) -> NDArray[np.float32]:
     """Return fluctuations of about 1: coarse ones through all slices, fine ones in each."""
     coarse = smooth_field(generator, stack.size, int(generator.integers(8, 30)))
-    fine = generator.standard_normal((SLICES, *stack.size), dtype=np.float32) * np.float32(generator.uniform(0, 0.8))
+    fine = generator.standard_normal((stack.slices, *stack.size), dtype=np.float32) * np.float32(
+        generator.uniform(0, 0.8)
+    )
     return np.repeat(np.tanh(coarse) + fine, len(stack.offsets), axis=0)
 
 

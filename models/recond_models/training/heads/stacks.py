@@ -1,4 +1,4 @@
-"""Five neighbouring slices through a head: where their pixels lie, and what a packed head holds there."""
+"""Neighbouring slices through a head: where their pixels lie, and what a packed head holds there."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Stack:
         Rows and columns, of 1 mm.
     strain
         float64 (3, 3): from positions of the patient to those of the head.
+    slices
+        How many.
     """
 
     origin: NDArray[np.float64]
@@ -49,11 +51,17 @@ class Stack:
     offsets: NDArray[np.float64]
     size: tuple[int, int]
     strain: NDArray[np.float64]
+    slices: int = SLICES
+
+    def averaged(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (slices, rows, columns) of values (slices x parts, rows, columns)."""
+        averages: NDArray[np.float32] = values.reshape(self.slices, len(self.offsets), *self.size).mean(axis=1)
+        return averages
 
     @property
     def heights(self) -> NDArray[np.float64]:
         """Planes that are evaluated, float64 (slices x parts,), mm from the origin across the slices."""
-        middles = (np.arange(SLICES) - SLICES // 2) * self.step
+        middles = (np.arange(self.slices) - self.slices // 2) * self.step
         heights: NDArray[np.float64] = (middles[:, None] + self.offsets[None, :]).reshape(-1)
         return heights
 
@@ -129,7 +137,9 @@ def draw_stack(
         strain[2], strain[:, 2] = (0, 0, 1), (0, 0, 1)
     axes = axes @ _rotation(tilt).T
     step = head.spacing[2] if head.thick else _draw_step(generator)
-    place = np.linalg.solve(strain, np.asarray(_anywhere(generator, head) if focus is None else focus, dtype=np.float64))
+    place = np.linalg.solve(
+        strain, np.asarray(_anywhere(generator, head) if focus is None else focus, dtype=np.float64)
+    )
     along = axes @ place
     along[0] += generator.uniform(-1, 1) * step / 2
     # The middle of the picture lies between the focus and the middle of the head.
@@ -144,7 +154,11 @@ def draw_stack(
 
 
 def shown(
-    generator: np.random.Generator, head: LesionHead, stack: Stack, lesions: list[Lesion], table: NDArray[np.float32] | None
+    generator: np.random.Generator,
+    head: LesionHead,
+    stack: Stack,
+    lesions: list[Lesion],
+    table: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32], Found]:
     """Return what is in the slices, pushed aside by the lesions.
 
