@@ -22,7 +22,7 @@ _EVERY = 3
 _SMALLEST_WEIGHT = 1e-5
 
 
-def acquire(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: float = _NOISE) -> NDArray[np.float32]:
     """Return slices as a scanner might have measured them and `preparation` brought back to 1 mm and to scale.
 
     Parameters
@@ -31,6 +31,8 @@ def acquire(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDAr
         Source of randomness.
     slices
         float32 (slices, rows, columns) at 1 mm, not negative, largest value about 1.
+    noise
+        Largest standard deviation of the noise, relative to the largest value.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def acquire(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDAr
     if generator.random() < _UNDERSAMPLED_SHARE:
         coarse = undersample(generator, coarse)
     if generator.random() < _NOISE_SHARE:
-        level = np.float32(top * _NOISE * generator.random() ** 2)
+        level = np.float32(top * noise * generator.random() ** 2)
         real = coarse + level * generator.standard_normal(coarse.shape, dtype=np.float32)
         coarse = np.sqrt(real**2 + (level * generator.standard_normal(coarse.shape, dtype=np.float32)) ** 2)
     up = [_finer(side, wanted) for side, wanted in zip(size, measured, strict=True)]

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recond_models.training.config import TrainingConfigError
+from recond_models.training.heads.bank import load_heads
 from recond_models.training.heads.config import HeadTrainingConfig
+from recond_models.training.heads.lesion_samples import LesionSamples
 from recond_models.training.heads.samples import Samples
 from recond_models.training.heads.tissue import TissueSamples, load_maps, load_measured
 from recond_models.training.heads.trainer import HeadTrainer
@@ -55,4 +57,11 @@ def _tissue(config: HeadTrainingConfig, volumes: Path) -> Generators:
     )
 
 
-_GENERATORS: dict[str, Callable[[HeadTrainingConfig, Path], Generators]] = {"tissue": _tissue}
+def _lesion(config: HeadTrainingConfig, volumes: Path) -> Generators:
+    return (
+        LesionSamples(load_heads(volumes, held_out=False), config.size),
+        LesionSamples(load_heads(volumes, held_out=True), config.size),
+    )
+
+
+_GENERATORS: dict[str, Callable[[HeadTrainingConfig, Path], Generators]] = {"tissue": _tissue, "lesion": _lesion}
