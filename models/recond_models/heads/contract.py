@@ -93,10 +93,8 @@ class HeadContract:
         Part of the body, such as ``"head"``; empty for any.
     contrasts
         Contrasts that it was made for, in the words of the head `series`; empty for any.
-    least_ml
-        Smallest lesion that is reported, ml.
-    threshold
-        Probability from which a pixel belongs to a lesion.
+    detection
+        Of a head that searches for lesions: what counts as one, as `recond_models.heads.lesions.DetectionRules.to_json` has it.
 
     Raises
     ------
@@ -112,8 +110,7 @@ class HeadContract:
     coarsest_mm: tuple[float, float] = (3.0, 10.0)
     anatomy: str = ""
     contrasts: tuple[str, ...] = ()
-    least_ml: float = 0.0
-    threshold: float = 0.5
+    detection: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in get_args(HeadTask):
@@ -129,11 +126,9 @@ class HeadContract:
             raise ValueError(f"slices is {self.slices}; it must be an odd number up to {_MOST_SLICES}")
         if self.fewest_slices < 1:
             raise ValueError(f"fewest_slices is {self.fewest_slices}; it must be 1 or more")
-        sizes = (self.pixel_mm, *self.coarsest_mm, self.least_ml)
+        sizes = (self.pixel_mm, *self.coarsest_mm)
         if len(self.coarsest_mm) != 2 or not all(math.isfinite(size) and size >= 0 for size in sizes):
-            raise ValueError(f"pixel_mm, coarsest_mm and least_ml are {sizes}; they must be finite and not negative")
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold is {self.threshold}; it is a probability between 0 and 1")
+            raise ValueError(f"pixel_mm and coarsest_mm are {sizes}; they must be finite and not negative")
 
     @property
     def halo(self) -> int:
@@ -176,9 +171,10 @@ class HeadContract:
             for name in ("slices", "fewest_slices"):
                 if name in values and (not isinstance(values[name], int) or isinstance(values[name], bool)):
                     raise TypeError(f"{name} is {values[name]!r}, no whole number")
-            for name in ("pixel_mm", "least_ml", "threshold"):
-                if name in values:
-                    values[name] = float(values[name])
+            if not isinstance(values.get("detection", {}), dict):
+                raise TypeError(f"detection is {values['detection']!r}, no object")
+            if "pixel_mm" in values:
+                values["pixel_mm"] = float(values["pixel_mm"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"a field of the contract of a head cannot be read: {error!r}") from error

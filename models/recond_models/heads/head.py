@@ -28,7 +28,7 @@ class Labelled:
         float32 (slices, classes, 2): sum over the pixels of the probability p of each class, and of p (1 - p).
     labels
         uint8 (slices, rows, columns): of a segmentation the most probable class, 0 for the background; of the search for lesions
-        the most probable kind of lesion where any is at least as probable as the threshold.
+        the most probable kind of lesion where a lesion is more probable than none.
     confidence
         uint8 (slices, rows, columns): of a segmentation the probability of the label, of the search for lesions that of any lesion;
         times 255.
@@ -109,7 +109,7 @@ class Head:
         if self.contract.task == "lesions":
             confidence = 1 - probable[:, 0]
             kind = probable[:, 1:].argmax(dim=1) + 1
-            labels = torch.where(confidence >= self.contract.threshold, kind, 0)
+            labels = torch.where(confidence > probable[:, 0], kind, 0)
         else:
             confidence, labels = probable.max(dim=1)
         return Labelled(sums, labels.to(torch.uint8), confidence.mul(255).round_().clamp_(0, 255).to(torch.uint8))

@@ -17,7 +17,7 @@ from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
 from recond_models.training.heads.config import HeadTrainingConfig, names_head
 from recond_models.training.heads.generators import trainer_of
-from recond_models.training.heads.trainer import BEST as BEST_OF_HEAD
+from recond_models.training.heads.publish import publish_head
 from recond_models.training.heads.trainer import HeadProgress
 from recond_models.training.publish import Run, publish
 from recond_models.training.trainer import BEST, Progress, Trainer, weights_of
@@ -113,20 +113,19 @@ def train(
 def _train_head(
     config: Path, data: Path, folder: Path | None, device: str, minutes: float | None, *, best: bool
 ) -> None:
-    """Train a head, or say where its best weights are."""
+    """Train a head, and write it as a model; with `best`, what is best so far."""
     try:
         settings = HeadTrainingConfig.read(config)
         place = folder or Path("out/train") / settings.name
         if not best:
             trainer = trainer_of(settings, data, place, device)
             _run(trainer.run, _head_line, settings.name, (trainer.step, settings.steps), minutes)
-    except (TrainingConfigError, VolumesNotFoundError) as error:
+        named = config.as_posix() if not config.is_absolute() else config.name
+        written = publish_head(place, settings, named)
+    except (StoreError, TrainingConfigError, VolumesNotFoundError) as error:
         click.echo(f"recond train: {error}", err=True)
         raise click.exceptions.Exit(_BAD_INPUT) from error
-    if not (place / BEST_OF_HEAD).exists():
-        click.echo(f"recond train: {place} holds no evaluated weights yet", err=True)
-        raise click.exceptions.Exit(_BAD_INPUT)
-    click.echo(f"{settings.name}: {place / BEST_OF_HEAD}")
+    click.echo(f"{settings.name}: {written}")
 
 
 class _Step(Protocol):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/model.proto\x12\trecond.v1\"\x13\n\x11ListModelsRequest\"W\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.recond.v1.Model\x12\x1f\n\x05heads\x18\x02 \x03(\x0b\x32\x10.recond.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\"\xfe\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x05 \x01(\t\x12\x19\n\x11needs_calibration\x18\x06 \x01(\x08\x12\x11\n\treference\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x08\x12\x0e\n\x06origin\x18\t \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\x0f\n\x07licence\x18\x0c \x01(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12*\n\x08\x63ontract\x18\x0e \x01(\x0b\x32\x18.recond.v1.ModelContract\x12\x0f\n\x07package\x18\x0f \x01(\t\x12\x10\n\x08promoted\x18\x10 \x01(\x08\x12\x14\n\x0c\x63\x61nary_share\x18\x11 \x01(\x01\x12%\n\x04head\x18\x12 \x01(\x0b\x32\x17.recond.v1.HeadContract\"\xd5\x01\n\x0cHeadContract\x12\x0c\n\x04task\x18\x01 \x01(\t\x12$\n\x06groups\x18\x02 \x03(\x0b\x32\x14.recond.v1.HeadGroup\x12\x0e\n\x06slices\x18\x03 \x01(\r\x12\x15\n\rfewest_slices\x18\x04 \x01(\r\x12\x19\n\x11\x63oarsest_pixel_mm\x18\x05 \x01(\x01\x12\x19\n\x11\x63oarsest_slice_mm\x18\x06 \x01(\x01\x12\x0f\n\x07\x61natomy\x18\x07 \x01(\t\x12\x11\n\tcontrasts\x18\x08 \x03(\t\x12\x10\n\x08least_ml\x18\t \x01(\x01\"*\n\tHeadGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\"&\n\x16GetModelHistoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"s\n\x17GetModelHistoryResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.recond.v1.ModelVersion\x12-\n\npromotions\x18\x02 \x03(\x0b\x32\x19.recond.v1.ModelPromotion\"\x8a\x01\n\x0cModelVersion\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\t\x12(\n\x07lineage\x18\x03 \x01(\x0b\x32\x17.recond.v1.ModelLineage\x12 \n\x03use\x18\x04 \x01(\x0b\x32\x13.recond.v1.ModelUse\"\xac\x01\n\x0cModelLineage\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fhyperparameters\x18\x02 \x01(\t\x12\x35\n\x07metrics\x18\x03 \x03(\x0b\x32$.recond.v1.ModelLineage.MetricsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x03(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"n\n\x08ModelUse\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x02 \x01(\x04\x12\x14\n\x0cmean_seconds\x18\x03 \x01(\x01\x12\x15\n\rmean_residual\x18\x04 \x01(\x01\x12\x11\n\tresiduals\x18\x05 \x01(\x04\"=\n\x0eModelPromotion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\"\xb7\x02\n\rModelContract\x12\x10\n\x08patterns\x18\x01 \x03(\t\x12&\n\x0c\x61\x63\x63\x65leration\x18\x02 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1f\n\x05\x63oils\x18\x03 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1e\n\x04rows\x18\x04 \x01(\x0b\x32\x10.recond.v1.Range\x12!\n\x07\x63olumns\x18\x05 \x01(\x0b\x32\x10.recond.v1.Range\x12\x18\n\x10\x63\x61libration_rows\x18\x06 \x01(\r\x12\x1b\n\x13\x63\x61libration_columns\x18\x07 \x01(\r\x12\x1c\n\x14requires_calibration\x18\x08 \x01(\x08\x12\x0f\n\x07\x61natomy\x18\t \x01(\t\x12\x10\n\x08\x63ontrast\x18\n \x01(\t\x12\x10\n\x08required\x18\x0b \x03(\t\"$\n\x05Range\x12\r\n\x05least\x18\x01 \x01(\x01\x12\x0c\n\x04most\x18\x02 \x01(\x01\x32\xf8\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.recond.v1.ListModelsRequest\x1a\x1d.recond.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.recond.v1.GetModelRequest\x1a\x1b.recond.v1.GetModelResponse\x12X\n\x0fGetModelHistory\x12!.recond.v1.GetModelHistoryRequest\x1a\".recond.v1.GetModelHistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/model.proto\x12\trecond.v1\"\x13\n\x11ListModelsRequest\"W\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.recond.v1.Model\x12\x1f\n\x05heads\x18\x02 \x03(\x0b\x32\x10.recond.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\"\xfe\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x05 \x01(\t\x12\x19\n\x11needs_calibration\x18\x06 \x01(\x08\x12\x11\n\treference\x18\x07 \x01(\t\x12\r\n\x05ready\x18\x08 \x01(\x08\x12\x0e\n\x06origin\x18\t \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\x0f\n\x07licence\x18\x0c \x01(\t\x12\x0e\n\x06source\x18\r \x01(\t\x12*\n\x08\x63ontract\x18\x0e \x01(\x0b\x32\x18.recond.v1.ModelContract\x12\x0f\n\x07package\x18\x0f \x01(\t\x12\x10\n\x08promoted\x18\x10 \x01(\x08\x12\x14\n\x0c\x63\x61nary_share\x18\x11 \x01(\x01\x12%\n\x04head\x18\x12 \x01(\x0b\x32\x17.recond.v1.HeadContract\"\xc3\x01\n\x0cHeadContract\x12\x0c\n\x04task\x18\x01 \x01(\t\x12$\n\x06groups\x18\x02 \x03(\x0b\x32\x14.recond.v1.HeadGroup\x12\x0e\n\x06slices\x18\x03 \x01(\r\x12\x15\n\rfewest_slices\x18\x04 \x01(\r\x12\x19\n\x11\x63oarsest_pixel_mm\x18\x05 \x01(\x01\x12\x19\n\x11\x63oarsest_slice_mm\x18\x06 \x01(\x01\x12\x0f\n\x07\x61natomy\x18\x07 \x01(\t\x12\x11\n\tcontrasts\x18\x08 \x03(\t\"*\n\tHeadGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\"&\n\x16GetModelHistoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"s\n\x17GetModelHistoryResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.recond.v1.ModelVersion\x12-\n\npromotions\x18\x02 \x03(\x0b\x32\x19.recond.v1.ModelPromotion\"\x8a\x01\n\x0cModelVersion\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.recond.v1.Model\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\t\x12(\n\x07lineage\x18\x03 \x01(\x0b\x32\x17.recond.v1.ModelLineage\x12 \n\x03use\x18\x04 \x01(\x0b\x32\x13.recond.v1.ModelUse\"\xac\x01\n\x0cModelLineage\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fhyperparameters\x18\x02 \x01(\t\x12\x35\n\x07metrics\x18\x03 \x03(\x0b\x32$.recond.v1.ModelLineage.MetricsEntry\x12\x0c\n\x04\x64\x61ta\x18\x04 \x03(\t\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"n\n\x08ModelUse\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x02 \x01(\x04\x12\x14\n\x0cmean_seconds\x18\x03 \x01(\x01\x12\x15\n\rmean_residual\x18\x04 \x01(\x01\x12\x11\n\tresiduals\x18\x05 \x01(\x04\"=\n\x0eModelPromotion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\"\xb7\x02\n\rModelContract\x12\x10\n\x08patterns\x18\x01 \x03(\t\x12&\n\x0c\x61\x63\x63\x65leration\x18\x02 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1f\n\x05\x63oils\x18\x03 \x01(\x0b\x32\x10.recond.v1.Range\x12\x1e\n\x04rows\x18\x04 \x01(\x0b\x32\x10.recond.v1.Range\x12!\n\x07\x63olumns\x18\x05 \x01(\x0b\x32\x10.recond.v1.Range\x12\x18\n\x10\x63\x61libration_rows\x18\x06 \x01(\r\x12\x1b\n\x13\x63\x61libration_columns\x18\x07 \x01(\r\x12\x1c\n\x14requires_calibration\x18\x08 \x01(\x08\x12\x0f\n\x07\x61natomy\x18\t \x01(\t\x12\x10\n\x08\x63ontrast\x18\n \x01(\t\x12\x10\n\x08required\x18\x0b \x03(\t\"$\n\x05Range\x12\r\n\x05least\x18\x01 \x01(\x01\x12\x0c\n\x04most\x18\x02 \x01(\x01\x32\xf8\x01\n\x0cModelService\x12I\n\nListModels\x12\x1c.recond.v1.ListModelsRequest\x1a\x1d.recond.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.recond.v1.GetModelRequest\x1a\x1b.recond.v1.GetModelResponse\x12X\n\x0fGetModelHistory\x12!.recond.v1.GetModelHistoryRequest\x1a\".recond.v1.GetModelHistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,27 +44,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL']._serialized_start=250
   _globals['_MODEL']._serialized_end=632
   _globals['_HEADCONTRACT']._serialized_start=635
-  _globals['_HEADCONTRACT']._serialized_end=848
-  _globals['_HEADGROUP']._serialized_start=850
-  _globals['_HEADGROUP']._serialized_end=892
-  _globals['_GETMODELHISTORYREQUEST']._serialized_start=894
-  _globals['_GETMODELHISTORYREQUEST']._serialized_end=932
-  _globals['_GETMODELHISTORYRESPONSE']._serialized_start=934
-  _globals['_GETMODELHISTORYRESPONSE']._serialized_end=1049
-  _globals['_MODELVERSION']._serialized_start=1052
-  _globals['_MODELVERSION']._serialized_end=1190
-  _globals['_MODELLINEAGE']._serialized_start=1193
-  _globals['_MODELLINEAGE']._serialized_end=1365
-  _globals['_MODELLINEAGE_METRICSENTRY']._serialized_start=1319
-  _globals['_MODELLINEAGE_METRICSENTRY']._serialized_end=1365
-  _globals['_MODELUSE']._serialized_start=1367
-  _globals['_MODELUSE']._serialized_end=1477
-  _globals['_MODELPROMOTION']._serialized_start=1479
-  _globals['_MODELPROMOTION']._serialized_end=1540
-  _globals['_MODELCONTRACT']._serialized_start=1543
-  _globals['_MODELCONTRACT']._serialized_end=1854
-  _globals['_RANGE']._serialized_start=1856
-  _globals['_RANGE']._serialized_end=1892
-  _globals['_MODELSERVICE']._serialized_start=1895
-  _globals['_MODELSERVICE']._serialized_end=2143
+  _globals['_HEADCONTRACT']._serialized_end=830
+  _globals['_HEADGROUP']._serialized_start=832
+  _globals['_HEADGROUP']._serialized_end=874
+  _globals['_GETMODELHISTORYREQUEST']._serialized_start=876
+  _globals['_GETMODELHISTORYREQUEST']._serialized_end=914
+  _globals['_GETMODELHISTORYRESPONSE']._serialized_start=916
+  _globals['_GETMODELHISTORYRESPONSE']._serialized_end=1031
+  _globals['_MODELVERSION']._serialized_start=1034
+  _globals['_MODELVERSION']._serialized_end=1172
+  _globals['_MODELLINEAGE']._serialized_start=1175
+  _globals['_MODELLINEAGE']._serialized_end=1347
+  _globals['_MODELLINEAGE_METRICSENTRY']._serialized_start=1301
+  _globals['_MODELLINEAGE_METRICSENTRY']._serialized_end=1347
+  _globals['_MODELUSE']._serialized_start=1349
+  _globals['_MODELUSE']._serialized_end=1459
+  _globals['_MODELPROMOTION']._serialized_start=1461
+  _globals['_MODELPROMOTION']._serialized_end=1522
+  _globals['_MODELCONTRACT']._serialized_start=1525
+  _globals['_MODELCONTRACT']._serialized_end=1836
+  _globals['_RANGE']._serialized_start=1838
+  _globals['_RANGE']._serialized_end=1874
+  _globals['_MODELSERVICE']._serialized_start=1877
+  _globals['_MODELSERVICE']._serialized_end=2125
 # @@protoc_insertion_point(module_scope)

@@ -73,7 +73,7 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., description: _Optional[str] = ..., kind: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., needs_calibration: bool = ..., reference: _Optional[str] = ..., ready: bool = ..., origin: _Optional[str] = ..., family: _Optional[str] = ..., precision: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., contract: _Optional[_Union[ModelContract, _Mapping]] = ..., package: _Optional[str] = ..., promoted: bool = ..., canary_share: _Optional[float] = ..., head: _Optional[_Union[HeadContract, _Mapping]] = ...) -> None: ...
 
 class HeadContract(_message.Message):
-    __slots__ = ("task", "groups", "slices", "fewest_slices", "coarsest_pixel_mm", "coarsest_slice_mm", "anatomy", "contrasts", "least_ml")
+    __slots__ = ("task", "groups", "slices", "fewest_slices", "coarsest_pixel_mm", "coarsest_slice_mm", "anatomy", "contrasts")
     TASK_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     SLICES_FIELD_NUMBER: _ClassVar[int]
@@ -82,7 +82,6 @@ class HeadContract(_message.Message):
     COARSEST_SLICE_MM_FIELD_NUMBER: _ClassVar[int]
     ANATOMY_FIELD_NUMBER: _ClassVar[int]
     CONTRASTS_FIELD_NUMBER: _ClassVar[int]
-    LEAST_ML_FIELD_NUMBER: _ClassVar[int]
     task: str
     groups: _containers.RepeatedCompositeFieldContainer[HeadGroup]
     slices: int
@@ -91,8 +90,7 @@ class HeadContract(_message.Message):
     coarsest_slice_mm: float
     anatomy: str
     contrasts: _containers.RepeatedScalarFieldContainer[str]
-    least_ml: float
-    def __init__(self, task: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[HeadGroup, _Mapping]]] = ..., slices: _Optional[int] = ..., fewest_slices: _Optional[int] = ..., coarsest_pixel_mm: _Optional[float] = ..., coarsest_slice_mm: _Optional[float] = ..., anatomy: _Optional[str] = ..., contrasts: _Optional[_Iterable[str]] = ..., least_ml: _Optional[float] = ...) -> None: ...
+    def __init__(self, task: _Optional[str] = ..., groups: _Optional[_Iterable[_Union[HeadGroup, _Mapping]]] = ..., slices: _Optional[int] = ..., fewest_slices: _Optional[int] = ..., coarsest_pixel_mm: _Optional[float] = ..., coarsest_slice_mm: _Optional[float] = ..., anatomy: _Optional[str] = ..., contrasts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HeadGroup(_message.Message):
     __slots__ = ("name", "classes")

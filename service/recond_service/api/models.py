@@ -170,7 +170,6 @@ def _head_message(contract: HeadContract) -> pb.HeadContract:
         coarsest_slice_mm=contract.coarsest_mm[1],
         anatomy=contract.anatomy,
         contrasts=contract.contrasts,
-        least_ml=contract.least_ml,
     )
 
 

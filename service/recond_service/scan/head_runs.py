@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from recond_models.heads.contract import HeadContract
 from recond_models.heads.framing import Framing
+from recond_models.heads.lesions import DetectionRules, detect
 from recond_models.heads.measurements import (
     MEASUREMENTS,
     Grid,
+    Lesion,
     LesionTable,
+    SpacingUnknownError,
     measure_lesions,
     measure_structures,
 )
@@ -219,53 +223,47 @@ def lesions(run: HeadRun, tissue: HeadRun | None) -> HeadResult:
         A head that has labelled the structures of the same volume, to say where they lie; None if there is none.
     """
     contract, grid = run.contract, run.volume.grid
+    rules = DetectionRules.from_json(contract.detection)
+    if grid is None:
+        raise SpacingUnknownError("the images do not say how large their voxels are: give the spacing with them")
+    found = detect(run.confidence, grid.spacing, rules)
+    # Doubled, because a map of zeros and ones would be split into its connected parts again.
+    numbers = found.labels.astype(np.int32) * 2
     structures, names = None, None
     if tissue is not None and not tissue.problem and not tissue.missing:
         structures = tissue.labels
         names = {each.name: value for value, each in enumerate(tissue.contract.groups[0].classes) if value}
     table = measure_lesions(
-        run.labels > 0,
+        numbers,
         grid,
         probabilities=run.confidence.astype(np.float32) / 255,
         structures=structures,
         structure_names=names,
-        minimum_ml=contract.least_ml,
     )
-    return _found(run, table)
+    confidences = [candidate.confidence for candidate in found.lesions]
+    return _found(run, table, {2 * place: confidence for place, confidence in enumerate(confidences, 1)})
 
 
-def _found(run: HeadRun, table: LesionTable) -> HeadResult:
-    """Return the result of a table of lesions, numbered from 1 in its order."""
+def _found(run: HeadRun, table: LesionTable, confidences: Mapping[int, float]) -> HeadResult:
+    """Return the result of a table of lesions, numbered from 1 in its order; `confidences` go by their numbers in the table."""
     code = next((each.code for each in run.contract.groups[0].classes[1:] if each.code is not None), None)
     numbers = np.zeros(int(table.labels.max()) + 1 if table.labels.size else 1, np.uint16)
-    labels, instances, measurements = [], [], []
+    labels: list[LabelDescription] = []
+    instances: list[Instance] = []
+    measurements: list[Measurement] = []
+    boxes = ndimage.find_objects(table.labels)
     for number, lesion in enumerate(table.lesions[:_MOST_LABELS], 1):
         numbers[lesion.number] = number
         labels.append(LabelDescription(number, f"lesion {number}", code))
-        measured = lesion.to_json()
-        for name in _FIELDS:
-            deviation = lesion.estimate.deviation_ml if name == "volume_ml" and lesion.estimate is not None else None
-            measurements.append(
-                Measurement(
-                    name.rpartition("_")[0],
-                    float(measured[name]),
-                    MEASUREMENTS[name].unit.value,
-                    number,
-                    deviation,
-                    MEASUREMENTS[name].concept,
-                )
-            )
-    numbered = numbers[table.labels]
-    for number, lesion in enumerate(table.lesions[:_MOST_LABELS], 1):
-        where = np.argwhere(numbered == number)
-        first, last = where.min(axis=0), where.max(axis=0)
+        measurements += _measured(number, lesion)
+        box = boxes[lesion.number - 1]
         x, y, z = lesion.centre_mm
         instances.append(
             Instance(
                 number,
-                (int(first[0]), int(first[1]), int(first[2])),
-                (int(last[0]), int(last[1]), int(last[2])),
-                1.0 if lesion.confidence is None else lesion.confidence,
+                (int(box[0].start), int(box[1].start), int(box[2].start)),
+                (int(box[0].stop) - 1, int(box[1].stop) - 1, int(box[2].stop) - 1),
+                confidences.get(lesion.number, 1.0),
                 (-x, -y, z),  # LPS, as every geometry on the wire
                 lesion.location or "",
             )
@@ -274,8 +272,18 @@ def _found(run: HeadRun, table: LesionTable) -> HeadResult:
     measurements += [
         Measurement(f"lesion volume in {one.name}", one.lesion_ml, "mL") for one in table.load if one.lesion_ml > 0
     ]
-    run.labels = numbered.astype(np.uint8 if len(labels) < 256 else np.uint16)
+    run.labels = numbers[table.labels].astype(np.uint8 if len(labels) < 256 else np.uint16)
     return _mapped(run, labels=tuple(labels), instances=tuple(instances), measurements=tuple(measurements))
+
+
+def _measured(number: int, lesion: Lesion) -> Iterator[Measurement]:
+    """Yield what was measured of a lesion."""
+    measured = lesion.to_json()
+    for name in _FIELDS:
+        deviation = lesion.estimate.deviation_ml if name == "volume_ml" and lesion.estimate is not None else None
+        coded = MEASUREMENTS[name]
+        plain = name.rpartition("_")[0]
+        yield Measurement(plain, float(measured[name]), coded.unit.value, number, deviation, coded.concept)
 
 
 def refused(request: HeadRequest, volume: Volume, reason: str, problem: str) -> HeadResult:

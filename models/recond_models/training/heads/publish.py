@@ -1,0 +1,97 @@
+"""What comes of the training of a head: weights, manifest, golden pair and model card in a folder of models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from recond_models.store.heads import write_head
+from recond_models.store.lineage import Lineage
+from recond_models.store.package import Description
+from recond_models.training.config import TrainingConfigError
+from recond_models.training.heads.config import HeadTrainingConfig
+from recond_models.training.heads.contracts import CONTRACTS, MERGED
+from recond_models.training.heads.trainer import ARCHITECTURE, BEST
+from recond_models.training.publish import MODELS
+
+CALIBRATION = "calibration.json"
+"""In the folder of a run: ``{"temperature": 1.1, "detection": {...}}``, found on held-out volumes; absent for the usual values."""
+
+_LICENCE = "Apache-2.0"
+_REFERENCE = (
+    "U-Net on five neighbouring slices (Ronneberger et al. 2015, arXiv:1505.04597), trained on generated images "
+    "(Billot et al. 2023, SynthSeg, doi:10.1016/j.media.2023.102789)"
+)
+
+
+def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
+    """Write the best weights of a run as a head.
+
+    Parameters
+    ----------
+    place
+        Folder of the run.
+    config
+        Its configuration.
+    command
+        The file of that, as the card names it.
+
+    Returns
+    -------
+    Path
+        Folder of the head.
+
+    Raises
+    ------
+    TrainingConfigError
+        The run has no evaluated weights yet.
+    StoreError
+        The weights are of no use, or the folder cannot be written.
+    """
+    if not (place / BEST).exists():
+        raise TrainingConfigError(f"{place} holds no evaluated weights yet")
+    calibration: dict[str, Any] = {}
+    if (place / CALIBRATION).exists():
+        calibration = json.loads((place / CALIBRATION).read_text())
+    contract = CONTRACTS[config.head]
+    if "detection" in calibration:
+        contract = replace(contract, detection=dict(calibration["detection"]))
+    architecture: dict[str, Any] = {"family": "slice-unet", **json.loads((place / ARCHITECTURE).read_text())}
+    if config.head in MERGED:
+        architecture["merged"] = list(MERGED[config.head])
+    if "temperature" in calibration:
+        architecture["temperature"] = float(calibration["temperature"])
+    weights = load_file(place / BEST)
+    described = Description(
+        name=config.name,
+        version=config.version,
+        description=config.description,
+        reference=_REFERENCE,
+        licence=_LICENCE,
+        source="trained by recond train on generated images",
+        card=_card(config, command, sum(tensor.numel() for tensor in weights.values())),
+    )
+    told = config.to_json()
+    for name in ("name", "version", "description", "origin", "start"):
+        del told[name]
+    lineage = Lineage(parent=config.origin, hyperparameters=told)
+    return write_head(
+        place / MODELS, described, architecture, weights, contract, lineage=lineage, replace=True
+    ).folder
+
+
+def _card(config: HeadTrainingConfig, command: str, parameters: int) -> str:
+    """Return a model card that says what is known without an evaluation; figures are added by hand."""
+    return f"""# {config.name} {config.version}
+
+{config.description.rstrip(".")}.
+
+* Network: U-Net on five neighbouring slices, {parameters / 1e6:.2f} million weights; {_REFERENCE}.
+* Licence of the weights: {_LICENCE}.
+* Training: `recond train {command} --data VOLUMES`, {config.steps} steps of {config.batch} samples, seed {config.seed}.
+* recond is not a medical device: nothing here is for diagnosis.
+"""
