@@ -2,7 +2,7 @@
 
 from recond_client import aio
 from recond_client.acquisitions import AcquisitionBatch, batches_of
-from recond_client.analysis import AnalysedStack, Analysis
+from recond_client.analysis import AnalysedStack, Analysis, Comparison, Visit
 from recond_client.calls import ImageStream
 from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
@@ -37,6 +37,7 @@ __all__ = [
     "Analysis",
     "Candidate",
     "Client",
+    "Comparison",
     "Evidence",
     "Figures",
     "Finding",
@@ -63,6 +64,7 @@ __all__ = [
     "Seconds",
     "ServiceError",
     "Stack",
+    "Visit",
     "aio",
     "batches_of",
 ]

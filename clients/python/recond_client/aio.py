@@ -16,7 +16,15 @@ from typing import Self, TypeVar
 from numpy.typing import ArrayLike
 
 from recond_client.acquisitions import AcquisitionBatch
-from recond_client.analysis import Analysis, Images, analysis_request, analysis_upload
+from recond_client.analysis import (
+    Analysis,
+    Comparison,
+    Images,
+    Visit,
+    analysis_request,
+    analysis_upload,
+    compare_request,
+)
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
@@ -322,9 +330,35 @@ class Client:
         first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
         schedule = Schedule(self._retry, timeout, self._clock)
         while True:
-            call = self._connection.analyze(first, upload.chunks(), schedule.remaining())
+            call = self._connection.analyze(first, upload.requests(), schedule.remaining())
             try:
                 return await asyncio.to_thread(call.result)
+            except asyncio.CancelledError:
+                call.close()
+                raise
+            except RecondError as error:
+                delay = schedule.delay_after(error, repeatable=not call.delivered)
+                if delay is None:
+                    raise
+            await self._sleep(delay)
+
+    async def compare(
+        self,
+        visits: Sequence[Visit],
+        *,
+        heads: Sequence[str] = (),
+        patient: str = "",
+        clinical_rows: Source | None = None,
+        priority: Priority = "clinical",
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Comparison:
+        """Compare the scans of a patient; see `recond_client.Client.compare`."""
+        first, upload = compare_request(visits, names_of(heads, "heads"), patient, clinical_rows, priority)
+        schedule = Schedule(self._retry, timeout, self._clock)
+        while True:
+            call = self._connection.compare(first, upload.compare_requests(), schedule.remaining())
+            try:
+                return await asyncio.to_thread(call.comparison)
             except asyncio.CancelledError:
                 call.close()
                 raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date as Date  # noqa: N812 - a field is called date
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -89,6 +91,62 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """A scan of a patient that is to be compared with others.
+
+    Parameters
+    ----------
+    images
+        As for `Client.analyze`.
+    date
+        Of the scan; None or empty if not known: changes then have no rate. Text is YYYY-MM-DD.
+    name
+        In reports; empty for the name of the first file.
+    labels
+        Label maps in NIfTI on the grid of the images, by the head that they stand in for.
+    spacing
+        Distances of slices, rows and columns in mm, for images that do not tell them.
+    """
+
+    images: Images
+    date: Date | str | None = None
+    name: str = ""
+    labels: Mapping[str, Source] = field(default_factory=dict)
+    spacing: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed between visits.
+
+    Parameters
+    ----------
+    report
+        Visits, lesions and structures with their changes, as docs/follow-up.md describes it.
+    table
+        A row for each lesion and structure of each visit (CSV).
+    pictures
+        PNG files: ``"comparison"``, the last two visits side by side, and ``"timeline"``, volumes over time.
+    head_results
+        What heads found in the images of the visits; `HeadResult.stack` is the name of the visit.
+    findings
+        What was noticed in the data.
+    seconds
+        Where the time went.
+    request_id
+        Names the request in the logs of the service.
+    """
+
+    report: Mapping[str, Any]
+    table: str
+    pictures: Mapping[str, bytes]
+    head_results: tuple[HeadResult, ...]
+    findings: tuple[Finding, ...]
+    seconds: Seconds
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnalysisUpload:
     """Images that are going to be sent.
 
@@ -100,7 +158,15 @@ class AnalysisUpload:
 
     parts: tuple[tuple[Content, str], ...]
 
-    def chunks(self) -> Iterator[pb.AnalyzeRequest]:
+    def requests(self) -> Iterator[pb.AnalyzeRequest]:
+        """Yield the files in pieces, as messages of `Analyze`; raises as `chunks` does."""
+        return (pb.AnalyzeRequest(chunk=chunk) for chunk in self.chunks())
+
+    def compare_requests(self) -> Iterator[pb.CompareRequest]:
+        """Yield the files in pieces, as messages of `Compare`; raises as `chunks` does."""
+        return (pb.CompareRequest(chunk=chunk) for chunk in self.chunks())
+
+    def chunks(self) -> Iterator[reconstruction_pb2.Chunk]:
         """Yield the files in pieces.
 
         Raises
@@ -120,9 +186,7 @@ class AnalysisUpload:
                                 reason="FILE_CHANGED",
                                 field="images",
                             )
-                        yield pb.AnalyzeRequest(
-                            chunk=reconstruction_pb2.Chunk(part=number, offset=offset, data=bytes(data))
-                        )
+                        yield reconstruction_pb2.Chunk(part=number, offset=offset, data=bytes(data))
                         offset += len(data)
             except OSError as error:
                 raise InputError(
@@ -176,7 +240,7 @@ def analysis_request(
             field="priority",
         )
     spec = pb.AnalyzeSpec(
-        parts=[pb.ImagePart(name=name, size_bytes=content.size) for content, name in upload.parts],
+        parts=[_part(each) for each in upload.parts],
         heads=heads,
         outputs=parse_outputs(outputs),
         priority=PRIORITIES[priority],
@@ -185,8 +249,58 @@ def analysis_request(
     return pb.AnalyzeRequest(spec=spec)
 
 
-class AnalysisCall:
-    """One call of `Analyze`.
+def compare_request(
+    visits: Sequence[Visit],
+    heads: Sequence[str],
+    patient: str,
+    clinical_rows: Source | None,
+    priority: Priority,
+) -> tuple[pb.CompareRequest, AnalysisUpload]:
+    """Return the first message of a call of `Compare`, and what is to be sent behind it.
+
+    Raises
+    ------
+    InputError
+        A file does not exist or is empty, there is no visit, or an option does not exist.
+    """
+    if not visits:
+        raise InputError("there are no visits: give the scans of a patient", reason="NO_VISITS", field="visits")
+    if priority not in PRIORITIES:
+        raise InputError(
+            f"no such priority: {priority!r}; choose from {', '.join(PRIORITIES)}",
+            reason="UNKNOWN_PRIORITY",
+            field="priority",
+        )
+    spec = pb.CompareSpec(heads=heads, priority=PRIORITIES[priority], patient=patient)
+    everything: list[tuple[Content, str]] = []
+    for number, visit in enumerate(visits, 1):
+        images = analysis_upload(visit.images).parts
+        labels = {head: content_and_name(source, f"labels[{head!r}]") for head, source in visit.labels.items()}
+        everything += [*images, *labels.values()]
+        spec.visits.append(
+            pb.Visit(
+                name=visit.name or images[0][1] or f"visit {number}",
+                date=visit.date.isoformat() if isinstance(visit.date, Date) else visit.date or "",
+                parts=[_part(each) for each in images],
+                labels=[pb.VisitLabels(head=head, part=_part(each)) for head, each in labels.items()],
+                spacing=visit.spacing or (),
+            )
+        )
+    if clinical_rows is not None:
+        everything.append(content_and_name(clinical_rows, "clinical_rows"))
+        spec.clinical_rows.CopyFrom(_part(everything[-1]))
+    return pb.CompareRequest(spec=spec), AnalysisUpload(tuple(everything))
+
+
+def _part(content: tuple[Content, str]) -> pb.ImagePart:
+    return pb.ImagePart(name=content[1], size_bytes=content[0].size)
+
+
+Request = TypeVar("Request", pb.AnalyzeRequest, pb.CompareRequest)
+
+
+class AnalysisCall(Generic[Request]):
+    """One call of `Analyze` or `Compare`.
 
     Parameters
     ----------
@@ -205,8 +319,8 @@ class AnalysisCall:
     def __init__(
         self,
         method: Callable[..., Any],
-        first: pb.AnalyzeRequest,
-        data: Iterable[pb.AnalyzeRequest],
+        first: Request,
+        data: Iterable[Request],
         timeout: float | None,
         translate: Callable[[grpc.RpcError, str], RecondError],
     ) -> None:
@@ -215,6 +329,7 @@ class AnalysisCall:
         self._ended = False
         self._sender_error: BaseException | None = None
         self._heads, self._files = HeadReceiver(), FileReceiver()
+        self._report: pb.ComparisonReport | None = None
         self._summary: pb.AnalyzeSummary | None = None
         self._request_id = ""
         self._call: Any = method(self._requests(first, data), timeout=timeout)
@@ -225,25 +340,47 @@ class AnalysisCall:
         return bool(self._heads.results or not self._files.empty)
 
     def result(self) -> Analysis:
-        """Wait for the end.
+        """Wait for the end of `Analyze`.
 
         Raises
         ------
         RecondError
             If the call failed.
         """
-        try:
-            for response in self._call:
-                self._take(response)
-        except grpc.RpcError as error:
-            if self._sender_error is not None:
-                raise self._sender_error from None
-            raise self._translate(error, self._request_id) from error
-        except ValueError as error:
-            raise self._violation(str(error)) from error
-        finally:
-            self.close()
-        return self._analysis()
+        summary = self._whole()
+        results = tuple(self._heads.results)
+        return Analysis(
+            heads=results_by_name(results),
+            head_results=results,
+            shape=tuple(summary.shape),
+            stacks=tuple(AnalysedStack(stack.name, tuple(stack.shape)) for stack in summary.stacks),
+            findings=findings_of(summary.findings),
+            seconds=seconds_of(summary.seconds),
+            request_id=self._request_id,
+            files=self._files.files(),
+        )
+
+    def comparison(self) -> Comparison:
+        """Wait for the end of `Compare`.
+
+        Raises
+        ------
+        RecondError
+            If the call failed.
+        """
+        summary = self._whole()
+        if self._report is None:
+            raise self._violation("the responses ended without a comparison")
+        pictures = {name.strip("_").partition(".")[0]: data for name, data in self._files.files().items()}
+        return Comparison(
+            report=json.loads(self._report.report),
+            table=self._report.table,
+            pictures=pictures,
+            head_results=tuple(self._heads.results),
+            findings=findings_of(summary.findings),
+            seconds=seconds_of(summary.seconds),
+            request_id=self._request_id,
+        )
 
     def close(self) -> None:
         """Cancel the call if it still runs."""
@@ -251,7 +388,7 @@ class AnalysisCall:
         self._may_send.set()
         self._call.cancel()
 
-    def _requests(self, first: pb.AnalyzeRequest, data: Iterable[pb.AnalyzeRequest]) -> Generator[pb.AnalyzeRequest]:
+    def _requests(self, first: Request, data: Iterable[Request]) -> Generator[Request]:
         yield first
         self._may_send.wait()
         try:
@@ -265,7 +402,24 @@ class AnalysisCall:
             self._sender_error = error
             self._call.cancel()
 
-    def _take(self, response: pb.AnalyzeResponse) -> None:
+    def _whole(self) -> pb.AnalyzeSummary:
+        """Take all responses; return the last."""
+        try:
+            for response in self._call:
+                self._take(response)
+        except grpc.RpcError as error:
+            if self._sender_error is not None:
+                raise self._sender_error from None
+            raise self._translate(error, self._request_id) from error
+        except ValueError as error:
+            raise self._violation(str(error)) from error
+        finally:
+            self.close()
+        if self._summary is None or not self._heads.whole or not self._files.whole:
+            raise self._violation("the responses ended before they were whole")
+        return self._summary
+
+    def _take(self, response: pb.AnalyzeResponse | pb.CompareResponse) -> None:
         match response.WhichOneof("message"):
             case "accepted":
                 self._request_id = response.accepted.request_id
@@ -276,24 +430,10 @@ class AnalysisCall:
                 self._heads.take_map(response.head_map)
             case "file_chunk":
                 self._files.take(response.file_chunk)
+            case "comparison":
+                self._report = getattr(response, "comparison", None)
             case "summary":
                 self._summary = response.summary
-
-    def _analysis(self) -> Analysis:
-        summary = self._summary
-        if summary is None or not self._heads.whole or not self._files.whole:
-            raise self._violation("the responses ended before they were whole")
-        results = tuple(self._heads.results)
-        return Analysis(
-            heads=results_by_name(results),
-            head_results=results,
-            shape=tuple(summary.shape),
-            stacks=tuple(AnalysedStack(stack.name, tuple(stack.shape)) for stack in summary.stacks),
-            findings=findings_of(summary.findings),
-            seconds=seconds_of(summary.seconds),
-            request_id=self._request_id,
-            files=self._files.files(),
-        )
 
     def _violation(self, what: str) -> ServiceError:
         msg = f"the service broke the wire contract: {what}; client and service may be of different versions"

@@ -209,11 +209,24 @@ class Connection:
 
     def analyze(
         self, first: analysis_pb2.AnalyzeRequest, data: Iterable[analysis_pb2.AnalyzeRequest], timeout: float | None
-    ) -> AnalysisCall:
+    ) -> AnalysisCall[analysis_pb2.AnalyzeRequest]:
         """Start a call of `Analyze`; parameters as for `AnalysisCall`."""
         with _closed_channels_told(self.target):
             return AnalysisCall(
                 self._analysis.Analyze,
+                first,
+                data,
+                timeout,
+                lambda error, request_id: _translated(error, self.target, request_id),
+            )
+
+    def compare(
+        self, first: analysis_pb2.CompareRequest, data: Iterable[analysis_pb2.CompareRequest], timeout: float | None
+    ) -> AnalysisCall[analysis_pb2.CompareRequest]:
+        """Start a call of `Compare`; parameters as for `AnalysisCall`."""
+        with _closed_channels_told(self.target):
+            return AnalysisCall(
+                self._analysis.Compare,
                 first,
                 data,
                 timeout,

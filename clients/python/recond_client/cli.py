@@ -24,6 +24,7 @@ EXIT_INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 _OWN: Final = {
     "reconstruct": "recond_client.commands.reconstruct:reconstruct",
     "analyze": "recond_client.commands.analyze:analyze",
+    "compare": "recond_client.commands.compare:compare",
     "models": "recond_client.commands.models:models",
     "evaluate": "recond_client.commands.evaluate:evaluate",
 }
@@ -31,6 +32,7 @@ _OWN: Final = {
 _ABOUT: Final = {
     "reconstruct": "Reconstruct a scan: raw k-space in, images and figures out.",
     "analyze": "Run heads on images: segmentation, lesions, what a series shows.",
+    "compare": "Compare the scans of a patient: lesions and structures over time.",
     "models": "Show which models a service has and how they came to be; add trained ones.",
     "evaluate": "Score models on a folder of fastMRI files.",
     "serve": "Run the service.",

@@ -10,7 +10,15 @@ from typing import Self, TypeVar
 from numpy.typing import ArrayLike
 
 from recond_client.acquisitions import AcquisitionBatch
-from recond_client.analysis import Analysis, Images, analysis_request, analysis_upload
+from recond_client.analysis import (
+    Analysis,
+    Comparison,
+    Images,
+    Visit,
+    analysis_request,
+    analysis_upload,
+    compare_request,
+)
 from recond_client.calls import Connection, ImageStream
 from recond_client.channel import Endpoint, Pem
 from recond_client.errors import RecondError, RetryLaterError
@@ -303,9 +311,60 @@ class Client:
         first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
         schedule = Schedule(self._retry, timeout, self._clock)
         while True:
-            call = self._connection.analyze(first, upload.chunks(), schedule.remaining())
+            call = self._connection.analyze(first, upload.requests(), schedule.remaining())
             try:
                 return call.result()
+            except RecondError as error:
+                delay = schedule.delay_after(error, repeatable=not call.delivered)
+                if delay is None:
+                    raise
+            self._sleep(delay)
+
+    def compare(
+        self,
+        visits: Sequence[Visit],
+        *,
+        heads: Sequence[str] = (),
+        patient: str = "",
+        clinical_rows: Source | None = None,
+        priority: Priority = "clinical",
+        timeout: float | None = None,
+    ) -> Comparison:
+        """Compare the scans of a patient: lesions and structures of each with those of the scan before.
+
+        Failed attempts are repeated as the `RetryPolicy` allows, unless something was delivered already.
+
+        Parameters
+        ----------
+        visits
+            One or more, in any order where all have a date, else in the order of time. A single one has nothing to be compared
+            with: its changes are null.
+        heads
+            Heads to run on visits that bring no label map of that head, for example ``["lesion", "tissue"]``.
+        patient
+            Pseudonym.
+        clinical_rows
+            A table (CSV) with patient, date, therapy, medication and so on.
+        priority
+            ``"stat"``, ``"clinical"`` or ``"research"``.
+        timeout
+            Seconds for everything, None for no end.
+
+        Raises
+        ------
+        InputError
+            Fix the images, the label maps, the table or the options.
+        RetryLaterError
+            The service is full, away, or too slow for the timeout.
+        ServiceError
+            The service or this client is at fault: ask the administrator.
+        """
+        first, upload = compare_request(visits, names_of(heads, "heads"), patient, clinical_rows, priority)
+        schedule = Schedule(self._retry, timeout, self._clock)
+        while True:
+            call = self._connection.compare(first, upload.compare_requests(), schedule.remaining())
+            try:
+                return call.comparison()
             except RecondError as error:
                 delay = schedule.delay_after(error, repeatable=not call.delivered)
                 if delay is None:

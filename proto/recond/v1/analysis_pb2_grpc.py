@@ -40,6 +40,11 @@ class AnalysisServiceStub(object):
                 request_serializer=recond_dot_v1_dot_analysis__pb2.AnalyzeRequest.SerializeToString,
                 response_deserializer=recond_dot_v1_dot_analysis__pb2.AnalyzeResponse.FromString,
                 _registered_method=True)
+        self.Compare = channel.stream_stream(
+                '/recond.v1.AnalysisService/Compare',
+                request_serializer=recond_dot_v1_dot_analysis__pb2.CompareRequest.SerializeToString,
+                response_deserializer=recond_dot_v1_dot_analysis__pb2.CompareResponse.FromString,
+                _registered_method=True)
 
 
 class AnalysisServiceServicer(object):
@@ -53,6 +58,14 @@ class AnalysisServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Compare(self, request_iterator, context):
+        """Visits of one patient in, what changed between them out. The client sends the spec, waits for `accepted`, and sends the parts: of
+        each visit its images, then its label maps; the clinical rows last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnalysisServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_AnalysisServiceServicer_to_server(servicer, server):
                     servicer.Analyze,
                     request_deserializer=recond_dot_v1_dot_analysis__pb2.AnalyzeRequest.FromString,
                     response_serializer=recond_dot_v1_dot_analysis__pb2.AnalyzeResponse.SerializeToString,
+            ),
+            'Compare': grpc.stream_stream_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=recond_dot_v1_dot_analysis__pb2.CompareRequest.FromString,
+                    response_serializer=recond_dot_v1_dot_analysis__pb2.CompareResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class AnalysisService(object):
             '/recond.v1.AnalysisService/Analyze',
             recond_dot_v1_dot_analysis__pb2.AnalyzeRequest.SerializeToString,
             recond_dot_v1_dot_analysis__pb2.AnalyzeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/recond.v1.AnalysisService/Compare',
+            recond_dot_v1_dot_analysis__pb2.CompareRequest.SerializeToString,
+            recond_dot_v1_dot_analysis__pb2.CompareResponse.FromString,
             options,
             channel_credentials,
             insecure,

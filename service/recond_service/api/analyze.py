@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import grpc
 
 from recond.v1 import analysis_pb2 as pb
 from recond.v1 import reconstruction_pb2
 from recond_service.api.calls import Calls
+from recond_service.api.compare import CompareCall
 from recond_service.api.heads import map_messages, result_message
 from recond_service.api.reconstruct import wire
 from recond_service.api.reconstruct.call import file_messages, written_within
 from recond_service.api.reconstruct.inbox import Inbox
-from recond_service.api.reconstruct.received import ReceivedChunk, read_analyze_request
+from recond_service.api.reconstruct.received import ReceivedChunk, read_analyze_request, read_compare_request
 from recond_service.api.reconstruct.sources import UploadedParts
 from recond_service.pipeline import (
     Admitted,
@@ -49,7 +51,7 @@ Context = grpc.aio.ServicerContext[pb.AnalyzeRequest, pb.AnalyzeResponse]
 
 
 class AnalysisServicer:
-    """Serves `Analyze`.
+    """Serves `Analyze` and `Compare`.
 
     Parameters
     ----------
@@ -69,6 +71,15 @@ class AnalysisServicer:
         """Serve one call; see the comments in ``analysis.proto``."""
         inbox = Inbox(request_iterator, self._services.settings.limits.upload_idle_seconds)
         await self._calls.serve(context, lambda call: _AnalyzeCall(self._services, call, inbox, context.write).run())
+
+    async def Compare(  # noqa: N802 - named by the proto
+        self,
+        request_iterator: AsyncIterator[ReceivedChunk | pb.CompareRequest],
+        context: grpc.aio.ServicerContext[pb.CompareRequest, pb.CompareResponse],
+    ) -> None:
+        """Serve one call; see the comments in ``analysis.proto``."""
+        inbox = Inbox(request_iterator, self._services.settings.limits.upload_idle_seconds)
+        await self._calls.serve(context, lambda call: CompareCall(self._services, call, inbox, context.write).run())
 
 
 class _AnalyzeCall:
@@ -110,13 +121,7 @@ class _AnalyzeCall:
                     for piece in file_messages(event):
                         await self._write(pb.AnalyzeResponse(file_chunk=piece))
                 case Analysed():
-                    summary = pb.AnalyzeSummary(
-                        shape=event.shape,
-                        stacks=[wire.stack_message(stack) for stack in event.stacks],
-                        seconds=wire.timings_message(event.seconds),
-                        findings=[wire.finding_message(finding) for finding in event.findings],
-                    )
-                    await self._write(pb.AnalyzeResponse(summary=summary))
+                    await self._write(pb.AnalyzeResponse(summary=wire.analysis_message(event)))
 
     async def _write(self, response: pb.AnalyzeResponse) -> None:
         await written_within(self._write_unlocked(response), self._services.settings.limits.upload_idle_seconds)
@@ -182,11 +187,17 @@ def read_spec(spec: pb.AnalyzeSpec, limits: Limits) -> ReconstructionRequest:
 
 
 def add_to(server: grpc.aio.Server, servicer: AnalysisServicer) -> None:
-    """Have a server serve `Analyze`, its messages read by `read_analyze_request`."""
+    """Have a server serve `Analyze` and `Compare`, chunks read without copies."""
     name = pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name
     method = grpc.stream_stream_rpc_method_handler(
         servicer.Analyze,
         request_deserializer=read_analyze_request,
         response_serializer=pb.AnalyzeResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Analyze": method}),))
+    compare = grpc.stream_stream_rpc_method_handler(
+        servicer.Compare,
+        request_deserializer=read_compare_request,
+        response_serializer=pb.CompareResponse.SerializeToString,
+    )
+    methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Analyze": method, "Compare": compare}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))

@@ -10,6 +10,7 @@ from recond_service.pipeline.context import Caller, Elapsed, Record, RequestCont
 from recond_service.pipeline.events import (
     Admitted,
     Analysed,
+    Compared,
     Event,
     FileReady,
     Finished,
@@ -36,6 +37,7 @@ __all__ = [
     "AnalysisPipeline",
     "Caller",
     "CandidateEvidence",
+    "Compared",
     "Elapsed",
     "Event",
     "Evidence",

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from recond_service.pipeline.context import Elapsed, RequestContext
-from recond_service.pipeline.events import Admitted, Analysed, FileReady, Sink
+from recond_service.pipeline.events import Admitted, Analysed, Compared, FileReady, Sink
 from recond_service.pipeline.eviction import end_when_evicted
 from recond_service.pipeline.feeding import Feeding
 from recond_service.pipeline.frame_computation import FrameComputation
@@ -16,7 +16,7 @@ from recond_service.pipeline.services import Services
 from recond_service.pipeline.sources import PartSource
 from recond_service.processes import SharedBlock
 from recond_service.sandbox import Sandbox
-from recond_service.scan.messages import FileWritten, HeadFinished, ScanSummary, SlicesPrepared
+from recond_service.scan.messages import FileWritten, HeadFinished, ScanSummary, SlicesPrepared, VisitsCompared
 from recond_service.scheduling import Demand
 from recond_service.types import DefectError, FindingList
 
@@ -95,6 +95,10 @@ class AnalysisPipeline:
                         group.create_task(tasks.run(received.message, slices))
                     case HeadFinished():
                         await tasks.hand_out(received.message, received)
+                    case VisitsCompared(report_bytes, table_bytes):
+                        with received.take_block(report_bytes + table_bytes) as block:
+                            report, table = block.read(0, report_bytes), block.read(report_bytes, table_bytes)
+                        await sink(Compared(report, table))
                     case FileWritten(format_, size, stack, part):
                         with SharedBlock(received.fds.pop(0), size) as content:
                             await sink(FileReady(format_, content, stack, part))

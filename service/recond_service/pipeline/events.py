@@ -143,6 +143,22 @@ class HeadReady:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Visits were compared.
+
+    Parameters
+    ----------
+    report
+        A JSON object, UTF-8.
+    table
+        CSV, UTF-8.
+    """
+
+    report: bytes
+    table: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Analysed:
     """The end of an analysis of images that went well; fields as in `Finished`."""
 
@@ -152,7 +168,7 @@ class Analysed:
     seconds: dict[str, float]
 
 
-Event = Admitted | Planned | ImageReady | HeadReady | FileReady | Finished | Analysed
+Event = Admitted | Planned | ImageReady | HeadReady | FileReady | Finished | Compared | Analysed
 
 Sink = Callable[[Event], Awaitable[None]]
 """Takes events one after another. While it does not return the reconstruction waits, and with it, through `Source`, the sender."""

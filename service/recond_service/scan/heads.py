@@ -53,6 +53,7 @@ class _OnVolume:
     """What runs on a volume."""
 
     volume: Volume
+    without: frozenset[str] = frozenset()
     guards: list[HeadRun] = field(default_factory=list)
     runs: list[HeadRun] = field(default_factory=list)
     begun: bool = False
@@ -103,11 +104,19 @@ class Heads:
                 self._single.append(run)
                 self._blocks.extend(run.blocks())
 
-    def series_ready(self, series: Series) -> None:
-        """Have the heads for volumes look at a complete series."""
+    def series_ready(self, series: Series, without: frozenset[str] = frozenset()) -> None:
+        """Have the heads for volumes look at a complete series.
+
+        Parameters
+        ----------
+        series
+            All images.
+        without
+            Heads that need not run on them.
+        """
         for stack in series.stacks:
             for volume in self._volumes_of(stack):
-                on_volume = _OnVolume(volume)
+                on_volume = _OnVolume(volume, without)
                 self._volumes.append(on_volume)
                 self._guard(on_volume)
         self._advance()
@@ -225,7 +234,11 @@ class Heads:
     def _begin(self, on_volume: _OnVolume) -> None:
         volume = on_volume.volume
         known = [classified(run) for run in on_volume.guards if run.missing == 0]
-        wanted = [request for request in self._requests if request.info.contract.whole_volumes]
+        wanted = [
+            request
+            for request in self._requests
+            if request.info.contract.whole_volumes and request.info.name not in on_volume.without
+        ]
         pixels = volume.pixels() if wanted else None
         for request in wanted:
             try:

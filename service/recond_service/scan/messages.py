@@ -190,6 +190,19 @@ class FramesComplete(Message, frozen=True):
     count: int
 
 
+class VisitsCompared(Message, frozen=True):
+    """What changed between visits; a JSON object and a table (CSV) come along in a shared block, one after another.
+
+    Parameters
+    ----------
+    report_bytes, table_bytes
+        Length of each.
+    """
+
+    report_bytes: int
+    table_bytes: int
+
+
 class FileWritten(Message, frozen=True):
     """An output file, `size` bytes in a descriptor that comes along; `stack` and `part` as in `OutputFile` of the results."""
 
@@ -239,6 +252,7 @@ FromScan = (
     | FramesComplete
     | SlicesPrepared
     | HeadFinished
+    | VisitsCompared
     | FileWritten
     | ScanSummary
 )

@@ -19,6 +19,7 @@ from recond_service.ingest import decode_acquisitions, read_header, read_scan
 from recond_service.ingest.images import read_images
 from recond_service.processes import BlockingChannel, FrameLayout, Received, SharedBlock
 from recond_service.results import ResultSummary, ResultWriter
+from recond_service.scan.follow_up import FollowUp
 from recond_service.scan.heads import Heads, ReadyHead
 from recond_service.scan.messages import (
     Acquisitions,
@@ -39,9 +40,11 @@ from recond_service.scan.messages import (
     SlicesPrepared,
     StreamHeader,
     ToScan,
+    VisitsCompared,
 )
 from recond_service.scan.stopwatch import Stopwatch
 from recond_service.types import (
+    Figures,
     FindingList,
     FinishedImage,
     Frame,
@@ -93,6 +96,7 @@ class Scan:
         self._part_fds: list[int] = []
         self._finished = self._again = False
         self._heads = Heads((), self._findings)
+        self._follow_up: FollowUp | None = None
         self._summary: ResultSummary | None = None  # once all images are there; heads may still be at work
 
     def run(self) -> bool:
@@ -158,7 +162,9 @@ class Scan:
         self._request = replace(scan_request.request, parts=parts)
         self._results = ResultWriter(self._request, self._findings)
         self._heads = Heads(self._request.heads, self._findings)
-        if any(part.role is PartRole.IMAGES for part in self._request.parts):
+        if self._request.visits:
+            self._read_visits()
+        elif any(part.role is PartRole.IMAGES for part in self._request.parts):
             self._read_images()
         elif self._request.parts:
             with self._stopwatch.stage("ingest"):
@@ -178,6 +184,15 @@ class Scan:
             self._heads.image_ready(image)
         self._summary = self._results.finish_images()
         self._heads.series_ready(self._results.series)
+        self._after_heads()
+
+    def _read_visits(self) -> None:
+        """Have heads look at the images of visits that are to be compared."""
+        with self._stopwatch.stage("ingest"):
+            follow_up = self._follow_up = FollowUp(self._request, self._findings)
+        self._summary = ResultSummary(Figures(), "", (), (0, 0, 0), follow_up.stacks)
+        for series, without in follow_up.series():
+            self._heads.series_ready(series, without)
         self._after_heads()
 
     def _release_parts(self) -> None:
@@ -307,7 +322,10 @@ class Scan:
     def _after_heads(self) -> None:
         """Hand out what has become ready, and end if nothing else is to come."""
         for ready in self._heads.ready():
-            self._results.add_head(ready.result, ready.maps)
+            if self._follow_up is None:
+                self._results.add_head(ready.result, ready.maps)
+            else:
+                self._follow_up.take(ready)
             if ready.wanted:
                 self._send_head(ready)
         if self._summary is not None and self._heads.finished:
@@ -333,6 +351,8 @@ class Scan:
     def _end(self, summary: ResultSummary) -> None:
         """Write the files and say that all is done."""
         with self._stopwatch.stage("encode"):
+            if self._follow_up is not None:
+                self._compare(self._follow_up)
             for output in self._request.outputs:
                 self._write(output)
         while self._part_fds:
@@ -351,6 +371,15 @@ class Scan:
             )
         )
         self._finished = True
+
+    def _compare(self, follow_up: FollowUp) -> None:
+        report, table, pictures = follow_up.compare()
+        for part, content in pictures.items():
+            with SharedBlock.holding("recond-picture", content) as block:
+                self._channel.send(FileWritten(OutputFormat.PNG, block.size, "", part), [block.fd])
+        pieces = (report.encode(), table.encode())
+        with SharedBlock.holding("recond-report", *pieces) as block:
+            self._channel.send(VisitsCompared(*map(len, pieces)), [block.fd])
 
     def _write(self, output: OutputFormat) -> None:
         for which in self._results.files(output):

@@ -1,5 +1,6 @@
 """What the rooms of the service hand to each other: plain dataclasses, no behaviour beyond their own consistency."""
 
+from recond_models.heads.contract import HeadTask
 from recond_service.types.errors import (
     DeadlineExceededError,
     DefectError,
@@ -45,6 +46,7 @@ from recond_service.types.request import (
     ScanRequest,
     Undersampling,
     UndersamplingKind,
+    VisitRequest,
 )
 from recond_service.types.result import Figures, FinishedImage, ImagePlace, ImageVolume, StackSummary
 from recond_service.types.scan import (
@@ -79,6 +81,7 @@ __all__ = [
     "Geometry",
     "HeadRequest",
     "HeadResult",
+    "HeadTask",
     "ImagePlace",
     "ImageVolume",
     "Instance",
@@ -111,5 +114,6 @@ __all__ = [
     "Undersampling",
     "UndersamplingKind",
     "UnsupportedDataError",
+    "VisitRequest",
     "Window",
 ]

@@ -19,7 +19,11 @@ class PartRole(enum.IntEnum):
     MASK = 3
     REFERENCE = 4
     IMAGES = 5
-    """Images that were reconstructed elsewhere; never on the wire of `Reconstruct`."""
+    """Images that were reconstructed elsewhere; this and the roles below are never on the wire of `Reconstruct`."""
+    LABELS = 6
+    """The label map of a visit."""
+    CLINICAL_ROWS = 7
+    """A table of what was done between visits."""
 
 
 class PartFormat(enum.IntEnum):
@@ -130,6 +134,10 @@ class Part:
         Axis lengths of an array part, empty otherwise.
     path
         Where the bytes are: a file name or ``/proc/self/fd/N``.
+    visit
+        Number of the visit that images and label maps belong to.
+    head
+        The head that a label map stands in for.
     """
 
     role: PartRole
@@ -138,6 +146,27 @@ class Part:
     size_bytes: int
     shape: tuple[int, ...] = ()
     path: str = ""
+    visit: int = 0
+    head: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRequest:
+    """A visit that is to be compared with others.
+
+    Parameters
+    ----------
+    name
+        In reports.
+    date
+        Of the scan, YYYY-MM-DD; empty if not known.
+    spacing
+        Distances of slices, rows and columns in mm, for images that do not tell where they lie; empty if not known.
+    """
+
+    name: str
+    date: str = ""
+    spacing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +217,10 @@ class ScanRequest:
         Heads that run on the images.
     spacing
         Distances of slices, rows and columns in mm, for images that do not tell where they lie; empty if not known.
+    visits
+        Visits that are to be compared; empty for anything else.
+    patient
+        Pseudonym of the patient whose visits they are; empty if not known.
     """
 
     parts: tuple[Part, ...] = ()
@@ -200,3 +233,5 @@ class ScanRequest:
     uncertainty: bool = False
     heads: tuple[HeadRequest, ...] = ()
     spacing: tuple[float, ...] = ()
+    visits: tuple[VisitRequest, ...] = ()
+    patient: str = ""

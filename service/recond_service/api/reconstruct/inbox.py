@@ -11,7 +11,7 @@ from recond.v1 import reconstruction_pb2 as pb
 from recond_service.api.reconstruct.received import ReceivedChunk, kind_of
 from recond_service.types import InvalidInputError
 
-Message = TypeVar("Message", pb.ReconstructRequest, analysis_pb2.AnalyzeRequest)
+Message = TypeVar("Message", pb.ReconstructRequest, analysis_pb2.AnalyzeRequest, analysis_pb2.CompareRequest)
 
 
 class Inbox(Generic[Message]):

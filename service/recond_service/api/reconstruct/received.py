@@ -33,7 +33,7 @@ class ReceivedChunk:
     data: memoryview
 
 
-Request = pb.ReconstructRequest | analysis_pb2.AnalyzeRequest
+Request = pb.ReconstructRequest | analysis_pb2.AnalyzeRequest | analysis_pb2.CompareRequest
 """Messages of clients; their chunks have one tag."""
 
 Received = ReceivedChunk | Request
@@ -60,6 +60,12 @@ def read_analyze_request(message: bytes) -> ReceivedChunk | analysis_pb2.Analyze
     """Return a message of a client of `Analyze`; as `read_request`."""
     chunk = _read_chunk(memoryview(message)) if message[:1] == bytes([_CHUNK_TAG]) else None
     return analysis_pb2.AnalyzeRequest.FromString(message) if chunk is None else chunk
+
+
+def read_compare_request(message: bytes) -> ReceivedChunk | analysis_pb2.CompareRequest:
+    """Return a message of a client of `Compare`; as `read_request`."""
+    chunk = _read_chunk(memoryview(message)) if message[:1] == bytes([_CHUNK_TAG]) else None
+    return analysis_pb2.CompareRequest.FromString(message) if chunk is None else chunk
 
 
 def kind_of(received: Received) -> str:

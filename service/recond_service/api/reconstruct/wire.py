@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
+from recond.v1 import analysis_pb2
 from recond.v1 import reconstruction_pb2 as pb
-from recond_service.pipeline import Evidence, Finished, Planned, ReconstructionRequest
+from recond_service.pipeline import Analysed, Evidence, Finished, Planned, ReconstructionRequest
 from recond_service.types import (
     ConditioningOptions,
     Figures,
@@ -270,6 +271,16 @@ def summary_message(finished: Finished) -> pb.Summary:
 def timings_message(seconds: Mapping[str, float]) -> pb.Timings:
     """Return the message of the time by stage; stages that the wire does not know are left out."""
     return pb.Timings(**{name: spent for name, spent in seconds.items() if name in _TIMINGS})
+
+
+def analysis_message(event: Analysed) -> analysis_pb2.AnalyzeSummary:
+    """Return the last message of an analysis."""
+    return analysis_pb2.AnalyzeSummary(
+        shape=event.shape,
+        stacks=[stack_message(stack) for stack in event.stacks],
+        seconds=timings_message(event.seconds),
+        findings=[finding_message(finding) for finding in event.findings],
+    )
 
 
 def stack_message(stack: StackSummary) -> pb.Stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ _HEADER_BYTES = 540
 _PIECE = 4 << 20
 _ALIKE = 1.05  # axes whose voxels differ by less are taken to be equally fine
 _SUPERIOR = 2
+_LARGEST_LABEL = 65535
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -64,16 +66,8 @@ def read_nifti(part: Part, limits: Limits, findings: FindingList) -> ImageVolume
         It claims more than the limits allow.
     """
     label = part.name or "the NIfTI file"
-    with _errors(label):
-        # Known by its bytes, whatever its name.
-        raw = Path(part.path).read_bytes()
-        content = _unpacked(raw, limits, label) if raw.startswith(_GZIP) else raw
-        kind = nibabel.Nifti1Image if content[344:348] in _MAGIC[344] else nibabel.Nifti2Image
-        image: Any = kind.from_stream(io.BytesIO(content))
-        shape = tuple(int(length) for length in image.shape)
-        dtype = image.get_data_dtype()
-        _check(shape, dtype, limits, label)
-        values = np.asarray(image.dataobj)
+    image, values = _loaded(part, limits, label)
+    shape = values.shape
     if np.iscomplexobj(values):
         values = np.abs(values)
     volume = values.reshape(*shape[:3], -1).astype(np.float32, copy=False)
@@ -95,6 +89,85 @@ def read_nifti(part: Part, limits: Limits, findings: FindingList) -> ImageVolume
     in_plane = [axis for axis in range(3) if axis != across]
     order = (in_plane[0], in_plane[1], across)
     return ImageVolume(tuple(_slices(volume.transpose(*order, 3), affine[:, [*order, 3]])), voxel_order=order)
+
+
+def read_label_map(
+    part: Part, voxel_order: tuple[int, int, int] | None, shape: tuple[int, int, int], limits: Limits
+) -> tuple[NDArray[Any], dict[str, int]]:
+    """Read a label map that belongs to images.
+
+    Parameters
+    ----------
+    part
+        A NIfTI file of integers, with the axes of the images.
+    voxel_order
+        Axes of the file that are rows, columns and slices of the images; None for this order.
+    shape
+        (slices, rows, columns) of the images.
+    limits
+        What it may claim.
+
+    Returns
+    -------
+    labels
+        uint16 (slices, rows, columns).
+    names
+        Of the labels, where its header extension tells them as recond writes it.
+
+    Raises
+    ------
+    InvalidInputError
+        It is damaged, of another shape, or holds other than whole numbers from 0 to 65535.
+    LimitExceededError
+        It claims more than the limits allow.
+    """
+    label = part.name or "the label map"
+    image, values = _loaded(part, limits, label)
+    if values.ndim != 3:
+        raise InvalidInputError(
+            f"{label} has the shape {values.shape}; a label map is one volume", reason="LABEL_MAP", field=label
+        )
+    order = voxel_order or (0, 1, 2)
+    labels = values.transpose(order[2], order[0], order[1])
+    if labels.shape != shape:
+        raise InvalidInputError(
+            f"{label} has (slices, rows, columns) {labels.shape}, the images {shape}: give the label map of these images",
+            reason="LABEL_MAP",
+            field=label,
+        )
+    if not (np.isfinite(labels).all() and labels.min() >= 0 and labels.max() <= _LARGEST_LABEL) or (labels % 1).any():
+        raise InvalidInputError(
+            f"{label} holds other values than whole numbers from 0 to {_LARGEST_LABEL}: give a label map",
+            reason="LABEL_MAP",
+            field=label,
+        )
+    return labels.astype(np.uint16), _names(image)
+
+
+def _names(image: Any) -> dict[str, int]:  # noqa: ANN401 - nibabel has no types
+    """Return the names of labels that a header extension tells; none where there is none that recond wrote."""
+    for extension in image.header.extensions:
+        try:
+            labels = json.loads(extension.get_content())["labels"]
+            return {str(name): int(value) for name, value in labels.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {}
+
+
+def _loaded(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any]]:
+    """Return a NIfTI image and its voxels."""
+    with _errors(label):
+        # Known by its bytes, whatever its name.
+        raw = Path(part.path).read_bytes()
+        content = _unpacked(raw, limits, label) if raw.startswith(_GZIP) else raw
+        kind = nibabel.Nifti1Image if content[344:348] in _MAGIC[344] else nibabel.Nifti2Image
+        image: Any = kind.from_stream(io.BytesIO(content))
+        shape = tuple(int(length) for length in image.shape)
+        dtype = image.get_data_dtype()
+        _check(shape, dtype, limits, label)
+        values = np.asarray(image.dataobj)
+    return image, values
 
 
 def _slices(volume: NDArray[np.float32], affine: NDArray[np.float64]) -> Iterator[FinishedImage]:
