@@ -121,7 +121,7 @@ def test_label_maps_hold_whole_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)).to_bytes())[:-200], "NIFTI_DAMAGED"),
+        (gzip.compress(nibabel.Nifti1Image(RANDOM.random((9, 9, 9)), np.eye(4)).to_bytes())[:-900], "NIFTI_DAMAGED"),
         (nibabel.Nifti1Image(np.ones((9, 9, 9), np.float32), np.eye(4)).to_bytes()[:-900], "NIFTI_DAMAGED"),
         (gzip.compress(b"hello" * 100), "NIFTI_DAMAGED"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 400, "NOT_IMAGES"),
