@@ -61,9 +61,32 @@ _MEMBERS = (
 """FreeSurfer's labels of each class. Deep grey nuclei include the hippocampus, the amygdala and the ventral diencephalon."""
 
 _REAL_SHARE = 0.06
-_LESION_SHARE = 0.2
+_SEVERITY = 2.0
 _EDGE_SHARE = 0.08
 _SURFACE_FLUID_VOXELS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """What samples are like.
+
+    Parameters
+    ----------
+    known
+        Share of painted samples in one of the usual contrasts; the others have any.
+    severity
+        How bad the worst scans are, 0 to 1.
+    lesions
+        Share of samples with lesions.
+    """
+
+    known: float = 0.6
+    severity: float = 1.0
+    lesions: float = 0.15
+
+
+EASY = Variety(known=1.0, severity=0.3, lesions=0.0)
+"""Good scans in usual contrasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +152,25 @@ class TissueSamples:
         Heads to cut slices from, those with a measured image included.
     size
         Rows and columns of a sample.
-    weighting
-        A contrast of `recond_models.training.contrast.WEIGHTINGS` for all samples; None for any.
+    variety
+        What the samples are like.
     """
 
     classes = len(CLASSES)
 
-    def __init__(self, maps: list[LabelMap], size: tuple[int, int], weighting: str | None = None) -> None:
+    def __init__(self, maps: list[LabelMap], size: tuple[int, int], variety: Variety | None = None) -> None:
         self._painted = [head for head in maps if head.signal is None]
         self._measured = [head for head in maps if head.signal is not None]
         if not self._painted:
             raise ValueError("there must be a label map without a measured image to paint from")
         self._size = size
-        self._weighting = weighting
+        self._variety = variety or Variety()
         self._classes = class_of_structures()
 
     def draw(self, generator: np.random.Generator) -> Sample:
         """Return a sample."""
+        variety = self._variety
+        severity = variety.severity * float(generator.random()) ** _SEVERITY
         slab = draw_slab(generator, self._size)
         if self._measured and generator.random() < _REAL_SHARE:
             head = self._measured[int(generator.integers(len(self._measured)))]
@@ -155,14 +180,15 @@ class TissueSamples:
         else:
             head = self._painted[int(generator.integers(len(self._painted)))]
             labels = head.at(slab.points)
-            slices = painting.paint(generator, painting.draw_palette(generator, self._weighting), slab, labels)
+            palette = painting.draw_palette(generator, painting.draw_weighting(generator, variety.known), severity)
+            slices = painting.paint(generator, palette, slab, labels)
             classes = self._classes[slab.middle(labels)]
         target = _majority(classes)
-        if generator.random() < _LESION_SHARE:
+        if generator.random() < variety.lesions:
             slices = add_blobs(generator, slices, target, slab)
         if generator.random() < _EDGE_SHARE:
             slices = _at_an_end(generator, slices)
-        return _turned(generator, Sample(acquire(generator, slices), target))
+        return _turned(generator, Sample(acquire(generator, slices, severity), target))
 
 
 def class_of_structures() -> NDArray[np.uint8]:
