@@ -101,7 +101,7 @@ class HeadTrainer:
         self.network: SliceUNet = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(requires_grad=False).eval()
         self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
