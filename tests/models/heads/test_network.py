@@ -40,15 +40,6 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(network(images)[1:2], alone, rtol=1e-4, atol=1e-5)
 
 
-@torch.no_grad()
-def test_more_zeros_around_the_object_change_nothing_within() -> None:
-    network = _network()
-    object_ = torch.nn.functional.pad(torch.rand(1, 5, 16, 16), (64, 64, 64, 64))
-    wider = torch.nn.functional.pad(object_, (8, 8, 8, 8))
-
-    torch.testing.assert_close(network(wider)[..., 72:88, 72:88], network(object_)[..., 64:80, 64:80])
-
-
 def test_the_architecture_makes_the_same_network_anew() -> None:
     network = _network()
 

@@ -65,7 +65,10 @@ def test_a_turned_volume_is_prepared_alike(turn: str) -> None:
 
     back = {"rows": other[:, ::-1], "columns": other[:, :, ::-1], "quarter": np.rot90(other, -1, axes=(1, 2))}[turn]
     assert back.shape == straight.shape
-    shifts = [np.abs(np.roll(back, shift, (1, 2)) - straight).max() for shift in [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]]
+    shifts = [
+        np.abs(np.roll(back, shift, (1, 2)) - straight).max()
+        for shift in [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1)]
+    ]
     assert min(shifts) < 1e-5
 
 

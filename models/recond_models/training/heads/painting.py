@@ -31,8 +31,6 @@ HEAD = 500
 
 RANDOM = "random"
 """Brightness in no order."""
-
-_SHARES = (0.35, 0.2, 0.2, 0.15, 0.1)  # of `WEIGHTINGS`
 _STRIPPED_SHARE = 0.18
 _FLUID_STAYS_SHARE = 0.6
 _PLACES = {structure: number for number, structure in enumerate(STRUCTURES)}
@@ -60,9 +58,9 @@ class Palette:
     name: str
 
 
-def draw_weighting(generator: np.random.Generator, known: float) -> str:
-    """Return one of `WEIGHTINGS` with probability `known`, else `RANDOM`."""
-    return str(generator.choice(list(WEIGHTINGS), p=_SHARES)) if generator.random() < known else RANDOM
+def draw_weighting(generator: np.random.Generator, shares: tuple[float, ...]) -> str:
+    """Return one of `WEIGHTINGS`, each with its probability, or else `RANDOM`."""
+    return str(generator.choice([*WEIGHTINGS, RANDOM], p=[*shares, max(0.0, 1 - sum(shares))]))
 
 
 def draw_palette(

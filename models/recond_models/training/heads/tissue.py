@@ -72,21 +72,21 @@ class Variety:
 
     Parameters
     ----------
-    known
-        Share of painted samples in one of the usual contrasts; the others have any.
+    weightings
+        How often painted samples have each of `recond_models.training.contrast.WEIGHTINGS`; the others have any contrast.
     severity
         How bad the worst scans are, 0 to 1.
     lesions
         Share of samples with lesions.
     """
 
-    known: float = 0.6
+    weightings: tuple[float, ...] = (0.2, 0.12, 0.12, 0.1, 0.06)
     severity: float = 1.0
     lesions: float = 0.15
 
 
-EASY = Variety(known=1.0, severity=0.3, lesions=0.0)
-"""Good scans in usual contrasts."""
+EASY = Variety(weightings=(1.0, 0.0, 0.0, 0.0, 0.0), severity=0.3, lesions=0.0)
+"""Good T1-weighted scans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class TissueSamples:
         else:
             head = self._painted[int(generator.integers(len(self._painted)))]
             labels = head.at(slab.points)
-            palette = painting.draw_palette(generator, painting.draw_weighting(generator, variety.known), severity)
+            palette = painting.draw_palette(generator, painting.draw_weighting(generator, variety.weightings), severity)
             slices = painting.paint(generator, palette, slab, labels)
             classes = self._classes[slab.middle(labels)]
         target = _majority(classes)
