@@ -39,6 +39,9 @@ class HeadTrainingConfig:
     easy_steps
         Steps at the beginning in which samples are good scans of usual contrasts, where the generator makes such: what the network
         learns from these it needs for all others.
+    bank
+        Folder of stacks that recond has reconstructed (`recond_models.training.heads.reconstructed`) within that of the training
+        volumes; empty for none.
     average
         Decay of the exponential moving average of the weights, which is what is evaluated and saved.
     evaluate_every
@@ -67,6 +70,7 @@ class HeadTrainingConfig:
     weight_decay: float = 1e-4
     decay: float = 0.3
     easy_steps: int = 0
+    bank: str = ""
     average: float = 0.999
     evaluate_every: int = 500
     evaluation_samples: int = 64

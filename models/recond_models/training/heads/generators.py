@@ -9,6 +9,7 @@ from pathlib import Path
 from recond_models.training.config import TrainingConfigError
 from recond_models.training.heads.config import HeadTrainingConfig
 from recond_models.training.heads.samples import Samples
+from recond_models.training.heads.stack import load_bank
 from recond_models.training.heads.tissue import EASY, TissueSamples, load_maps, load_measured
 from recond_models.training.heads.trainer import HeadTrainer
 
@@ -51,7 +52,7 @@ def _tissue(config: HeadTrainingConfig, volumes: Path) -> Generators:
     measured = load_measured(Path(collection)) if collection else []
     maps = [*load_maps(volumes, held_out=False), *measured]
     return (
-        TissueSamples(maps, config.size),
+        TissueSamples(maps, config.size, bank=load_bank(volumes / config.bank) if config.bank else ()),
         TissueSamples(load_maps(volumes, held_out=True), config.size),
         TissueSamples(maps, config.size, EASY),
     )
