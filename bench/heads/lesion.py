@@ -158,7 +158,9 @@ def evaluate(
         detection = detect(probability, case.spacing, rules)
         truth = np.zeros(case.image.shape, np.uint8) if case.truth is None else case.truth
         confidences = [lesion.confidence for lesion in detection.lesions]
-        results.append((case, detection, match(truth, detection.labels, confidences, float(np.prod(case.spacing)) / 1000)))
+        results.append(
+            (case, detection, match(truth, detection.labels, confidences, float(np.prod(case.spacing)) / 1000))
+        )
     return results
 
 
@@ -166,7 +168,9 @@ def synthetic_figures(results: list[tuple[Case, Detection, Matched | None]]) -> 
     """Return sensitivities by size, false positives, Dice and errors of the volume."""
     figures: dict[str, object] = {}
     for group in ("t1post", "flair", "t2", "all"):
-        chosen = [(case, found, matched) for case, found, matched in results if group in {"all", case.group} and matched]
+        chosen = [
+            (case, found, matched) for case, found, matched in results if group in {"all", case.group} and matched
+        ]
         matches = [matched for _, _, matched in chosen]
         sizes = {}
         for low, high in _SIZES:
@@ -185,10 +189,15 @@ def synthetic_figures(results: list[tuple[Case, Detection, Matched | None]]) -> 
             for true, found, confidence in zip(each.volumes_ml, each.found_ml, each.found_with, strict=True)
             if true >= 1 and np.isfinite(confidence)
         ]
+        overlaps = [
+            dice(case.truth > 0, found.labels > 0)
+            for case, found, _ in chosen
+            if case.truth is not None and case.truth.any()
+        ]
         figures[group] = {
             "volumes": len(chosen),
             "false_positives": float(np.mean([len(each.false) for each in matches])),
-            "dice": float(np.median([dice(case.truth > 0, found.labels > 0) for case, found, _ in chosen if case.truth is not None and case.truth.any()])),
+            "dice": float(np.median(overlaps)),
             "volume_error_from_1_ml": float(np.median(errors)) if errors else None,
             "sizes": sizes,
         }  # fmt: skip
@@ -226,7 +235,10 @@ def main() -> None:
     for cases_of, title in groups:
         rows = {}
         for case, found, matched in evaluate([(case, network(case.image, case.spacing)) for case in cases_of], rules):
-            lesions = [{"ml": round(each.volume_mm3 / 1000, 3), "confidence": round(each.confidence, 3)} for each in found.lesions]
+            lesions = [
+                {"ml": round(each.volume_mm3 / 1000, 3), "confidence": round(each.confidence, 3)}
+                for each in found.lesions
+            ]
             rows[case.name] = {"found": len(lesions), "lesions": lesions[:12]}
             if case.truth is not None and matched:
                 rows[case.name] |= {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib import pyplot as plt
 
 _COLUMNS = 6
 

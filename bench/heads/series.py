@@ -3,8 +3,8 @@
     python bench/heads/series.py --run RUN --heads HEADS --volumes VOLUMES --data DATA -o out/series
 
 RUN holds ``architecture.json`` and ``best.safetensors``; HEADS what `recond_models.training.heads.prepare_heads` wrote; DATA has
-``test/images`` and ``test/kspace``. Temperatures are fitted on generated slices of held-out heads, and a threshold is the least at which
-98 of 100 answers about them are right; the figures of measured volumes are with both.
+``test/images`` and ``test/kspace``. Temperatures are fitted on generated slices of held-out heads, and a threshold is the least at
+which 98 of 100 answers about them are right; the figures of measured volumes are with both.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _INNER = (0.2, 0.85)
 _SLICES = 24
 _VOLUMES = {
-    "T1": ("ms_long_patient04_study1_T1W", "ms_mni_patient26_T1", "colin27", "mni152-2009a", "itk-t1", "brainbrowser-1", "brainbrowser-2",
-           "lowfield_pair_6A_3T_T1w", "lowfield_pair_6B_3T_T1w", "lowfield_pair_7A_3T_T1w"),
+    "T1": ("ms_long_patient04_study1_T1W", "ms_mni_patient26_T1", "colin27", "mni152-2009a", "itk-t1", "brainbrowser-1",
+           "brainbrowser-2", "lowfield_pair_6A_3T_T1w", "lowfield_pair_6B_3T_T1w", "lowfield_pair_7A_3T_T1w"),
     "T1 post contrast": ("ms_mni_patient26_T1POST",),
-    "T2": ("ms_long_patient04_study1_T2W", "ms_mni_patient26_T2", "niimath_T2", "lowfield_pair_6A_3T_T2w", "lowfield_pair_6B_3T_T2w",
-           "lowfield_pair_7A_3T_T2w"),
+    "T2": ("ms_long_patient04_study1_T2W", "ms_mni_patient26_T2", "niimath_T2", "lowfield_pair_6A_3T_T2w",
+           "lowfield_pair_6B_3T_T2w", "lowfield_pair_7A_3T_T2w"),
     "FLAIR": ("ms_long_patient04_study1_FLAIR", "ms_mni_patient26_FLAIR", "lowfield_pair_6A_3T_FLAIR", "lowfield_pair_6B_3T_FLAIR",
               "lowfield_pair_7A_3T_FLAIR"),
 }  # fmt: skip
@@ -65,7 +65,9 @@ def measured(volumes: Path) -> Iterator[tuple[str, str, str, Slices]]:
                 continue
             slices = np.moveaxis(signal, axis, 0)
             first, last = (round(share * (len(slices) - 1)) for share in _INNER)
-            numbers = np.unique(np.linspace(first, last, _SLICES).astype(int)) if len(slices) > 8 else range(len(slices))
+            numbers = (
+                np.unique(np.linspace(first, last, _SLICES).astype(int)) if len(slices) > 8 else range(len(slices))
+            )
             turned = [np.ascontiguousarray(_turned(slices[number], number)) for number in numbers]
             yield source.name, contrasts[source.name], plane, turned
 
@@ -158,7 +160,9 @@ def main() -> None:
             best = max(answers[key].probabilities, key=answers[key].probabilities.__getitem__)
             counts[f"{key}, series"].append(best == wanted)
             counts[f"{key}, series answered"] += [answers[key].label == wanted] if answers[key].label != UNKNOWN else []
-    report["measured"] = {key: {"accuracy": float(np.mean(values)), "count": len(values)} for key, values in counts.items()}
+    report["measured"] = {
+        key: {"accuracy": float(np.mean(values)), "count": len(values)} for key, values in counts.items()
+    }
     report["measured_volumes"] = rows
     report["others"] = {
         name: {"series": classifier(slices)["anatomy"].label,
@@ -168,7 +172,8 @@ def main() -> None:
         for name, slices in others(arguments.data)
     }  # fmt: skip
     report["low_field"] = {
-        name: {key: f"{answer.label} {answer.probability:.2f}" for key, answer in classifier(slices).items()} | {"truth": contrast}
+        name: {key: f"{answer.label} {answer.probability:.2f}" for key, answer in classifier(slices).items()}
+        | {"truth": contrast}
         for name, contrast, slices in low_field(arguments.data)
     }
     (arguments.output / "series.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -107,8 +107,8 @@ class SeriesClassifier:
     def __call__(self, images: Sequence[NDArray[np.floating]]) -> dict[str, Answer]:
         """Return an answer for each of `OUTPUTS`, over all slices.
 
-        Contrast and plane are averaged over slices by how probably they show a head, and `UNKNOWN` where the series shows none or its
-        reconstruction failed.
+        Contrast and plane are averaged over slices by how probably they show a head, and `UNKNOWN` where the series shows none or
+        its reconstruction failed.
 
         Parameters
         ----------

@@ -2,8 +2,8 @@
 
     python -m recond_models.training.heads.prepare_heads VOLUMES -o OUT --masks MASKS --lesions LABELS
 
-VOLUMES is what `make training-data` wrote, MASKS what ``bench/heads/brain_masks.py`` wrote, LABELS the folder of the collection with
-``ms_mni_patientNN_LESION.nii.gz``. The reports of both heads are made with what comes out.
+VOLUMES is what `make training-data` wrote, MASKS what ``bench/heads/brain_masks.py`` wrote, LABELS the folder of the collection
+with ``ms_mni_patientNN_LESION.nii.gz``. The reports of both heads are made with what comes out.
 """
 
 from __future__ import annotations
@@ -68,21 +68,30 @@ def _place(whole: NDArray[np.float32], part: NDArray[np.float32]) -> tuple[slice
     for axis, size in enumerate(part.shape):
         others = tuple(other for other in range(3) if other != axis)
         profile, wanted = whole.sum(axis=others), part.sum(axis=others)
-        likeness = [np.corrcoef(profile[start : start + size], wanted)[0, 1] for start in range(len(profile) - size + 1)]
+        likeness = [
+            np.corrcoef(profile[start : start + size], wanted)[0, 1] for start in range(len(profile) - size + 1)
+        ]
         start = int(np.argmax(likeness))
         place.append(slice(start, start + size))
     return tuple(place)
 
 
 def _wanted(source: Source) -> bool:
-    return source.name not in _LEFT_OUT and source.split != "test" and source.subject != "itk" and "lowfield" not in source.name
+    return (
+        source.name not in _LEFT_OUT
+        and source.split != "test"
+        and source.subject != "itk"
+        and "lowfield" not in source.name
+    )
 
 
 @click.command()
 @click.argument("volumes", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where to.")
 @click.option("--masks", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Brains.")
-@click.option("--lesions", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Marked lesions.")
+@click.option(
+    "--lesions", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Marked lesions."
+)
 def main(volumes: Path, output: Path, masks: Path, lesions: Path) -> None:
     """Pack the heads in VOLUMES."""
     output.mkdir(parents=True, exist_ok=True)

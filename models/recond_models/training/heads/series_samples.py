@@ -171,7 +171,6 @@ def degraded(generator: np.random.Generator, image: NDArray[np.float32]) -> tupl
         float32 (rows, columns), not negative.
     """
     grades = dict.fromkeys(ARTEFACTS, 0)
-    rows, columns = image.shape
     blurred = ndimage.gaussian_filter(image, generator.uniform(0, 1.0), truncate=3)
     blurred *= np.exp(np.float32(generator.uniform(0, 0.3)) * smooth_field(generator, image.shape, 4)[0])
     phase = generator.uniform(-np.pi, np.pi) + generator.uniform(0, 1.5) * smooth_field(generator, image.shape, 4)[0]

@@ -11,8 +11,8 @@ Contrast = Literal["t1", "t1post", "t2", "flair", "pd", "t2*"]
 TISSUES = ("white", "grey", "fluid", "fat", "soft", "bone", "blood")
 """White and grey matter, cerebrospinal fluid, fat and marrow, muscle and skin, cortical bone, venous blood."""
 
-# Proton density relative to water, T1, T2 and T2* in ms at 1.5 to 3 T, after Stanisz et al. 2005 (doi:10.1002/mrm.20605), Rooney et al.
-# 2007 (doi:10.1002/mrm.21122) and Wansapura et al. 1999 (doi:10.1002/(SICI)1522-2586(199904)9:4<531::AID-JMRI4>3.0.CO;2-L).
+# Proton density relative to water, T1, T2 and T2* in ms at 1.5 to 3 T, after Stanisz et al. 2005 (doi:10.1002/mrm.20605), Rooney et
+# al. 2007 (doi:10.1002/mrm.21122) and Wansapura et al. 1999 (doi:10.1002/(SICI)1522-2586(199904)9:4<531::AID-JMRI4>3.0.CO;2-L).
 _PROPERTIES: dict[str, tuple[float, float, float, float]] = {
     "white": (0.70, 750.0, 72.0, 50.0),
     "grey": (0.82, 1200.0, 92.0, 58.0),
@@ -53,11 +53,8 @@ def signals(generator: np.random.Generator, contrast: Contrast) -> dict[str, flo
         inversion = 4000 * np.log(2 / (1 + np.exp(-repetition / 4000))) * uniform(0.9, 1.08)
     elif contrast in {"t1", "t1post"} and inverted:
         repetition, echo, inversion = uniform(1600, 2400), uniform(2, 5), uniform(800, 1100)
-    for tissue, (density, t1, t2, t2_star) in _PROPERTIES.items():
-        spread = np.exp(generator.normal(0, _SPREAD, 4))
-        density, t1, t2, t2_star = (
-            value * factor for value, factor in zip((density, t1, t2, t2_star), spread, strict=True)
-        )
+    for tissue, usual in _PROPERTIES.items():
+        density, t1, t2, t2_star = np.asarray(usual) * np.exp(generator.normal(0, _SPREAD, 4))
         if contrast == "t1post" and tissue == "blood":
             t1 = uniform(150, 400)
         recovery = np.exp(-repetition / t1)

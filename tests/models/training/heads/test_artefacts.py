@@ -76,6 +76,6 @@ def test_lines_left_out_are_empty_in_k_space():
     empty = []
     for seed in range(12):
         kspace = np.abs(to_kspace(artefacts.failed_reconstruction(np.random.default_rng(seed), disc(), 2)))
-        columns = (kspace ** 2).sum(axis=0)
+        columns = (kspace**2).sum(axis=0)
         empty.append(float((columns < 1e-6 * columns.max()).mean()))
     assert max(empty) >= 0.4
