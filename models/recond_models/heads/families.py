@@ -8,9 +8,12 @@ from typing import Any, Final
 from torch import nn
 
 from recond_models.heads.network import SliceUNet
+from recond_models.heads.series_network import SeriesNetwork
 
 _MOST_WIDTH: Final = 512
 _MOST_LEVELS: Final = 7
+_OPTIONS: Final = frozenset({"family", "merged", "temperature", "temperatures"})
+"""Fields of an architecture that are no sizes of the network; see `recond_models.heads.head.options_of`."""
 
 
 def build(architecture: Mapping[str, Any]) -> nn.Module:
@@ -24,7 +27,7 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     family = architecture.get("family")
     if family not in FAMILIES:
         raise ValueError(f"there is no family of heads {family!r}; there are {', '.join(sorted(FAMILIES))}")
-    given = {name: value for name, value in architecture.items() if name not in {"family", "merged", "temperature"}}
+    given = {name: value for name, value in architecture.items() if name not in _OPTIONS}
     try:
         return FAMILIES[family](given).eval()
     except TypeError as error:
@@ -50,5 +53,12 @@ def _whole(value: object, most: int, name: str) -> int:
     return value
 
 
-FAMILIES: Final[dict[str, Callable[[Mapping[str, Any]], nn.Module]]] = {"slice-unet": _slice_unet}
+def _series(given: Mapping[str, Any]) -> nn.Module:
+    widths = tuple(_whole(width, _MOST_WIDTH, "widths") for width in given.get("widths", ()))
+    if not 2 <= len(widths) <= _MOST_LEVELS or set(given) != {"widths"}:
+        raise ValueError(f"the architecture of a series network has widths, 2 to {_MOST_LEVELS}, got {dict(given)}")
+    return SeriesNetwork(widths)
+
+
+FAMILIES: Final[dict[str, Callable[[Mapping[str, Any]], nn.Module]]] = {"series": _series, "slice-unet": _slice_unet}
 """By the name that stands in the field ``family`` of an architecture."""

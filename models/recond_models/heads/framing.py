@@ -23,6 +23,9 @@ SMALLEST_SPACING_MM = 0.05
 """What is given as less than this is no length in mm."""
 
 MULTIPLE = 32
+SLICE_SIDE = 160
+"""Rows and columns that networks for single slices see."""
+
 BRIGHTEST = 3.0
 """Brighter pixels are clipped; 1 is about the brightest tissue."""
 
@@ -130,6 +133,34 @@ def frame(
     resampled = (_resampled(size[0], spacing[1]), _resampled(size[1], spacing[2]))
     start, seen = _crop(volume > _OBJECT * scale, resampled)
     return Framing(size, resampled, start, seen, scale)
+
+
+def frame_slice(images: NDArray[np.floating]) -> Framing:
+    """Decide what networks see of single slices whose pixel size does not matter: each in the middle of a square.
+
+    Parameters
+    ----------
+    images
+        Magnitude (slices, rows, columns) in any unit.
+
+    Raises
+    ------
+    ShapeError, NotFiniteError
+        They are no slices, or not finite. Empty ones are none of its business: they are black.
+    """
+    if images.ndim != 3 or min(images.shape) < 1:
+        raise ShapeError(f"slices are (slices, rows, columns), got the shape {images.shape}")
+    if not np.isfinite(images).all():
+        raise NotFiniteError("the image holds NaN or infinity: reconstruct it anew, or replace them")
+    try:
+        scale = brightness(images)
+    except EmptyVolumeError:
+        scale = max(float(images.max()) * 1e6, 1.0)
+    rows, columns = images.shape[1:]
+    largest = max(rows, columns)
+    resampled = (max(1, round(SLICE_SIDE * rows / largest)), max(1, round(SLICE_SIDE * columns / largest)))
+    start = (-((SLICE_SIDE - resampled[0]) // 2), -((SLICE_SIDE - resampled[1]) // 2))
+    return Framing((rows, columns), resampled, start, (SLICE_SIDE, SLICE_SIDE), scale)
 
 
 def brightness(values: NDArray[np.floating]) -> float:

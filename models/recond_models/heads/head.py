@@ -53,6 +53,8 @@ class Head:
         torch device to compute on.
     merged, temperature
         Of a `SliceUNet`, as for `Segmenter`.
+    temperatures
+        Of a classification, by group: logits are divided by it (Guo et al. 2017, arXiv:1706.04599); 1 where there is none.
 
     Raises
     ------
@@ -67,12 +69,14 @@ class Head:
         device: str,
         merged: tuple[int, ...] | None = None,
         temperature: float = 1.0,
+        temperatures: Mapping[str, float] | None = None,
     ) -> None:
         self.info = info
         self.contract: HeadContract = info.head_info.contract
         self._device = torch.device(device)
         self._network = network.to(self._device).eval()
         self._segmenter: Segmenter | None = None
+        self._temperatures = [(temperatures or {}).get(group.name, 1.0) for group in self.contract.groups]
         if self.contract.whole_volumes:
             if not isinstance(network, SliceUNet) or network.slices != self.contract.slices:
                 raise ValueError(f"{info.name} needs a network that labels the pixels of {self.contract.slices} slices")
@@ -139,9 +143,12 @@ class Head:
             raise ValueError(f"{self.info.name} labels pixels")
         stacks = seen(self._checked(block), framing).unfold(0, self.contract.slices, 1).permute(0, 3, 1, 2)
         interruption.checkpoint()
-        logits: Tensor = self._network(stacks).float()
-        groups = torch.split(logits, [len(group.classes) for group in self.contract.groups], dim=1)
-        return torch.cat([torch.softmax(group, dim=1) for group in groups], dim=1)
+        logits: Tensor | dict[str, Tensor] = self._network(stacks)
+        if isinstance(logits, dict):
+            logits = torch.cat(list(logits.values()), dim=1)
+        groups = torch.split(logits.float(), [len(group.classes) for group in self.contract.groups], dim=1)
+        scaled = [group / temperature for group, temperature in zip(groups, self._temperatures, strict=True)]
+        return torch.cat([torch.softmax(group, dim=1) for group in scaled], dim=1)
 
     def _checked(self, block: Tensor) -> Tensor:
         """Return the block on the device."""
@@ -171,4 +178,9 @@ def options_of(architecture: Mapping[str, Any]) -> dict[str, Any]:
         if not 0.05 <= temperature <= 20:
             raise ValueError(f"temperature is {temperature}; it must be between 0.05 and 20")
         found["temperature"] = temperature
+    if "temperatures" in architecture:
+        temperatures = {str(name): float(value) for name, value in dict(architecture["temperatures"]).items()}
+        if not all(0.05 <= value <= 20 for value in temperatures.values()):
+            raise ValueError(f"temperatures are {temperatures}; each must be between 0.05 and 20")
+        found["temperatures"] = temperatures
     return found

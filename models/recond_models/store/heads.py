@@ -19,7 +19,7 @@ from torch import Tensor
 from recond_models.contract import Contract
 from recond_models.heads.contract import HeadContract
 from recond_models.heads.families import build
-from recond_models.heads.framing import Framing
+from recond_models.heads.framing import Framing, frame_slice
 from recond_models.heads.head import Head, options_of
 from recond_models.model import ModelInfo
 from recond_models.store.errors import DamagedModelError, GoldenMismatchError, WrongKeysError
@@ -166,7 +166,7 @@ def _answer(head: Head, slices: Tensor) -> Tensor:
             return torch.cat(
                 [labelled.sums.flatten(1).cpu() / _SIDE**2, labelled.confidence.flatten(1).cpu().float() / 255], dim=1
             )
-        probabilities = head.classify(slices, _FRAMING).cpu()
+        probabilities = head.classify(slices, frame_slice(slices.numpy())).cpu()
     except (RuntimeError, ValueError) as error:
         raise WrongKeysError(f"{head.info.name} cannot be run on {tuple(slices.shape)}: {error}") from error
     if tuple(probabilities.shape) != (2, head.contract.outputs):

@@ -38,6 +38,9 @@ BLOCK_SLICES = 16
 
 UNKNOWN = "unknown"
 
+_ANATOMY, _OF_ANATOMY = "anatomy", frozenset({"contrast", "plane"})
+_LITTLE = 1e-6
+
 _MOST_LABELS = 65535
 _FIELDS = ("volume_ml", "diameter_mm", "in_plane_diameter_mm", "perpendicular_diameter_mm")
 
@@ -122,6 +125,7 @@ class HeadRun:
     labels: NDArray[np.uint8] = field(init=False)
     confidence: NDArray[np.uint8] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
     missing: int = field(init=False)
     problem: str = ""
 
@@ -162,12 +166,15 @@ class HeadRun:
 
     def take_slices(self, probabilities: NDArray[np.float32]) -> None:
         """Take the answer about whole slices, float32 (slices, outputs)."""
-        self.sums[:, 0] += probabilities.sum(axis=0, dtype=np.float64)
+        self.rows.append(probabilities.copy())
         self.missing -= len(probabilities)
 
 
 def classified(run: HeadRun, *, stack: str | None = None) -> HeadResult:
     """Return what a head that classifies says of its slices together: the mean of their probabilities.
+
+    Where the head tells the anatomy, slices count for its other groups as far as they show the first class of that: a slice of air
+    says nothing about the contrast of a head.
 
     Parameters
     ----------
@@ -177,11 +184,15 @@ def classified(run: HeadRun, *, stack: str | None = None) -> HeadResult:
         Name of the stack in the result; None for that of the volume.
     """
     contract = run.contract
-    mean = run.sums[:, 0] / max(len(run.slices), 1)
-    scores, answers, first = [], [], 0
-    for group in contract.groups:
-        probabilities = mean[first : first + len(group.classes)]
-        first += len(group.classes)
+    rows = np.concatenate(run.rows).astype(np.float64)
+    groups = np.split(rows, np.cumsum([len(group.classes) for group in contract.groups])[:-1], axis=1)
+    shown = next(
+        (part[:, 0] for group, part in zip(contract.groups, groups, strict=True) if group.name == _ANATOMY), np.ones(len(rows))
+    )
+    scores, answers = [], []
+    for group, part in zip(contract.groups, groups, strict=True):
+        weights = np.ones(len(rows)) if group.name not in _OF_ANATOMY else shown + _LITTLE
+        probabilities = np.average(part, axis=0, weights=weights)
         scores += [
             Score(group.name, name, round(float(p), 4)) for name, p in zip(group.names, probabilities, strict=True)
         ]

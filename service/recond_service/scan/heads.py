@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recond_models.heads.framing import Framing, SpacingError, VolumeError, frame
+from recond_models.heads.framing import Framing, SpacingError, VolumeError, frame, frame_slice
 from recond_models.heads.measurements import Grid, MeasurementError
 from recond_service.processes import SliceLayout
 from recond_service.scan.head_runs import Block, HeadRun, Volume, classified, lesions, refused, segmented
@@ -23,9 +23,6 @@ GUARD = "series"
 _GUARD_SLICES = 9
 _MIDDLE = (0.25, 0.75)
 _SURE, _DOUBTFUL = 0.8, 0.5
-_FIELD_OF_VIEW_MM = 240.0
-"""Of a slice whose pixel size nobody knows, for heads that measure nothing."""
-
 _MOST_VOLUMES = 16
 
 
@@ -209,13 +206,8 @@ class Heads:
                 self._blocks.extend(run.blocks())
 
     def _slice_run(self, request: HeadRequest, volume: Volume, numbers: Sequence[int]) -> HeadRun | None:
-        geometry = volume.images[0].geometry
-        rows, columns = volume.images[0].pixels.shape
-        guess = _FIELD_OF_VIEW_MM / max(rows, columns)
-        pixel = (guess, guess) if geometry is None else geometry.spacing[:2]
-        pixels = np.stack([volume.images[number].pixels for number in numbers])
         try:
-            framing = frame(pixels, (1.0, *pixel), 1)
+            framing = frame_slice(np.stack([volume.images[number].pixels for number in numbers]))
         except VolumeError as error:
             self._findings.info("head-refused", f"{request.info.name} does not run on an image: {error}")
             return None

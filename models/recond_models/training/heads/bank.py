@@ -123,10 +123,17 @@ class LesionHead:
         return cls(**about, voxels=np.load(folder / f"{name}.voxels.npy", mmap_mode="r"), sites=places)
 
 
-def load_heads(folder: Path, *, held_out: bool) -> list[LesionHead]:
-    """Return the heads in a folder that the `lesion` head is trained on, or those that are held out.
+def load_heads(folder: Path, *, held_out: bool, unmarked: bool = False) -> list[LesionHead]:
+    """Return the heads in a folder that are trained on, or those that are held out.
 
-    Patients whose lesions nobody marked are in neither.
+    Parameters
+    ----------
+    folder
+        Where they are.
+    held_out
+        Which of both.
+    unmarked
+        Also scans that show lesions which nobody marked.
 
     Raises
     ------
@@ -134,7 +141,7 @@ def load_heads(folder: Path, *, held_out: bool) -> list[LesionHead]:
         There is none.
     """
     names = sorted(path.stem for path in folder.glob("*.json"))
-    heads = [LesionHead.load(folder, name) for name in names if not name.startswith(UNMARKED)]
+    heads = [LesionHead.load(folder, name) for name in names if unmarked or not name.startswith(UNMARKED)]
     chosen = [head for head in heads if (head.subject in HELD_OUT) == held_out]
     if not chosen:
         raise VolumesNotFoundError(f"no heads to put lesions into in {folder}: prepare them first")

@@ -9,6 +9,7 @@ from recond_models.heads.framing import LARGEST_PIXEL_MM, LARGEST_STEP_MM, LEAST
 from recond_models.heads.lesions import DetectionRules
 from recond_models.heads.measurements import structure_code
 from recond_models.heads.network import SLICES
+from recond_models.heads.series_network import OUTPUTS
 from recond_models.training.heads import lesion_samples, tissue
 
 _COARSEST: Final = (LARGEST_PIXEL_MM, LARGEST_STEP_MM)
@@ -40,8 +41,13 @@ LESION: Final = HeadContract(
     detection=DetectionRules().to_json(),
 )
 
+SERIES: Final = HeadContract(
+    task="classification",
+    groups=tuple(HeadGroup(name, tuple(map(HeadClass, classes)), 0.6) for name, classes in OUTPUTS.items()),
+)
+
 MERGED: Final = {"tissue": tissue.MERGED}
 """Of heads whose network tells more classes apart than come out: for each class of the network the one that comes out."""
 
-CONTRACTS: Final = {"tissue": TISSUE, "lesion": LESION}
+CONTRACTS: Final = {"tissue": TISSUE, "lesion": LESION, "series": SERIES}
 """By what a configuration calls the head."""

@@ -1,7 +1,7 @@
 """Where a healthy head is bright after contrast: vessels, sinuses, dura, choroid plexus, pituitary gland, mucosa.
 
-Drawn from rough positions of the anatomy (mm from the middle of the brain, RAS) and the surface of the brain, and uneven on purpose: a
-network is to learn that what is tubular, flat or in these places is no lesion.
+Drawn from rough positions of the anatomy (mm from the middle of the brain, RAS) and the surface of the brain, and uneven on
+purpose: a network is to learn that what is tubular, flat or in these places is no lesion.
 """
 
 from __future__ import annotations

@@ -10,7 +10,10 @@ from recond_models.training.config import TrainingConfigError
 from recond_models.training.heads.bank import load_heads
 from recond_models.training.heads.config import HeadTrainingConfig
 from recond_models.training.heads.lesion_samples import LesionSamples
+from recond_models.training.heads.others import everyday_pictures
 from recond_models.training.heads.samples import Samples
+from recond_models.training.heads.series_samples import SeriesSamples
+from recond_models.training.heads.series_trainer import SeriesTrainer
 from recond_models.training.heads.stack import load_bank
 from recond_models.training.heads.tissue import EASY, TissueSamples, load_maps, load_measured
 from recond_models.training.heads.trainer import HeadTrainer
@@ -22,7 +25,7 @@ Generators = tuple[Samples, Samples, Samples | None]
 """What a head is trained on, the same of held-out subjects, and easy samples to begin with, if there are such."""
 
 
-def trainer_of(config: HeadTrainingConfig, volumes: Path, folder: Path, device: str) -> HeadTrainer:
+def trainer_of(config: HeadTrainingConfig, volumes: Path, folder: Path, device: str) -> HeadTrainer | SeriesTrainer:
     """Return the trainer of a head.
 
     Parameters
@@ -43,8 +46,10 @@ def trainer_of(config: HeadTrainingConfig, volumes: Path, folder: Path, device: 
     VolumesNotFoundError
         The volumes are not there.
     """
+    if config.head == "series":
+        return _series(config, volumes, folder, device)
     if config.head not in _GENERATORS:
-        raise TrainingConfigError(f"head must be one of {', '.join(_GENERATORS)}, got {config.head!r}")
+        raise TrainingConfigError(f"head must be one of {', '.join(_GENERATORS)} or series, got {config.head!r}")
     samples, held_out, easy = _GENERATORS[config.head](config, volumes)
     return HeadTrainer(config, samples, held_out, folder, device, easy)
 
@@ -64,7 +69,18 @@ def _lesion(config: HeadTrainingConfig, volumes: Path) -> Generators:
     return (
         LesionSamples(load_heads(volumes, held_out=False), config.size),
         LesionSamples(load_heads(volumes, held_out=True), config.size),
+        None,
     )
+
+
+def _series(config: HeadTrainingConfig, volumes: Path, folder: Path, device: str) -> SeriesTrainer:
+    pictures = everyday_pictures()
+    # Whether a patient's lesions are marked does not matter here.
+    parts = [
+        SeriesSamples(load_heads(volumes, held_out=held_out, unmarked=True), pictures[held_out::2])
+        for held_out in (False, True)
+    ]
+    return SeriesTrainer(config, parts[0], parts[1], folder, device)
 
 
 _GENERATORS: dict[str, Callable[[HeadTrainingConfig, Path], Generators]] = {"tissue": _tissue, "lesion": _lesion}

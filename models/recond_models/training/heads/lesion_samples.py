@@ -68,7 +68,7 @@ class LesionSamples:
         planned = plan(generator, head, weighting)
         stack = draw_stack(generator, head, planned[0].place if planned else None, self._size)
         scene = compose(generator, head, look, stack, planned)
-        image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), NOISE)
+        image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), noise=NOISE)
         share = scene.share[SLICES // 2]
         target = np.where(share >= PRESENT, ENHANCED if weighting == "t1post" else BRIGHT, NONE).astype(np.uint8)
         target[(share > _ABSENT) & (share < PRESENT)] = IGNORED

@@ -90,6 +90,6 @@ def draw_lesion_volume(
     planned = [draw_planned(generator, head, weighting, many=many and number > 0) for number in range(lesions)]
     look = look_of(generator, head, weighting)
     scene = compose(generator, head, look, stack, planned)
-    image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), NOISE)
+    image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), noise=NOISE)
     truth = np.where(scene.share >= PRESENT, scene.owner, 0).astype(np.uint8)
     return LesionVolume(image, truth, (step, 1.0, 1.0))

@@ -231,8 +231,10 @@ def _lobes(generator: np.random.Generator, kind: Kind) -> NDArray[np.float32]:
     shares = {"plaque": 0.25, "infarct": 0.6, "glioma": 0.6, "meningioma": 0.2}
     count = int(generator.integers(1, 4)) if generator.random() < shares.get(kind, 0.35) else 0
     lobes = [np.array([0.0, 0.0, 0.0, 1.0])]
-    for _ in range(count):
-        lobes.append(np.array([*(_direction(generator) * generator.uniform(0.6, 1.1)), generator.uniform(0.35, 0.8)]))
+    lobes.extend(
+        np.array([*(_direction(generator) * generator.uniform(0.6, 1.1)), generator.uniform(0.35, 0.8)])
+        for _ in range(count)
+    )
     return np.asarray(lobes, dtype=np.float32)
 
 

@@ -14,6 +14,7 @@ Weighting = Literal["t1post", "flair", "t2", "t1"]
 
 _WHITE, _GREY = (2, 7, 16, 28, 41, 46, 60, 85), (3, 8, 17, 18, 42, 47, 53, 54)
 _DEEP = (10, 11, 12, 13, 26, 49, 50, 51, 52, 58)
+_IRON = (12, 13, 51, 52)
 _FLUID = (4, 5, 14, 15, 24, 43, 44, 72)
 _PLEXUS = (136, 137, 163, 164)
 _HEAD = 500
@@ -47,6 +48,8 @@ class Look:
         float32 (256,): mean signal of each of `STRUCTURES`; None for a head with a signal of its own.
     spread
         float32 (256,): how far signals differ within each structure; None likewise.
+    blood
+        Signal of blood after contrast; None to draw it.
     """
 
     weighting: Weighting
@@ -55,6 +58,7 @@ class Look:
     white: float
     table: NDArray[np.float32] | None = None
     spread: NDArray[np.float32] | None = None
+    blood: float | None = None
 
     def tissue(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how much brain, not fluid, there is by the signal, 0 to 1."""
@@ -72,11 +76,29 @@ class Look:
         return share * self.tissue(image)
 
 
-def draw_look(generator: np.random.Generator, weighting: Weighting) -> Look:
-    """Draw signals for a map of structures; white matter is 1 but for its own variation."""
-    ranges = _RANGES[weighting]
+def draw_look(
+    generator: np.random.Generator,
+    weighting: Weighting,
+    level: dict[str, float] | None = None,
+    *,
+    iron: bool = False,
+) -> Look:
+    """Draw signals for a map of structures; white matter is 1 but for its own variation.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness.
+    weighting
+        The contrast.
+    level
+        Signals of grey matter, fluid, bone, soft tissue and fat; drawn if None.
+    iron
+        Darken the deep nuclei, as iron does in gradient echoes.
+    """
     structures = np.asarray(STRUCTURES)
-    level = {kind: float(generator.uniform(*bounds)) for kind, bounds in ranges.items()}
+    if level is None:
+        level = {kind: float(generator.uniform(*bounds)) for kind, bounds in _RANGES[weighting].items()}
     means = np.zeros(len(structures))
     groups = ((_WHITE, 1.0), (_GREY, level["grey"]), (_FLUID, level["fluid"]))
     for members, mean in groups:
@@ -84,6 +106,8 @@ def draw_look(generator: np.random.Generator, weighting: Weighting) -> Look:
     deep = np.isin(structures, _DEEP)
     share = generator.uniform(0.2, 0.9, int(deep.sum()))
     means[deep] = share * level["grey"] + (1 - share)
+    if iron:
+        means[np.isin(structures, _IRON)] *= generator.uniform(0.5, 0.9)
     means[np.isin(structures, _PLEXUS)] = generator.uniform(0.7, 1.4) * level["grey"]
     head = structures >= _HEAD
     means[head] = level["soft"] * np.exp(generator.normal(0, 0.25, int(head.sum())))

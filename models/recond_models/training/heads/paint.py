@@ -13,6 +13,8 @@ from recond_models.training.heads.stacks import Found, Stack
 
 # Least factor between a lesion and the brighter of what it lies in, or nobody could see it.
 _VISIBLE = 1.14
+# Of white matter: what is darker outside the skull is air or bone.
+_TISSUE = 0.3
 
 
 def painted(

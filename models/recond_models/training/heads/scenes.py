@@ -31,7 +31,8 @@ class Scene:
     share
         float32 (slices, rows, columns): how much of each voxel is lesion.
     owner
-        uint8 (slices, rows, columns): number of the lesion, from 1 on in the order of `lesions`, that has most of a voxel; 0 for none.
+        uint8 (slices, rows, columns): number of the lesion, from 1 on in the order of `lesions`, that has most of a
+        voxel; 0 for none.
     lesions
         What was put in and is seen.
     known

@@ -113,7 +113,11 @@ class Found:
 
 
 def draw_stack(
-    generator: np.random.Generator, head: LesionHead, focus: NDArray[np.floating] | None, size: tuple[int, int]
+    generator: np.random.Generator,
+    head: LesionHead,
+    focus: NDArray[np.floating] | None,
+    size: tuple[int, int],
+    view: str | None = None,
 ) -> Stack:
     """Draw slices of a head, through a position of it if one is given.
 
@@ -127,9 +131,12 @@ def draw_stack(
         (3,), mm from the middle of the brain, in the head; None for anywhere.
     size
         Rows and columns.
+    view
+        Nearest of axial, coronal and sagittal; drawn if None. Thick slices are axial.
     """
     strain = np.eye(3) + generator.normal(0, _STRAIN, (3, 3)) * (0.4 + 0.6 * np.eye(3))
-    view = "axial" if head.thick else str(generator.choice(list(_VIEWS), p=_SHARES))
+    if head.thick or view is None:
+        view = "axial" if head.thick else str(generator.choice(list(_VIEWS), p=_SHARES))
     axes = np.eye(3)[list(_VIEWS[view])]
     tilt = generator.normal(0, np.radians(_TILT_DEGREES), 3)
     if head.thick:

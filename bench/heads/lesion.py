@@ -1,0 +1,258 @@
+"""The head `lesion` on held-out heads: free-response curves, healthy heads, a patient with marked lesions, and its calibration.
+
+    python bench/heads/lesion.py --run RUN --heads HEADS --volumes VOLUMES --collection DATA/train -o out/lesion [--calibrate]
+
+RUN holds ``architecture.json`` and ``best.safetensors``; HEADS what `recond_models.training.heads.prepare_heads` wrote. With
+``--calibrate`` the rules of the detection are fitted on half of the synthetic volumes and healthy heads (``detection.json`` in the
+output); the figures are always of the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from pictures import picture
+from safetensors.torch import load_file
+from scipy.optimize import minimize
+
+from recond_models.heads.lesions import FEATURES, Detection, DetectionRules, detect
+from recond_models.heads.network import SliceUNet
+from recond_models.heads.segmenter import Segmenter
+from recond_models.training.heads.bank import LesionHead
+from recond_models.training.heads.froc import Matched, curve, match, sensitivity_at
+from recond_models.training.heads.lesion_volumes import draw_lesion_volume
+from recond_models.training.heads.looks import Weighting
+from recond_models.training.volumes import SIGNAL_UNITS, SOURCES, VOXEL, Volume, is_saved
+
+Spacing = tuple[float, float, float]
+_SIZES = ((0.0, 0.1), (0.1, 0.5), (0.5, 2.0), (2.0, 10.0), (10.0, 1e3))
+_SYNTHETIC: tuple[tuple[str, Weighting], ...] = (
+    ("heads_training_seg_16", "t1post"), ("heads_training_seg_17", "flair"), ("heads_training_seg_16", "t2"),
+    ("heads_training_seg_17", "t1post"), ("heads_training_seg_16", "flair"), ("heads_training_seg_17", "t2"),
+    ("colin27", "t1post"), ("brainbrowser-1", "t1post"),
+)  # fmt: skip
+_STEPS = (1.2, 3.0, 5.0)
+_LESIONS = (0, 1, 4)
+_HEALTHY = ("colin27", "mni152-2009a", "itk-t1", "brainbrowser-1", "brainbrowser-2", "ms_long_patient04_study1_T1W",
+            "lowfield_pair_6B_3T_T1w", "lowfield_pair_6B_3T_T2w", "lowfield_pair_6B_3T_FLAIR")  # fmt: skip
+_PATIENTS = ("lowfield_pair_6A_3T_FLAIR", "lowfield_pair_6A_3T_T1w", "lowfield_pair_6A_3T_T2w", "lowfield_pair_7A_3T_FLAIR",
+             "lowfield_pair_7A_3T_T2w", "ms_long_patient04_study1_FLAIR", "ms_long_patient04_study1_T2W")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A volume to look at.
+
+    Parameters
+    ----------
+    name, group
+        For the table.
+    image
+        float32 (slices, rows, columns).
+    spacing
+        Distance of slices, rows and columns, mm.
+    truth
+        Numbers of true lesions, of the shape of the image; None if nobody marked them.
+    """
+
+    name: str
+    group: str
+    image: NDArray[np.float32]
+    spacing: Spacing
+    truth: NDArray[np.integer] | None
+
+
+class LesionNetwork:
+    """The network of a run."""
+
+    def __init__(self, run: Path) -> None:
+        network = SliceUNet(**json.loads((run / "architecture.json").read_text()))
+        network.load_state_dict(load_file(run / "best.safetensors"))
+        self._segmenter = Segmenter(network)
+
+    def __call__(self, image: NDArray[np.float32], spacing: Spacing) -> NDArray[np.uint8]:
+        """Return the probability of lesion of either class in 1/255."""
+        return np.asarray(255 - self._segmenter(image, spacing).probabilities[0])
+
+
+def synthetic(heads: Path, repeats: int, seed: int) -> Iterator[Case]:
+    """Yield volumes of held-out heads with lesions put in, or without."""
+    for number in range(repeats):
+        for place, (name, weighting) in enumerate(_SYNTHETIC):
+            generator = np.random.default_rng([seed, number, place])
+            step = _STEPS[(number + place) % len(_STEPS)]
+            lesions = _LESIONS[(number + 2 * place) % len(_LESIONS)]
+            drawn = draw_lesion_volume(generator, LesionHead.load(heads, name), weighting, step, lesions)
+            yield Case(f"{name} {weighting} {step:g} mm #{number}", weighting, drawn.image, drawn.spacing, drawn.truth)
+
+
+def measured(volumes: Path, names: tuple[str, ...], group: str) -> Iterator[Case]:
+    """Yield measured volumes without truth, axial."""
+    for source in SOURCES:
+        if source.name not in names or not is_saved(volumes, source):
+            continue
+        volume = Volume.load(volumes, source)
+        raw = volume.voxels["signal"] if volume.voxels.dtype == VOXEL else volume.voxels
+        image = np.asarray(raw, dtype=np.float32).transpose(2, 1, 0)[:, ::-1] / SIGNAL_UNITS
+        yield Case(source.name, group, np.ascontiguousarray(image), volume.spacing[::-1], None)
+
+
+def marked(collection: Path, patient: str) -> Iterator[Case]:
+    """Yield the scans of a patient whose lesions three raters marked, as measured and as thick slices."""
+    truth = _axial(collection / "labels" / f"ms_mni_{patient}_LESION.nii.gz") > 0
+    for contrast in ("FLAIR", "T2", "T1POST"):
+        image = _axial(collection / "images" / f"ms_mni_{patient}_{contrast}.nii.gz").astype(np.float32)
+        yield Case(f"{patient} {contrast} 1 mm", contrast, image, (1.0, 1.0, 1.0), truth.astype(np.uint8))
+        count = len(image) // 3 * 3
+        thick = image[:count].reshape(-1, 3, *image.shape[1:]).mean(axis=1)
+        share = truth[:count].reshape(-1, 3, *image.shape[1:]).mean(axis=1)
+        yield Case(f"{patient} {contrast} 3 mm", contrast, thick, (3.0, 1.0, 1.0), (share >= 0.5).astype(np.uint8))
+
+
+def _axial(path: Path) -> NDArray[np.generic]:
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.ascontiguousarray(np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1])  # type: ignore[attr-defined]
+
+
+def fitted(found: list[tuple[Detection, Matched]], rules: DetectionRules) -> DetectionRules:
+    """Fit the confidence by logistic regression with a small ridge, false detections and true ones counting alike."""
+    features, right = [], []
+    for detection, matched in found:
+        false = list(matched.false)
+        for lesion in detection.lesions:
+            features.append(lesion.features)
+            wrong = lesion.confidence in false
+            if wrong:
+                false.remove(lesion.confidence)
+            right.append(not wrong)
+    points, truth = np.asarray(features), np.asarray(right, dtype=float)
+    if not 0 < truth.sum() < len(truth):
+        raise ValueError("the confidence is fitted on true and on false detections, and one kind is missing")
+
+    def loss(coefficients: NDArray[np.float64]) -> float:
+        scores = points @ coefficients
+        return float(np.mean(np.logaddexp(0, scores) - truth * scores) + 1e-3 * (coefficients[1:] ** 2).sum())
+
+    best = minimize(loss, np.zeros(len(FEATURES)), method="BFGS").x
+    return replace(rules, coefficients=tuple(float(value) for value in best))
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return the Dice coefficient."""
+    return float(2 * (first & second).sum() / max(1, first.sum() + second.sum()))
+
+
+def evaluate(
+    cases: list[tuple[Case, NDArray[np.uint8]]], rules: DetectionRules
+) -> list[tuple[Case, Detection, Matched | None]]:
+    """Detect lesions in every case and match them with the truth."""
+    results = []
+    for case, probability in cases:
+        detection = detect(probability, case.spacing, rules)
+        truth = np.zeros(case.image.shape, np.uint8) if case.truth is None else case.truth
+        confidences = [lesion.confidence for lesion in detection.lesions]
+        results.append(
+            (case, detection, match(truth, detection.labels, confidences, float(np.prod(case.spacing)) / 1000))
+        )
+    return results
+
+
+def synthetic_figures(results: list[tuple[Case, Detection, Matched | None]]) -> dict[str, object]:
+    """Return sensitivities by size, false positives, Dice and errors of the volume."""
+    figures: dict[str, object] = {}
+    for group in ("t1post", "flair", "t2", "all"):
+        chosen = [
+            (case, found, matched) for case, found, matched in results if group in {"all", case.group} and matched
+        ]
+        matches = [matched for _, _, matched in chosen]
+        sizes = {}
+        for low, high in _SIZES:
+            try:
+                points = curve(matches, low, high)
+            except ValueError:
+                continue
+            count = sum(low <= volume < high for each in matches for volume in each.volumes_ml)
+            sizes[f"{low:g}-{high:g} ml"] = {
+                "lesions": count, "sensitivity_all": points[-1].sensitivity,
+                **{f"sensitivity_{limit:g}fp": sensitivity_at(points, limit) for limit in (0.25, 0.5, 1, 2)},
+            }  # fmt: skip
+        errors = [
+            abs(found - true) / true
+            for each in matches
+            for true, found, confidence in zip(each.volumes_ml, each.found_ml, each.found_with, strict=True)
+            if true >= 1 and np.isfinite(confidence)
+        ]
+        overlaps = [
+            dice(case.truth > 0, found.labels > 0)
+            for case, found, _ in chosen
+            if case.truth is not None and case.truth.any()
+        ]
+        figures[group] = {
+            "volumes": len(chosen),
+            "false_positives": float(np.mean([len(each.false) for each in matches])),
+            "dice": float(np.median(overlaps)),
+            "volume_error_from_1_ml": float(np.median(errors)) if errors else None,
+            "sizes": sizes,
+        }  # fmt: skip
+    return figures
+
+
+def main() -> None:
+    """Print the figures, write them and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("run", "heads", "volumes", "collection"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=6)
+    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--rules", type=Path)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    network = LesionNetwork(arguments.run)
+    rules = DetectionRules.from_json(json.loads(arguments.rules.read_text())) if arguments.rules else DetectionRules()
+    if arguments.calibrate:
+        half = [(case, network(case.image, case.spacing)) for case in synthetic(arguments.heads, arguments.repeats, 1)]
+        pairs = [(found, matched) for _, found, matched in evaluate(half, replace(rules, confidence=0.0)) if matched]
+        rules = fitted(pairs, rules)
+        (arguments.output / "detection.json").write_text(json.dumps(rules.to_json(), indent=2) + "\n")
+    cases = [(case, network(case.image, case.spacing)) for case in synthetic(arguments.heads, arguments.repeats, 2)]
+    report: dict[str, object] = {"rules": rules.to_json()}
+    every = replace(rules, confidence=0.0)
+    report["synthetic"] = synthetic_figures(evaluate(cases, every))
+    report["synthetic_with_rules"] = synthetic_figures(evaluate(cases, rules))
+    groups = (
+        (measured(arguments.volumes, _HEALTHY, "healthy"), "healthy"),
+        (marked(arguments.collection, "patient26"), "marked"),
+        (measured(arguments.volumes, _PATIENTS, "patient"), "patients"),
+    )
+    for cases_of, title in groups:
+        rows = {}
+        for case, found, matched in evaluate([(case, network(case.image, case.spacing)) for case in cases_of], rules):
+            lesions = [
+                {"ml": round(each.volume_mm3 / 1000, 3), "confidence": round(each.confidence, 3)}
+                for each in found.lesions
+            ]
+            rows[case.name] = {"found": len(lesions), "lesions": lesions[:12]}
+            if case.truth is not None and matched:
+                rows[case.name] |= {
+                    "dice": round(dice(case.truth > 0, found.labels > 0), 3),
+                    "true_ml": round(float((case.truth > 0).sum() * np.prod(case.spacing) / 1000), 2),
+                    "found_ml": round(float((found.labels > 0).sum() * np.prod(case.spacing) / 1000), 2),
+                }
+            picture(arguments.output / f"{case.name.replace(' ', '_')}.png", case.image, found.labels, case.truth)
+        report[title] = rows
+    for case, found, _ in evaluate(cases[:16], rules):
+        picture(arguments.output / f"synthetic_{case.name.replace(' ', '_')}.png", case.image, found.labels, case.truth)
+    (arguments.output / "lesion.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
