@@ -10,7 +10,7 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recond_models.heads.framing import SLICE_SIDE, NotFiniteError, ShapeError, frame_slice
+from recond_models.heads.framing import SLICE_SIDE, ShapeError, frame_slice
 from recond_models.heads.preparation import seen
 
 SIDE = SLICE_SIDE

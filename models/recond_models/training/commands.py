@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from safetensors.torch import load_file
 
+from recond_models.store.errors import StoreError
 from recond_models.training.config import TrainingConfig, TrainingConfigError
 from recond_models.training.examples import SimulatedExamples, evaluation_examples
 from recond_models.training.heads.config import HeadTrainingConfig, names_head

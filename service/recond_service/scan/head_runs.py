@@ -187,7 +187,8 @@ def classified(run: HeadRun, *, stack: str | None = None) -> HeadResult:
     rows = np.concatenate(run.rows).astype(np.float64)
     groups = np.split(rows, np.cumsum([len(group.classes) for group in contract.groups])[:-1], axis=1)
     shown = next(
-        (part[:, 0] for group, part in zip(contract.groups, groups, strict=True) if group.name == _ANATOMY), np.ones(len(rows))
+        (part[:, 0] for group, part in zip(contract.groups, groups, strict=True) if group.name == _ANATOMY),
+        np.ones(len(rows)),
     )
     scores, answers = [], []
     for group, part in zip(contract.groups, groups, strict=True):

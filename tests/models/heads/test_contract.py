@@ -48,7 +48,8 @@ def test_what_cannot_be_is_refused(change, message):
     changed = {**data, **change}
     if "groups" in change:
         changed["groups"] = [
-            {"name": group.name, "classes": [{"name": each.name} for each in group.classes]} for group in change["groups"]
+            {"name": group.name, "classes": [{"name": each.name} for each in group.classes]}
+            for group in change["groups"]
         ]
     with pytest.raises(ValueError, match=message):
         HeadContract.from_json(changed)

@@ -76,7 +76,10 @@ def test_a_volume_is_cut_into_blocks_and_measured():
     heads.series_ready(series_of(images(), findings))
     server.answer(heads)
     (ready,) = heads.ready()
-    assert [(block.first, block.layout.slices, block.layout.count) for block in server.blocks] == [(0, 20, 16), (16, 8, 4)]
+    assert [(block.first, block.layout.slices, block.layout.count) for block in server.blocks] == [
+        (0, 20, 16),
+        (16, 8, 4),
+    ]
     assert heads.finished
     labels, confidence = ready.maps
     assert labels.shape == (20, ROWS, COLUMNS)
@@ -102,7 +105,9 @@ def test_the_ends_of_a_volume_repeat_their_slice():
 
 def test_heads_for_volumes_wait_for_the_guard():
     findings = FindingList()
-    heads = Heads([request("lesion", lesion_contract(contrasts=("FLAIR",))), request("series", GUARD, wanted=False)], findings)
+    heads = Heads(
+        [request("lesion", lesion_contract(contrasts=("FLAIR",))), request("series", GUARD, wanted=False)], findings
+    )
     heads.series_ready(series_of(images(), findings))
     task, block = heads.next_block()
     assert block.layout.answer == "slices"
@@ -126,7 +131,10 @@ def test_heads_for_volumes_wait_for_the_guard():
 def test_images_of_something_else_are_refused(slices, reason):
     findings = FindingList()
     contract = lesion_contract(contrasts=("FLAIR",), anatomy="head")
-    heads, server = Heads([request("lesion", contract), request("series", GUARD, wanted=False)], findings), Server(slices)
+    heads, server = (
+        Heads([request("lesion", contract), request("series", GUARD, wanted=False)], findings),
+        Server(slices),
+    )
     heads.series_ready(series_of(images(), findings))
     server.answer(heads)
     results = [each.result for each in heads.ready()]

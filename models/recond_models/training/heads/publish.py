@@ -79,9 +79,7 @@ def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
     for name in ("name", "version", "description", "origin", "start"):
         del told[name]
     lineage = Lineage(parent=config.origin, hyperparameters=told)
-    return write_head(
-        place / MODELS, described, architecture, weights, contract, lineage=lineage, replace=True
-    ).folder
+    return write_head(place / MODELS, described, architecture, weights, contract, lineage=lineage, replace=True).folder
 
 
 def _card(config: HeadTrainingConfig, command: str, parameters: int) -> str:

@@ -33,7 +33,11 @@ def test_the_thickness_of_slices_does_not_make_a_ball_longer():
 
 @pytest.mark.parametrize(
     ("spacing", "turn"),
-    [((1, 1, 1), None), ((3, 0.8, 0.6), None), ((1.5, 0.9, 0.9), Rotation.from_euler("xyz", [25, -15, 30], degrees=True))],
+    [
+        ((1, 1, 1), None),
+        ((3, 0.8, 0.6), None),
+        ((1.5, 0.9, 0.9), Rotation.from_euler("xyz", [25, -15, 30], degrees=True)),
+    ],
 )
 def test_an_ellipsoid_has_its_diameters_whatever_the_grid(spacing, turn):
     shape = tuple(int(60 / one) for one in spacing)

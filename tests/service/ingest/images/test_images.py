@@ -29,13 +29,19 @@ from recond_service.types import (
 )
 
 RANDOM = np.random.default_rng(0)
+LIMITS = Limits()
 
 
 @pytest.fixture
 def read(tmp_path):
     """Reads files of these contents."""
 
-    def run(*contents: bytes, spacing: tuple[float, ...] = (), limits: Limits = Limits(), findings: FindingList | None = None):
+    def run(
+        *contents: bytes,
+        spacing: tuple[float, ...] = (),
+        limits: Limits = LIMITS,
+        findings: FindingList | None = None,
+    ):
         parts = []
         for number, content in enumerate(contents):
             path = tmp_path / f"file-{number}"
@@ -179,14 +185,21 @@ def dicom(pixels: np.ndarray, position, series: str, **tags) -> bytes:
 def test_dicom_images_lie_where_they_say(read):
     series = generate_uid()
     pixels = RANDOM.integers(0, 1000, (4, 6, 5))
-    files = [dicom(image, (10, -4.0 * number, 30), series, RescaleSlope=2, RescaleIntercept=-7) for number, image in enumerate(pixels)]
+    files = [
+        dicom(image, (10, -4.0 * number, 30), series, RescaleSlope=2, RescaleIntercept=-7)
+        for number, image in enumerate(pixels)
+    ]
     volume = read(*files[::-1])
     image = volume.images[3]  # sent last, the first of the series
     assert np.array_equal(image.pixels, pixels[0] * 2.0 - 7)
     geometry = image.geometry
     assert geometry.spacing == (1.5, 0.75, 3)
     # Pixel (0, 0) lies at the position of the file; that of the geometry is that of pixel (3, 2).
-    corner = np.array(geometry.position) - 3 * 1.5 * np.array(geometry.row_direction) - 2 * 0.75 * np.array(geometry.column_direction)
+    corner = (
+        np.array(geometry.position)
+        - 3 * 1.5 * np.array(geometry.row_direction)
+        - 2 * 0.75 * np.array(geometry.column_direction)
+    )
     assert corner == pytest.approx([10, 0, 30])
     assert geometry.row_direction == (0, 0, -1)
 
