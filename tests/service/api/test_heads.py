@@ -1,0 +1,190 @@
+"""Heads over the wire: on reconstructed images, on images of files, on visits that are compared."""
+
+import gzip
+import json
+
+import grpc
+import nibabel
+import numpy as np
+import pytest
+from head_packages import lesion_contract, tissue_contract, write_brightness_head
+from recond_testing import fastmri_file, refused, requests_for
+
+import recond_client
+from recond.v1 import reconstruction_pb2 as pb
+from recond_models.store.place import remove_model
+
+AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
+SHAPE = (40, 36, 12)
+HEADS = ("bright-tissue", "bright-lesion")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heads(added_models):
+    """Two heads that the service finds while it runs."""
+    write_brightness_head(added_models, HEADS[0], tissue_contract())
+    write_brightness_head(added_models, HEADS[1], lesion_contract(detection={"extent": 0.5, "seed": 0.5}))
+    yield HEADS
+    for name in HEADS:
+        remove_model(added_models, name)
+
+
+@pytest.fixture
+def client(service):
+    with recond_client.Client(service.address) as made:
+        yield made
+
+
+def volume(*balls: tuple[tuple[int, int, int], float]) -> np.ndarray:
+    """Return float32 (x, y, z) with bright balls; centres in voxels, radii in mm."""
+    index = np.stack(np.meshgrid(*map(range, SHAPE), indexing="ij"), axis=-1)
+    values = np.zeros(SHAPE, np.float32)
+    for centre, radius in balls:
+        values[(((index - centre) * AFFINE.diagonal()[:3]) ** 2).sum(axis=-1) <= radius**2] = 900
+    return values
+
+
+def nifti(values: np.ndarray, affine: np.ndarray = AFFINE) -> bytes:
+    return gzip.compress(nibabel.Nifti1Image(values, affine).to_bytes())
+
+
+def voxels_ml(values: np.ndarray) -> float:
+    return float((values > 0).sum() * 16 / 1000)
+
+
+def test_images_of_a_file_are_segmented_and_measured(client, tmp_path):
+    values = volume(((20, 18, 6), 15))
+    analysis = client.analyze(nifti(values), heads=HEADS, outputs=(".nii.gz", ".png", ".h5"))
+    tissue, lesion = (analysis.heads[name] for name in HEADS)
+    labelled = sum(tissue.measured("volume", label) for label in tissue.labels.values())
+    assert labelled == pytest.approx(voxels_ml(values), rel=0.25)  # edges are half bright at 1 mm
+    assert tissue.measured("volume") == pytest.approx(labelled)
+    assert lesion.label_map.shape == (12, 40, 36)
+    assert np.array_equal(lesion.label_map > 0, lesion.label_map == 1)
+    (found,) = lesion.instances
+    assert found.centre_mm == pytest.approx((-40, -36, 24), abs=1.0)
+    assert found.structure in {"grey matter", "white matter"}
+    assert lesion.to_json()["lesions"][0]["diameter_mm"] == pytest.approx(30, abs=5)
+    written = analysis.save_all(tmp_path / "out.nii.gz")
+    assert sorted(path.name for path in written) == ["out_bright-lesion.nii.gz", "out_bright-tissue.nii.gz"]
+    stored = nibabel.load(tmp_path / "out_bright-tissue.nii.gz")
+    assert stored.shape == SHAPE
+    assert np.array_equal(stored.affine, AFFINE)
+    assert np.array_equal(np.asarray(stored.dataobj).transpose(2, 0, 1), tissue.label_map)
+    assert analysis.files[".png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (nifti(np.zeros(SHAPE, np.float32)), "IMAGE_EMPTY"),
+        (nifti(np.full(SHAPE, np.nan, np.float32)), "IMAGE_NOT_FINITE"),
+        (nifti(volume(((20, 18, 6), 15))[..., :2]), "TOO_FEW_SLICES"),
+        (nifti(volume(((20, 18, 6), 15)), np.diag([9.0, 9, 9, 1])), "TOO_COARSE"),
+        (b"not an image", "NOT_IMAGES"),
+    ],
+    ids=["empty", "not finite", "two slices", "coarse", "text"],
+)
+def test_images_that_heads_cannot_use_are_typed_errors(client, content, reason):
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(content, heads=HEADS)
+    assert caught.value.reason == reason
+
+
+def test_a_head_that_is_not_there(client, stub):
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(nifti(volume(((20, 18, 6), 15))), heads=["crystal-ball"])
+    assert caught.value.reason == "NO_SUCH_HEAD"
+    data = fastmri_file(np.ones((1, 2, 16, 16), np.complex64))
+    refusal = refused(stub.Reconstruct(requests_for(data, heads=["crystal-ball"])))
+    assert (refusal.code, refusal.reason, refusal.field) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_HEAD", "spec.heads[0]")
+
+
+def test_reconstructed_images_come_with_heads_or_with_a_finding(client):
+    """A fastMRI file does not say how large its pixels are: the images come all the same."""
+    kspace = np.random.default_rng(0).standard_normal((4, 2, 24, 24)).astype(np.complex64)
+    result = client.reconstruct(kspace=kspace, model="rss", heads=HEADS, outputs=(".h5",))
+    assert result.images.shape == (4, 24, 24)
+    assert {each.refusal for each in result.head_results} == {"SPACING_UNKNOWN"}
+    assert "head-refused" in {finding.code for finding in result.findings}
+
+
+def test_a_scan_with_geometry_is_segmented(client, tmp_path):
+    from click.testing import CliRunner
+
+    from recond_models.simulate.commands import simulate
+
+    path = tmp_path / "scan.h5"
+    options = ["--phantom", "shepp-logan", "--slices", "4", "--coils", "3", "--matrix", "64", "--acceleration", "1"]
+    assert CliRunner().invoke(simulate, ["-o", str(path), *options]).exit_code == 0
+    plain = client.reconstruct(path, model="rss")
+    result = client.reconstruct(path, model="rss", heads=HEADS, outputs=(".h5", ".nii.gz", ".png"))
+    assert np.array_equal(result.images, plain.images)
+    tissue = result.heads[HEADS[0]]
+    assert tissue.label_map.shape == result.images.shape
+    assert tissue.images == tuple(index.image for index in result.index)
+    bright = result.images > 0.5 * np.percentile(result.images[result.images > result.images.mean()], 95)
+    assert (tissue.label_map[bright] > 0).mean() > 0.95
+    assert {"_bright-tissue.nii.gz", "_bright-lesion.nii.gz", ".nii.gz", ".h5", ".png"} == set(result.files)
+
+
+def test_heads_are_listed_apart(client):
+    listed = {head.name: head for head in client.heads()}
+    assert set(HEADS) <= set(listed)
+    assert not set(HEADS) & {model.name for model in client.models()}
+    assert client.model(HEADS[0]).kind == "head"
+
+
+def test_planted_growth_is_measured(client):
+    before, after = volume(((20, 18, 6), 12), ((8, 8, 3), 7)), volume(((20, 18, 6), 14))
+    visits = [
+        recond_client.Visit(
+            nifti(each * 0.2 + volume(((20, 18, 6), 30))), date, name, {"lesion": nifti((each > 0).astype(np.uint8))}
+        )
+        for each, date, name in ((before, "2026-01-01", "first"), (after, "2026-03-02", "second"))
+    ]
+    comparison = client.compare(visits, heads=["lesion"], patient="P7")
+    changed = comparison.report["visits"][1]["comparison"]
+    total = changed["lesions"]["lesion"]["total"]
+    assert total["prior_ml"] == pytest.approx(voxels_ml(before))
+    assert total["current_ml"] == pytest.approx(voxels_ml(after))
+    statuses = sorted(each["status"] for each in changed["lesions"]["lesion"]["lesions"])
+    assert statuses == ["grown", "vanished"]
+    assert comparison.pictures["comparison"].startswith(b"\x89PNG")
+    assert comparison.pictures["timeline"].startswith(b"\x89PNG")
+    assert comparison.table.startswith("patient,visit,date")
+    json.dumps(comparison.report)
+
+
+def test_a_single_visit_has_no_changes(client):
+    visit = recond_client.Visit(
+        nifti(volume(((20, 18, 6), 15))), labels={"lesion": nifti((volume(((20, 18, 6), 9)) > 0).astype(np.uint8))}
+    )
+    changed = client.compare([visit], heads=["lesion"]).report["visits"][0]["comparison"]
+    assert changed["prior"] is None
+    assert changed["lesions"]["lesion"]["total"]["change_ml"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"date": "yesterday"}, "DATE"),
+        ({"labels": {"lesion": nifti(np.ones((4, 4, 4), np.uint8))}}, "LABEL_MAP"),
+        ({"images": b"no image"}, "NOT_IMAGES"),
+    ],
+)
+def test_visits_that_cannot_be_read_are_typed_errors(client, change, reason):
+    given = {
+        "images": nifti(volume(((20, 18, 6), 15))),
+        "labels": {"lesion": nifti((volume(((20, 18, 6), 9)) > 0).astype(np.uint8))},
+        **change,
+    }
+    with pytest.raises(recond_client.InputError) as caught:
+        client.compare([recond_client.Visit(**given)], heads=["lesion"])
+    assert caught.value.reason == reason
+
+
+def test_a_spec_without_heads_is_refused(client):
+    with pytest.raises(recond_client.InputError, match="no head is named"):
+        client.analyze(b"x", heads=[])
+    assert pb.ReconstructSpec().heads == []
