@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from recond.v1 import heads_pb2 as pb
 
+_GRADES = ("none", "mild", "severe")
+"""Of artefacts, from the least to the worst."""
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -141,9 +144,8 @@ class HeadResult:
         if self.refusal:
             return about | {"refusal": self.refusal, "problem": self.problem}
         if self.task == "classification":
-            return (
-                about | dict(self.answers) | {"probabilities": {group: dict(of) for group, of in self.scores.items()}}
-            )
+            told = {**self.answers, **({"artefact": self._artefact()} if self._grades() else {})}
+            return about | told | {"probabilities": {group: dict(of) for group, of in self.scores.items()}}
         if self.task == "lesions":
             return about | self._lesions_json()
         volumes = {name: self.measured("volume", value) for name, value in self.labels.items()}
@@ -155,6 +157,18 @@ class HeadResult:
         }
         found = {"labels": dict(self.labels), "volumes_ml": volumes, "deviations_ml": deviations}
         return about | found | {"total_ml": self.measured("volume")}
+
+    def _grades(self) -> dict[str, str]:
+        """Return the answers of groups that grade an artefact."""
+        return {
+            group: answer for group, answer in self.answers.items() if set(self.scores.get(group, ())) == set(_GRADES)
+        }
+
+    def _artefact(self) -> str:
+        """Return the worst artefact by name, ``"none"`` if there is none."""
+        grades = {group: _GRADES.index(answer) for group, answer in self._grades().items() if answer in _GRADES}
+        worst = max(grades, key=lambda group: grades[group], default="")
+        return worst if grades.get(worst, 0) else _GRADES[0]
 
     def _lesions_json(self) -> dict[str, Any]:
         lesions = []

@@ -23,6 +23,7 @@ from recond_models.heads.measurements import (
 )
 from recond_models.heads.measurements.uncertainty import CORRELATION_MM
 from recond_service.processes import SliceLayout
+from recond_service.series import plane_of
 from recond_service.types import (
     FinishedImage,
     HeadRequest,
@@ -38,7 +39,8 @@ BLOCK_SLICES = 16
 
 UNKNOWN = "unknown"
 
-_ANATOMY, _OF_ANATOMY = "anatomy", frozenset({"contrast", "plane"})
+_ANATOMY, _PLANE = "anatomy", "plane"
+_OF_ANATOMY = frozenset({"contrast", _PLANE})
 _LITTLE = 1e-6
 
 _MOST_LABELS = 65535
@@ -71,6 +73,12 @@ class Volume:
         """(slices, rows, columns)."""
         rows, columns = self.images[0].pixels.shape
         return len(self.images), rows, columns
+
+    @property
+    def plane(self) -> str:
+        """``"axial"``, ``"coronal"`` or ``"sagittal"``, whichever the geometry is nearest to; empty without geometry."""
+        geometry = self.images[0].geometry
+        return "" if geometry is None else plane_of(geometry)
 
     def pixels(self) -> NDArray[np.float32]:
         """Return a new array, float32 (slices, rows, columns)."""
@@ -199,7 +207,10 @@ def classified(run: HeadRun, *, stack: str | None = None) -> HeadResult:
         ]
         best = int(np.argmax(probabilities))
         sure = float(probabilities[best]) >= group.least_probability
-        answers.append((group.name, group.names[best] if sure else UNKNOWN))
+        answer = group.names[best] if sure else UNKNOWN
+        if group.name == _PLANE and (told := run.volume.plane) in group.names:
+            answer = told  # the geometry knows better
+        answers.append((group.name, answer))
     images = tuple(run.volume.images[number].number for number in run.slices)
     return _result(run, images, scores=tuple(scores), answers=tuple(answers), stack=stack)
 

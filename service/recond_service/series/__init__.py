@@ -5,6 +5,6 @@
 
 from recond_service.series.assembly import Assembly
 from recond_service.series.geometry import affine_of, slice_distance
-from recond_service.series.stacks import Series, Stack, StackNumbers, make_series
+from recond_service.series.stacks import Series, Stack, StackNumbers, make_series, plane_of
 
-__all__ = ["Assembly", "Series", "Stack", "StackNumbers", "affine_of", "make_series", "slice_distance"]
+__all__ = ["Assembly", "Series", "Stack", "StackNumbers", "affine_of", "make_series", "plane_of", "slice_distance"]

@@ -285,9 +285,12 @@ def _names(parts: Sequence[Sequence[FinishedImage]]) -> list[str]:
 
 
 def _plane(image: FinishedImage) -> str:
-    if image.geometry is None:
-        return "stack"
-    return _PLANES[int(np.argmax(np.abs(image.geometry.slice_direction)))]
+    return "stack" if image.geometry is None else plane_of(image.geometry)
+
+
+def plane_of(geometry: Geometry) -> str:
+    """Return ``"axial"``, ``"coronal"`` or ``"sagittal"``, whichever an image is nearest to."""
+    return _PLANES[int(np.argmax(np.abs(geometry.slice_direction)))]
 
 
 def _parallel(parts: Sequence[Sequence[FinishedImage]]) -> bool:

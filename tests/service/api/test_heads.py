@@ -115,7 +115,7 @@ def test_a_scan_with_geometry_is_segmented(client, tmp_path):
     from recond_models.simulate.commands import simulate
 
     path = tmp_path / "scan.h5"
-    options = ["--phantom", "shepp-logan", "--slices", "4", "--coils", "3", "--matrix", "64", "--acceleration", "1"]
+    options = ["--phantom", "shepp-logan", "--slices", "4", "--coils", "3", "--matrix", "96", "--acceleration", "1"]
     assert CliRunner().invoke(simulate, ["-o", str(path), *options]).exit_code == 0
     plain = client.reconstruct(path, model="rss")
     result = client.reconstruct(path, model="rss", heads=HEADS, outputs=(".h5", ".nii.gz", ".png"))
