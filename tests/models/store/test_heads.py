@@ -46,7 +46,7 @@ def test_changed_weights_and_other_answers_are_refused(place):
     with pytest.raises(DamagedModelError, match="SHA-256"):
         loading.load_head("bright")
     weights.write_bytes(sound)
-    manifest["architecture"]["merged"] = [0, 2, 1]
+    manifest["architecture"]["temperature"] = 15.0
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(GoldenMismatchError, match="answers otherwise"):
         loading.load_head("bright")
