@@ -15,12 +15,13 @@ STRUCTURES = ("background", "grey matter", "white matter")
 LESIONS = ("none", "lesion")
 
 
-def brightness_network(classes: int, steepness: float = 40.0) -> SliceUNet:
+def brightness_network(classes: int, steepness: float = 40.0, *, full_size: bool = False) -> SliceUNet:
     """Return a network that labels pixels by the prepared brightness x of the middle slice, whatever is around them.
 
     Class k > 0 has the logit ``steepness * k * (x - 0.3 * k)``: class 1 from 0.3 on, class 2 from 0.9 on, and so on.
     """
-    network = SliceUNet(slices=5, classes=classes, widths=(8, 8), fine=4).eval()
+    sizes = {} if full_size else {"widths": (8, 8), "fine": 4}
+    network = SliceUNet(slices=5, classes=classes, **sizes).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
@@ -45,9 +46,11 @@ def lesion_contract(**changes: object) -> HeadContract:
     return HeadContract("lesions", (group,), slices=5, fewest_slices=3, **changes)  # type: ignore[arg-type]
 
 
-def write_brightness_head(place: Path, name: str, contract: HeadContract, **options: bool) -> Packaged:
-    """Write such a head into a folder of models."""
-    network = brightness_network(contract.outputs)
+def write_brightness_head(
+    place: Path, name: str, contract: HeadContract, *, full_size: bool = False, **options: bool
+) -> Packaged:
+    """Write such a head into a folder of models; of full size it takes as long as those that ship."""
+    network = brightness_network(contract.outputs, full_size=full_size)
     architecture = {"family": "slice-unet", **network.architecture()}
     described = Description(name, "1", "Labels by brightness.", "", "Apache-2.0", "made for a test", "# A card\n")
     return write_head(place, described, architecture, network.state_dict(), contract, **options)
