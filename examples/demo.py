@@ -1,4 +1,7 @@
-"""From a head to raw multi-coil data to images: simulate, serve, reconstruct, compare.
+"""From heads to raw multi-coil data to images, label maps and measurements: simulate, serve, reconstruct, compare.
+
+A measured slice that no network was trained on shows the reconstruction beside the truth; a few slices of an average head show what
+heads make of the images.
 
 Writes what it makes to a folder, ``out`` by default::
 
@@ -10,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,19 +25,26 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import recond_client
+from recond_client.commands.display_heads import print_heads
 from recond_client.embedded import EmbeddedService
 from recond_models.simulate import write_ismrmrd
 from recond_models.simulate.scan import ScanSettings, SimulatedScan, simulate
 
 SETTINGS: Final = ScanSettings(
-    coils=8, slices=2, rows=256, columns=256, acceleration=4, calibration_lines=24, noise=0.004, phantom="head"
+    coils=8, slices=1, rows=256, columns=256, acceleration=4, calibration_lines=24, noise=0.004, phantom="sample"
 )
+HEAD: Final = replace(SETTINGS, slices=5, phantom="head")
+HEADS: Final = ("tissue", "lesion", "series")
 ERROR_GAIN: Final = 5
 TILE: Final = 340
 GAP: Final = 12
 BACKGROUND: Final = (11, 13, 18)
 BRIGHT: Final = (236, 239, 244)
 DIM: Final = (138, 147, 163)
+TINTS: Final = np.array(
+    [(86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 158, 115), (204, 121, 167), (213, 94, 0)], dtype=np.float64
+)
+OUTLINE: Final = (255, 40, 40)
 #: Black, violet, orange, pale yellow: grows in lightness, so it also reads in grey.
 HEAT: Final = np.array([[0, 0, 0], [72, 22, 104], [190, 55, 82], [249, 142, 8], [252, 254, 200]], dtype=np.float64)
 
@@ -49,11 +59,12 @@ def main(folder: Path) -> None:
     """
     console = Console()
     folder.mkdir(parents=True, exist_ok=True)
-    raw, picture = folder / "head_4fold.h5", folder / "demo.png"
+    raw, head, picture = folder / "sample_4fold.h5", folder / "head_4fold.h5", folder / "demo.png"
     started = time.perf_counter()
 
     with ThreadPoolExecutor(1) as pool:
-        simulating = pool.submit(simulate_to, raw)
+        simulating = pool.submit(simulate_to, raw, SETTINGS)
+        also_simulating = pool.submit(simulate_to, head, HEAD)
         with EmbeddedService() as service, recond_client.Client(service.target) as client:
             client.wait_until_ready()
             console.print(f"[bold]serving[/bold] on {service.target}", highlight=False)
@@ -61,17 +72,21 @@ def main(folder: Path) -> None:
             print_scan(console, scan, raw)
             results = {
                 name: client.reconstruct(raw, model=model, reference=scan.whitened_truth, timeout=120)
-                for name, model in (("zero-filled", "rss"), ("recond", "l1-wavelet"))
+                for name, model in (("zero-filled", "rss"), ("recond", "unrolled-brain"))
             }
+            also_simulating.result()
+            labelled = client.reconstruct(head, heads=HEADS, timeout=300)
     print_results(console, results)
-    draw(scan, results["zero-filled"], results["recond"]).save(picture, optimize=True)
+    console.print(f"[bold]{HEAD.slices} slices of an average head[/bold]: {labelled.model}, and heads", highlight=False)
+    print_heads(console, labelled.head_results)
+    draw(scan, results["zero-filled"], results["recond"], labelled).save(picture, optimize=True)
     console.print(f"[bold]look at[/bold] {picture.resolve()}", highlight=False, soft_wrap=True)
     console.print(f"[dim]{time.perf_counter() - started:.1f} s in all[/dim]", highlight=False)
 
 
-def simulate_to(raw: Path) -> SimulatedScan:
-    """Simulate the scan and write its raw data."""
-    scan = simulate(SETTINGS)
+def simulate_to(raw: Path, settings: ScanSettings) -> SimulatedScan:
+    """Simulate a scan and write its raw data."""
+    scan = simulate(settings)
     write_ismrmrd.write(scan, raw)
     return scan
 
@@ -103,8 +118,10 @@ def print_results(console: Console, results: dict[str, recond_client.Result]) ->
     console.print(table)
 
 
-def draw(scan: SimulatedScan, zero_filled: recond_client.Result, recond: recond_client.Result) -> Image.Image:
-    """Return the middle slice four times: truth, zero-filled, recond, error; one grey scale for all.
+def draw(
+    scan: SimulatedScan, zero_filled: recond_client.Result, recond: recond_client.Result, labelled: recond_client.Result
+) -> Image.Image:
+    """Return a picture of two rows: the slice as truth, zero-filled, recond and error; four slices with what heads say of them.
 
     Parameters
     ----------
@@ -112,9 +129,10 @@ def draw(scan: SimulatedScan, zero_filled: recond_client.Result, recond: recond_
         The truth.
     zero_filled, recond
         What became of its raw data.
+    labelled
+        Images with label maps.
     """
-    middle = SETTINGS.slices // 2
-    truth, before, after = scan.whitened_truth[middle], zero_filled.images[middle], recond.images[middle]
+    truth, before, after = scan.whitened_truth[0], zero_filled.images[0], recond.images[0]
     white = float(np.percentile(truth, 99.7))
     error = np.abs(after - truth) * ERROR_GAIN
     panels = [
@@ -126,18 +144,49 @@ def draw(scan: SimulatedScan, zero_filled: recond_client.Result, recond: recond_
             f"error x {ERROR_GAIN}",
             f"{recond.model}, {SETTINGS.acceleration:g}-fold, {SETTINGS.coils} coils",
         ),
+        *head_panels(labelled),
     ]
-    head = 54
-    sheet = Image.new("RGB", (len(panels) * (TILE + GAP) + GAP, TILE + head + GAP), BACKGROUND)
+    head, across = 54, 4
+    rows = -(-len(panels) // across)
+    sheet = Image.new("RGB", (across * (TILE + GAP) + GAP, rows * (TILE + head + GAP)), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     title, caption = ImageFont.load_default(19), ImageFont.load_default(14)
     for number, (pixels, text, below) in enumerate(panels):
-        left = GAP + number * (TILE + GAP)
-        pen.text((left + 2, 8), text, BRIGHT, title)
-        pen.text((left + 2, 32), below, DIM, caption)
+        left, top = GAP + number % across * (TILE + GAP), number // across * (TILE + head + GAP)
+        pen.text((left + 2, top + 8), text, BRIGHT, title)
+        pen.text((left + 2, top + 32), below, DIM, caption)
         tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
-        sheet.paste(tile, (left, head))
+        sheet.paste(tile, (left, top + head))
     return sheet
+
+
+def head_panels(labelled: recond_client.Result) -> list[tuple[NDArray[np.uint8], str, str]]:
+    """Return the middle slice as it is and with its tissues, another with its tissues, and the first with lesions."""
+    images = labelled.images
+    white = float(np.percentile(images, 99.5))
+    tissue, lesion = labelled.heads.get("tissue"), labelled.heads.get("lesion")
+    middle = len(images) // 2
+    panels = [(grey(images[middle] / white), "reconstructed", f"{labelled.model}, slice {middle + 1} of {len(images)}")]
+    if tissue is None or tissue.label_map is None:
+        return [*panels, (grey(images[middle] * 0), "tissue", tissue.refusal if tissue else "no such head")]
+    for number in (middle, max(middle - 1, 0)):
+        volumes = [(tissue.measured("volume", value) or 0.0, name) for name, value in tissue.labels.items()]
+        told = ", ".join(f"{name} {volume:.0f} ml" for volume, name in sorted(volumes, reverse=True)[:2])
+        panels.append((tinted(images[number] / white, tissue.label_map[number]), f"tissue, slice {number + 1}", told))
+    found = 0 if lesion is None else len(lesion.instances)
+    shown = grey(images[middle] / white)
+    if lesion is not None and lesion.label_map is not None:
+        shown[lesion.label_map[middle] > 0] = OUTLINE
+    told = (lesion.problem or f"{found} found")[:48] if lesion else "no such head"
+    return [*panels, (shown, "lesions", told)]
+
+
+def tinted(values: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return values in [0, 1] as grey pixels (rows, columns, 3), with a tint for each label."""
+    pixels = grey(values).astype(np.float64)
+    inside = labels > 0
+    pixels[inside] = 0.6 * pixels[inside] + 0.4 * TINTS[(labels[inside] - 1) % len(TINTS)]
+    return pixels.astype(np.uint8)
 
 
 def figures_of(result: recond_client.Result) -> str:

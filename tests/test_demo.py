@@ -20,8 +20,9 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert spec.loader is not None
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
-    small = dataclasses.replace(demo.SETTINGS, rows=64, columns=64, slices=1, calibration_lines=16)
+    small = dataclasses.replace(demo.SETTINGS, rows=96, columns=96, calibration_lines=16)
     monkeypatch.setattr(demo, "SETTINGS", small)
+    monkeypatch.setattr(demo, "HEAD", dataclasses.replace(small, slices=3, phantom="head"))
     demo.main(tmp_path / "out")
     text = capsys.readouterr().out
     for word in (

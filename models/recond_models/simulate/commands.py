@@ -40,7 +40,7 @@ class _Matrix(click.ParamType):  # type: ignore[type-arg] # generic from click 8
 @click.option(
     "--format", "file_format", type=click.Choice(["ismrmrd", "fastmri"]), default="ismrmrd", show_default=True
 )
-@click.option("--phantom", type=click.Choice(["head", "shepp-logan"]), default="head", show_default=True)
+@click.option("--phantom", type=click.Choice(["head", "shepp-logan", "sample"]), default="head", show_default=True)
 @click.option("--coils", type=int, default=8, show_default=True, help="Receive coils.")
 @click.option("--slices", type=int, default=4, show_default=True)
 @click.option("--matrix", type=_Matrix(), default="256", show_default=True, help="Readout and phase encode.")

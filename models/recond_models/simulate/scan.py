@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from recond_models import masks
 from recond_models.simulate import phantom, receive
 from recond_models.simulate.head import head_slices
+from recond_models.simulate.sample import sample_slice
 
 Pattern = Literal["equispaced", "random"]
-Phantom = Literal["head", "shepp-logan"]
+Phantom = Literal["head", "shepp-logan", "sample"]
 
 READOUT_DWELL_US = 10.0
 """Time per sample of the imaging readouts, microseconds."""
@@ -106,6 +107,7 @@ class ScanSettings:
             (self.oversampling in {1, 2}, "oversampling", "1 or 2"),
             (0.5 < self.partial_fourier <= 1, "partial_fourier", "more than 0.5 and at most 1"),
             (0.5 < self.partial_fourier_partitions <= 1, "partial_fourier_partitions", "more than 0.5 and at most 1"),
+            (self.slices == 1 or self.phantom != "sample", "slices", "1 of the sample"),
             (self.slices > 1 or not self.volume, "slices", "more than 1 in a volume"),
             (1 <= self.contrasts <= 64, "contrasts", "from 1 to 64"),
             (1 <= self.repetitions <= 1024, "repetitions", "from 1 to 1024"),
@@ -174,10 +176,25 @@ class SimulatedScan:
     slice_spacing: float
 
 
+_DIRECTIONS: dict[str, Any] = {
+    "axial": {
+        "read_direction": (0.0, 1.0, 0.0),
+        "phase_direction": (1.0, 0.0, 0.0),
+        "slice_direction": (0.0, 0.0, -1.0),
+    },
+    "sagittal": {
+        "read_direction": (0.0, 0.0, -1.0),
+        "phase_direction": (0.0, 1.0, 0.0),
+        "slice_direction": (1.0, 0.0, 0.0),
+    },
+}
+
+
 def simulate(settings: ScanSettings) -> SimulatedScan:
     """Simulate a scan.
 
-    Axial slices, readout towards the back, phase encode towards the patient's left, slices from the top of the head downwards.
+    Axial slices, readout towards the back, phase encode towards the patient's left, slices from the top of the head downwards. The
+    sample is a sagittal slice, readout towards the feet, phase encode towards the back.
 
     Parameters
     ----------
@@ -198,7 +215,7 @@ def simulate(settings: ScanSettings) -> SimulatedScan:
     """
     generator = np.random.default_rng(settings.seed)
     lines, calibration = _choose_lines(settings)
-    if settings.phantom == "head":
+    if settings.phantom != "shepp-logan":
         kspace, positions, spacing = _head_kspace(settings, generator)
     else:
         kspace, positions, spacing = _shepp_logan_kspace(settings)
@@ -235,9 +252,7 @@ def simulate(settings: ScanSettings) -> SimulatedScan:
         noise_samples=noise_samples,
         noise_covariance=covariance,
         positions=positions,
-        read_direction=(0.0, 1.0, 0.0),
-        phase_direction=(1.0, 0.0, 0.0),
-        slice_direction=(0.0, 0.0, -1.0),
+        **_DIRECTIONS["sagittal" if settings.phantom == "sample" else "axial"],
         slice_spacing=spacing,
     )
 
@@ -314,7 +329,10 @@ def _head_kspace(
     """Return k-space (slices, coils, oversampled rows, columns) without noise, positions and spacing."""
     # Twice the resolution: measured k-space is a window of that of a finer object, with the ringing that makes.
     rows, columns = 2 * settings.rows, 2 * settings.columns
-    head = head_slices(settings.slices, rows, columns, settings.field_of_view)
+    if settings.phantom == "sample":
+        head = sample_slice(rows, columns)
+    else:
+        head = head_slices(settings.slices, rows, columns, settings.field_of_view)
     fields = receive.sensitivities(settings.coils, rows, columns)
     y = (np.arange(rows) - rows // 2)[:, None] * (2 / rows)
     x = (np.arange(columns) - columns // 2)[None, :] * (2 / columns)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -43,11 +43,12 @@ def write_head(
     tensors: Mapping[str, Tensor],
     contract: HeadContract,
     *,
+    stored: Literal["float32", "bfloat16"] = "float32",
     lineage: Lineage = _NO_LINEAGE,
     replace: bool = False,
     beside_others: bool = False,
 ) -> Packaged:
-    """Write a head into a folder of models, after it has run once. Its weights are stored in float32.
+    """Write a head into a folder of models, after it has run once.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def write_head(
         Its weights.
     contract
         What it takes and returns.
+    stored
+        Type of the weights in the file; bfloat16 halves it, and rounds them.
     lineage
         How it came to be.
     replace
@@ -87,7 +90,11 @@ def write_head(
         The folder cannot be written.
     """
     weights = as_float32(tensors)
-    data = save_safetensors(weights)
+    if stored == "bfloat16":
+        halved = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+        data, weights = save_safetensors(halved), as_float32(halved)
+    else:
+        data = save_safetensors(weights)
     parameters = sum(tensor.numel() for tensor in weights.values())
     draft = draft_manifest(described, architecture, data, Contract(), parameters=parameters, lineage=lineage)
     draft = replaced(draft, head=contract, golden_tolerance=TOLERANCE)

@@ -19,7 +19,8 @@ from recond_models.training.heads.trainer import ARCHITECTURE, BEST
 from recond_models.training.publish import MODELS
 
 CALIBRATION = "calibration.json"
-"""In the folder of a run: ``{"temperature": 1.1, "detection": {...}}``, found on held-out volumes; absent for the usual values."""
+"""In the folder of a run, found on held-out volumes: ``temperature`` of a segmentation, ``detection`` of lesions,
+``temperatures`` and ``thresholds`` of a series; absent for the usual values."""
 
 _LICENCE = "Apache-2.0"
 _REFERENCE = (
@@ -60,11 +61,19 @@ def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
     contract = CONTRACTS[config.head]
     if "detection" in calibration:
         contract = replace(contract, detection=dict(calibration["detection"]))
-    architecture: dict[str, Any] = {"family": "slice-unet", **json.loads((place / ARCHITECTURE).read_text())}
+    family = "series" if config.head == "series" else "slice-unet"
+    architecture: dict[str, Any] = {"family": family, **json.loads((place / ARCHITECTURE).read_text())}
     if config.head in MERGED:
         architecture["merged"] = list(MERGED[config.head])
-    if "temperature" in calibration:
-        architecture["temperature"] = float(calibration["temperature"])
+    for name in ("temperature", "temperatures"):
+        if name in calibration:
+            architecture[name] = calibration[name]
+    if "thresholds" in calibration:
+        groups = tuple(
+            replace(group, least_probability=calibration["thresholds"].get(group.name, group.least_probability))
+            for group in contract.groups
+        )
+        contract = replace(contract, groups=groups)
     weights = load_file(place / BEST)
     described = Description(
         name=config.name,
@@ -79,7 +88,16 @@ def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
     for name in ("name", "version", "description", "origin", "start"):
         del told[name]
     lineage = Lineage(parent=config.origin, hyperparameters=told)
-    return write_head(place / MODELS, described, architecture, weights, contract, lineage=lineage, replace=True).folder
+    return write_head(
+        place / MODELS,
+        described,
+        architecture,
+        weights,
+        contract,
+        stored="bfloat16",
+        lineage=lineage,
+        replace=True,
+    ).folder
 
 
 def _card(config: HeadTrainingConfig, command: str, parameters: int) -> str:
