@@ -81,7 +81,9 @@ def head(
     image = np.zeros(shape)
     for centre, radii, signal in _PARTS:
         image[(((places - centre) / radii) ** 2).sum(axis=-1) <= 1] = signal
-    folds = ndimage.map_coordinates(_FOLDS, np.moveaxis(places, -1, 0) / _FOLD_MM + len(_FOLDS) / 2, order=1, mode="nearest")
+    folds = ndimage.map_coordinates(
+        _FOLDS, np.moveaxis(places, -1, 0) / _FOLD_MM + len(_FOLDS) / 2, order=1, mode="nearest"
+    )
     image[(image == 0.6) & (folds > 0)] = 0.42  # grey matter among the white
     noise = np.random.default_rng(seed).normal(0, 0.02, shape)
     return (700 * np.abs(image + noise)).astype(np.float32)
@@ -114,7 +116,7 @@ def visit(
     patient: str = "",
     image: NDArray[np.float32] | None = None,
 ) -> Visit:
-    """Return a visit with a mask of lesions, on the small grid unless another is given; its image is empty where it does not matter."""
+    """Return a visit with a mask of lesions, on the small grid unless another is given; the image may be empty."""
     grid = grid_of(SPACING, SHAPE) if grid is None else grid
     shape = SHAPE if lesions is None else lesions.shape
     heads = {} if lesions is None else {"lesion": HeadResult("lesions", lesions.astype(np.uint8))}

@@ -39,7 +39,8 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
     """Draw both scans with the outlines of their lesions.
 
     A row is a slice of the prior scan, and on its right the same place in the current scan, moved onto it. Shown are the slices
-    of the lesions that changed most; without lesions the middle one. Without a prior scan or a registration the current scan stands alone.
+    of the lesions that changed most; without lesions the middle one. Without a prior scan or a registration the current scan
+    stands alone.
 
     Parameters
     ----------

@@ -136,7 +136,7 @@ class _Method:
             method.SetMetricMovingMask(self._image(moving.brain.astype(np.uint8), moving.grid))
         elif _volume(moving) < _STRIPPED * _volume(fixed):  # without its skull: what lies beside it says nothing
             method.SetMetricMovingMask(self._image(moving.head.astype(np.uint8), moving.grid))
-        # ITK shifts random samples off the voxels, also if it takes all: on the voxels noise favours angles at which grids coincide.
+        # ITK shifts random samples off the voxels, also if it takes all: on them, noise favours angles at which grids coincide.
         method.SetMetricSamplingStrategy(SimpleITK.ImageRegistrationMethod.RANDOM)
         method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / max(1, int(where.sum()))), _SEED)
         method.SetNumberOfThreads(threads)

@@ -33,7 +33,9 @@ def balls(*parts, grid=GRID, shape=BOX, pose=None):
 
 def compared(before, after, **options):
     first = None if before is None else visit(before, date(2024, 1, 1), "prior", GRID)
-    return compare(first, visit(after, date(2024, 3, 1), "current", GRID), registration=STILL, **options).lesions["lesion"]
+    return compare(first, visit(after, date(2024, 3, 1), "current", GRID), registration=STILL, **options).lesions[
+        "lesion"
+    ]
 
 
 A, B, C = ((-20, 0, 0), 8.0), ((18, 10, 5), 6.0), ((5, -25, -10), 5.0)
@@ -52,7 +54,12 @@ def test_statuses_of_lesions():
 def test_a_vanished_lesion_ends_at_zero_and_a_new_one_has_no_percentage():
     found = compared(balls(A), balls(B))
     gone, new = found.changes
-    assert (gone.status, gone.volume.current, gone.volume.percent, gone.diameter.current) == ("vanished", 0.0, -100.0, None)
+    assert (gone.status, gone.volume.current, gone.volume.percent, gone.diameter.current) == (
+        "vanished",
+        0.0,
+        -100.0,
+        None,
+    )
     assert (new.status, new.volume.prior, new.volume.percent, new.diameter.prior) == ("new", 0.0, None, None)
     assert new.volume.absolute == new.current[0].volume_ml
 
@@ -114,7 +121,9 @@ def test_no_prior_is_null_and_not_zero():
     assert found["lesions"] is None
     assert found["prior"] is None
     assert found["count"] == {"prior": None, "current": 1, "change": None}
-    assert [found["total"][key] for key in ("prior_ml", "change_ml", "change_percent", "ml_per_month", "trend")] == [None] * 5
+    assert [found["total"][key] for key in ("prior_ml", "change_ml", "change_percent", "ml_per_month", "trend")] == [
+        None
+    ] * 5
     assert found["total"]["current_ml"] > 0
 
 

@@ -67,7 +67,7 @@ def test_brain_masks_judge_the_result(prior):
     brains = [ellipsoid(GRID, SHAPE, middle, (60, 78, 70), one) for one in (None, pose)]
     found = register(prior, GRID, current, GRID, prior_brain=brains[0], current_brain=brains[1])
     assert found.quality.brain_dice > 0.97
-    wrong = ellipsoid(GRID, SHAPE, middle + [0, 30, 20], (45, 50, 40), pose)
+    wrong = ellipsoid(GRID, SHAPE, middle + np.array([0, 30, 20]), (45, 50, 40), pose)
     with pytest.raises(RegistrationFailedError, match="brain masks"):
         register(prior, GRID, current, GRID, prior_brain=brains[0], current_brain=wrong)
 
@@ -97,7 +97,7 @@ def test_a_failed_registration_is_a_finding_and_totals_come_all_the_same(prior):
     ("change", "why"),
     [
         (lambda image: image[:3], "at least 4 slices"),
-        (lambda image: np.zeros_like(image), "empty"),
+        (np.zeros_like, "empty"),
         (lambda image: np.where(image > 600, np.nan, image), "not finite"),
         (lambda image: image.astype(np.complex64), "real"),
     ],

@@ -26,14 +26,18 @@ def test_the_thickness_of_slices_does_not_make_a_ball_longer():
     shape, spacing = (14, 60, 60), (5, 0.6, 0.6)
     grid = grid_of(spacing, shape)
     for shift in (0, 1.2, 2.5):
-        found = diameters(ellipsoid(grid, shape, CENTRE + [0, 0, shift], 9.0), grid)
+        found = diameters(ellipsoid(grid, shape, CENTRE + np.array([0, 0, shift]), 9.0), grid)
         assert found.longest_mm == pytest.approx(18, abs=0.7)
         assert found.longest_mm >= found.in_plane_mm
 
 
 @pytest.mark.parametrize(
     ("spacing", "turn"),
-    [((1, 1, 1), None), ((3, 0.8, 0.6), None), ((1.5, 0.9, 0.9), Rotation.from_euler("xyz", [25, -15, 30], degrees=True))],
+    [
+        ((1, 1, 1), None),
+        ((3, 0.8, 0.6), None),
+        ((1.5, 0.9, 0.9), Rotation.from_euler("xyz", [25, -15, 30], degrees=True)),
+    ],
 )
 def test_an_ellipsoid_has_its_diameters_whatever_the_grid(spacing, turn):
     shape = tuple(int(60 / one) for one in spacing)
