@@ -18,8 +18,8 @@ from recond_models.follow_up import FollowUpError, HeadResult, Registration, Vis
 from recond_models.heads.measurements import Grid
 from recond_models.training.volumes import SOURCES, Volume
 
-SITES = ((-35, 20, 20), (30, -30, 25), (-20, -45, 5), (25, 30, 35))
-"""Lesions from the middle of the brain, mm."""
+SITES = ((-35.3, 20.4, 20.2), (30.4, -30.2, 25.3), (-20.2, -45.4, 5.3), (25.3, 30.2, 35.4))
+"""Lesions from the middle of the brain, mm; off the voxels, where balls lose a part of their volume to the lattice."""
 RADII = (12.0, 8.0, 5.0, 3.0)
 """mm; 7.2, 2.1, 0.52 and 0.11 ml."""
 GROWTHS = (0.0, 0.1, 0.2, 0.5)

@@ -104,8 +104,8 @@ def largest_error(matrix: NDArray[np.float64], truth: NDArray[np.float64], reach
     return float(np.linalg.norm(first - second, axis=1).max())
 
 
-SHAPE = (40, 50, 44)
-SPACING = (4.0, 4.0, 4.0)
+SHAPE = (33, 40, 35)
+SPACING = (5.0, 5.0, 5.0)
 
 
 def visit(

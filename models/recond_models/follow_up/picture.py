@@ -185,6 +185,8 @@ def _draw(
     outlines: dict[int, tuple[str, str]],
 ) -> None:
     """Draw a slice with its outlines."""
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415 - heavy, and needed here only
+
     rows, columns = slice(box[0], box[0] + box[2]), slice(box[1], box[1] + box[3])
     shown = layout.turned(np.abs(image[index]))[rows, columns]
     low, high = np.quantile(np.abs(image), [0.02, 0.998])
@@ -208,6 +210,7 @@ def _draw(
             va="center",
             color=colour,
             fontsize=8,
+            path_effects=[withStroke(linewidth=2, foreground="black")],
         )
     for text, place in zip(layout.letters, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02)), strict=True):
         axis.text(*place, text, transform=axis.transAxes, color="#cccccc", fontsize=8, ha="center", va="center")

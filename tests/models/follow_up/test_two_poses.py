@@ -61,7 +61,7 @@ def test_planted_growth_is_measured_within_five_per_cent(scans, there, growth):
     pose = there.inverse
     for image, where, moved, factor in ((first, grid, None, 1.0), (second, other, pose, (1 + growth) ** (1 / 3))):
         mask = np.zeros(image.shape, dtype=bool)
-        for site, radius in (((-35, 20, 20), 15.0), ((30, -30, 25), 12.0)):
+        for site, radius in (((-35.3, 20.4, 20.2), 15.0), ((30.4, -30.2, 25.3), 12.0)):
             mask |= near(where, image.shape, middle + np.array(site), radius * factor, moved)
         masks.append(mask.astype(np.uint8))
     visits = [

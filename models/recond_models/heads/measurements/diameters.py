@@ -1,8 +1,8 @@
 """Diameters of a lesion: the longest in space, and the longest in a slice with its perpendicular.
 
 Distances are between points of the outlines in the slices, half way from a pixel of the lesion to its neighbour outside, where a
-reader would draw them. From centre to centre a lesion would come out about a pixel too short, and a single voxel 0 mm. Across slices
-nothing is added: half a slice of 5 mm at both ends makes a lesion of 18 mm 2.5 mm too long, without it the error is 0.3 mm
+reader would draw them. From centre to centre a lesion would come out about a pixel too short, and a single voxel 0 mm. Between
+slices nothing is added: half a slice of 5 mm at both ends makes a lesion of 18 mm 2.5 mm too long, without it the error is 0.3 mm
 (measured; docs/follow-up.md). A lesion in one slice has its in-plane diameter.
 """
 
