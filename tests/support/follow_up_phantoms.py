@@ -6,6 +6,7 @@ from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from recond_models.follow_up import HeadResult, Visit
@@ -27,6 +28,9 @@ _PARTS = (
     ((-30, 20, 35), (10, 14, 9), 0.7),
     ((0, 70, -20), (9, 9, 9), 0.1),
 )
+_FOLD_MM = 6.0
+_FOLDS = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=(40, 40, 40)), 1.3)
+"""Positive where the brain is grey matter: patches without a period, so that only one pose fits."""
 
 
 def grid_of(spacing: tuple[float, float, float], shape: tuple[int, int, int], turn: Rotation | None = None) -> Grid:
@@ -72,9 +76,15 @@ def head(
     grid: Grid, shape: tuple[int, int, int], pose: NDArray[np.float64] | None = None, seed: int = 0
 ) -> NDArray[np.float32]:
     """Return an image of the phantom's head with a little noise, its signal at scanner-like scale."""
+    back = np.eye(4) if pose is None else np.linalg.inv(pose)
+    places = positions(grid, shape) @ back[:3, :3].T + back[:3, 3] - CENTRE
     image = np.zeros(shape)
     for centre, radii, signal in _PARTS:
-        image[ellipsoid(grid, shape, CENTRE + centre, radii, pose)] = signal
+        image[(((places - centre) / radii) ** 2).sum(axis=-1) <= 1] = signal
+    folds = ndimage.map_coordinates(
+        _FOLDS, np.moveaxis(places, -1, 0) / _FOLD_MM + len(_FOLDS) / 2, order=1, mode="nearest"
+    )
+    image[(image == 0.6) & (folds > 0)] = 0.42  # grey matter among the white
     noise = np.random.default_rng(seed).normal(0, 0.02, shape)
     return (700 * np.abs(image + noise)).astype(np.float32)
 
@@ -94,8 +104,8 @@ def largest_error(matrix: NDArray[np.float64], truth: NDArray[np.float64], reach
     return float(np.linalg.norm(first - second, axis=1).max())
 
 
-SHAPE = (40, 50, 44)
-SPACING = (4.0, 4.0, 4.0)
+SHAPE = (33, 40, 35)
+SPACING = (5.0, 5.0, 5.0)
 
 
 def visit(
@@ -106,7 +116,7 @@ def visit(
     patient: str = "",
     image: NDArray[np.float32] | None = None,
 ) -> Visit:
-    """Return a visit with a mask of lesions, on the small grid unless another is given; its image is empty where it does not matter."""
+    """Return a visit with a mask of lesions, on the small grid unless another is given; the image may be empty."""
     grid = grid_of(SPACING, SHAPE) if grid is None else grid
     shape = SHAPE if lesions is None else lesions.shape
     heads = {} if lesions is None else {"lesion": HeadResult("lesions", lesions.astype(np.uint8))}

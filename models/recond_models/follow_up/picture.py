@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -38,7 +39,8 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
     """Draw both scans with the outlines of their lesions.
 
     A row is a slice of the prior scan, and on its right the same place in the current scan, moved onto it. Shown are the slices
-    where most changed; without lesions the middle one. Without a prior scan or a registration the current scan stands alone.
+    of the lesions that changed most; without lesions the middle one. Without a prior scan or a registration the current scan
+    stands alone.
 
     Parameters
     ----------
@@ -66,13 +68,13 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
         known = ", ".join(comparison.lesions) or "none"
         raise VisitError(f"head {name!r} found no lesions to outline; those that did: {known}")
     panels = _panels(comparison, name)
-    rows = _slices(panels[0][2], panels[-1][2], slices)
+    changes = () if name is None else comparison.lesions[name].changes or ()
+    rows = _slices(changes, panels[0][2], panels[-1][2], slices)
     layout = page(panels[0][3].grid)
     box = _box(layout, panels[0][1])
     height = _WIDTH * box[2] * layout.aspect / box[3]
     figure = Figure(figsize=(_WIDTH * len(panels), height * len(rows) + 0.7), layout="constrained", facecolor="black")
     axes = figure.subplots(len(rows), len(panels), squeeze=False)
-    changes = () if name is None else comparison.lesions[name].changes or ()
     for row, index in enumerate(rows):
         for column, (title, image, labels, _) in enumerate(panels):
             axis = axes[row, column]
@@ -123,19 +125,26 @@ def _title(visit: Visit) -> str:
     return visit.name if visit.date is None else f"{visit.name}, {visit.date.isoformat()}"
 
 
-def _slices(before: NDArray[Any], after: NDArray[Any], count: int) -> list[int]:
-    """Return the slices that differ most, the lesions themselves being a little of a difference; the first if none has any."""
-    score = ((before > 0) != (after > 0)).sum(axis=(1, 2)) + 0.1 * ((before > 0) | (after > 0)).sum(axis=(1, 2))
-    if not score.any():
-        return [before.shape[0] // 2]
+def _slices(changes: Sequence[LesionChange], before: NDArray[Any], after: NDArray[Any], count: int) -> list[int]:
+    """Return the slices that show most: for each lesion that of its greatest outline, those that changed most first.
+
+    Without a comparison the lesions count by their size; without lesions it is the middle slice.
+    """
+    ordered = sorted(changes, key=lambda one: -abs(one.volume.absolute or 0.0))
+    groups = [([one.number for one in change.prior], [one.number for one in change.current]) for change in ordered]
+    if not changes:
+        sizes = np.bincount(after.ravel().astype(np.int64))
+        groups = [([], [int(one)]) for one in np.argsort(-sizes) if one and sizes[one]]
     chosen: list[int] = []
-    apart = max(1, before.shape[0] // 30)
-    for index in np.argsort(-score, kind="stable"):
-        if score[index] > 0 and all(abs(int(index) - one) >= apart for one in chosen):
-            chosen.append(int(index))
+    apart = max(1, before.shape[0] // 40)
+    for olds, news in groups:
+        areas = np.isin(before, olds).sum(axis=(1, 2)) + np.isin(after, news).sum(axis=(1, 2))
+        best = int(areas.argmax())
+        if areas[best] and all(abs(best - one) >= apart for one in chosen):
+            chosen.append(best)
         if len(chosen) == count:
             break
-    return sorted(chosen)
+    return sorted(chosen) or [before.shape[0] // 2]
 
 
 def _box(layout: Page, image: NDArray[Any]) -> tuple[int, int, int, int]:
@@ -176,6 +185,8 @@ def _draw(
     outlines: dict[int, tuple[str, str]],
 ) -> None:
     """Draw a slice with its outlines."""
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415 - heavy, and needed here only
+
     rows, columns = slice(box[0], box[0] + box[2]), slice(box[1], box[1] + box[3])
     shown = layout.turned(np.abs(image[index]))[rows, columns]
     low, high = np.quantile(np.abs(image), [0.02, 0.998])
@@ -199,6 +210,7 @@ def _draw(
             va="center",
             color=colour,
             fontsize=8,
+            path_effects=[withStroke(linewidth=2, foreground="black")],
         )
     for text, place in zip(layout.letters, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02)), strict=True):
         axis.text(*place, text, transform=axis.transAxes, color="#cccccc", fontsize=8, ha="center", va="center")

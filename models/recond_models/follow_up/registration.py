@@ -105,9 +105,12 @@ def register(
     fixed = _view(prior, prior_grid, prior_brain, "prior")
     moving = _view(current, current_grid, current_brain, "current")
     found = start(fixed.at(_COARSE_MM), moving.at(_COARSE_MM), threads)
-    for level in (_MIDDLE_MM, _FINE_MM):
-        found = refine(fixed.at(level), moving.at(level), found, threads)
-    quality = judge(fixed.at(_MIDDLE_MM), moving.at(_MIDDLE_MM), found)
+    views = fixed.at(_MIDDLE_MM), moving.at(_MIDDLE_MM)
+    found = refine(*views, found, threads)
+    finer = fixed.at(_FINE_MM), moving.at(_FINE_MM)
+    if any(fine.values.shape != view.values.shape for fine, view in zip(finer, views, strict=True)):
+        found = refine(*finer, found, threads)
+    quality = judge(*views, found)
     if quality.failure is not None:
         raise RegistrationFailedError(
             f"the current scan does not fit onto the prior one: {quality.failure}. "

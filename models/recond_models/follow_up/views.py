@@ -74,7 +74,7 @@ class View:
 
 def resample(values: NDArray[np.float32], grid: Grid, steps: NDArray[np.float64]) -> tuple[NDArray[np.float32], Grid]:
     """Return a volume on a grid that is coarser by a factor per axis, smoothed first; the first voxels stay in place."""
-    smooth = ndimage.gaussian_filter(values, [0.4 * step if step > 1 else 0 for step in steps])
+    smooth = ndimage.gaussian_filter(values, np.maximum(0.4 * steps, 0.6))
     shape = tuple(int((count - 1) / step) + 1 for count, step in zip(values.shape, steps, strict=True))
     coarse = ndimage.affine_transform(smooth, steps, output_shape=shape, order=1, mode="nearest")
     return np.asarray(coarse, dtype=np.float32), Grid(grid.affine @ np.diag([*steps, 1.0]))

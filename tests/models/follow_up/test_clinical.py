@@ -72,7 +72,7 @@ def test_dates_that_mean_one_day(text, expected):
 
 @pytest.mark.parametrize("text", ["03/04/2024", "03.04.2024", "3-4-2024"])
 def test_dates_that_may_mean_two_days_are_refused_with_their_line(text):
-    with pytest.raises(ClinicalRowsError, match="line 3: .* may mean two days: write it as 2024-04-03") as caught:
+    with pytest.raises(ClinicalRowsError, match=r"line 3: .* may mean two days: write it as 2024-04-03") as caught:
         read(f"patient,date\nP1,2024-01-01\nP1,{text}\n")
     assert caught.value.line == 3
     assert read(f"patient,date\nP1,{text}\n", day_first=True).rows[0].date == date(2024, 4, 3)

@@ -1,9 +1,9 @@
 """Diameters of a lesion: the longest in space, and the longest in a slice with its perpendicular.
 
 Distances are between points of the outlines in the slices, half way from a pixel of the lesion to its neighbour outside, where a
-reader would draw them. From centre to centre a lesion would come out about a pixel too short, and a single voxel 0 mm. Across slices
-nothing is added: half a slice of 5 mm at both ends makes a ball of 18 mm 2.5 mm too long, without it the error is 0.3 mm (measured;
-docs/follow-up.md). A lesion in one slice has its in-plane diameter.
+reader would draw them. From centre to centre a lesion would come out about a pixel too short, and a single voxel 0 mm. Between
+slices nothing is added: half a slice of 5 mm at both ends makes a lesion of 18 mm 2.5 mm too long, without it the error is 0.3 mm
+(measured; docs/follow-up.md). A lesion in one slice has its in-plane diameter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
 from recond_models.heads.measurements.errors import LabelMapError
@@ -70,7 +70,10 @@ def diameters(mask: NDArray[np.bool_], grid: Grid, first: tuple[int, int, int] =
         found = _in_plane(corners @ to_plane)
         if found[0] > best[0]:
             best = (*found, int(index) + first[0])
-    return Diameters(_longest(np.concatenate(points)), *best)
+    corners = np.concatenate(points)
+    if len(points) > 1:
+        corners = corners[ConvexHull(corners).vertices]
+    return Diameters(float(pdist(corners).max()), *best)
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -82,15 +85,6 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         edges[:, axis] += 0.5
         points.append(edges - 1)
     return np.concatenate(points)
-
-
-def _longest(points: NDArray[np.float64]) -> float:
-    """Return the greatest distance of two points, (points, 3); they are corners of the hulls of slices, so one more hull suffices."""
-    try:
-        points = points[ConvexHull(points).vertices]
-    except QhullError:  # all in one slice: flat, and few
-        pass
-    return float(pdist(points).max())
 
 
 def _plane(grid: Grid) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ def test_the_thickness_of_slices_does_not_make_a_ball_longer():
     shape, spacing = (14, 60, 60), (5, 0.6, 0.6)
     grid = grid_of(spacing, shape)
     for shift in (0, 1.2, 2.5):
-        found = diameters(ellipsoid(grid, shape, CENTRE + [0, 0, shift], 9.0), grid)
+        found = diameters(ellipsoid(grid, shape, CENTRE + np.array([0, 0, shift]), 9.0), grid)
         assert found.longest_mm == pytest.approx(18, abs=0.7)
         assert found.longest_mm >= found.in_plane_mm
 
