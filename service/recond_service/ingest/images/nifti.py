@@ -146,7 +146,7 @@ def load_nifti(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any
                 reason="NIFTI_PAIR",
                 field=label,
             )
-        kind = nibabel.Nifti1Image if content[344:348] in _MAGIC[344] else nibabel.Nifti2Image
+        kind: Any = nibabel.Nifti1Image if content[344:348] in _MAGIC[344] else nibabel.Nifti2Image
         image: Any = kind.from_stream(io.BytesIO(content))
         shape = tuple(int(length) for length in image.shape)
         while len(shape) > 3 and shape[-1] == 1:
