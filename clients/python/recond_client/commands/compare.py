@@ -44,7 +44,12 @@ def _visit(images: Path, date: str, heads: Sequence[str], *, beside: bool) -> Vi
 @click.option(
     "--date", "dates", metavar="YYYY-MM-DD", multiple=True, help="Date of each scan, in their order; rates need them."
 )
-@click.option("--patient", default="", help="Pseudonym, as in the clinical rows.")
+@click.option(
+    "--patient",
+    metavar="PSEUDONYM|TABLE",
+    default="",
+    help="Pseudonym, as in the clinical rows; or the table of these, if they are of this patient alone.",
+)
 @click.option(
     "--clinical",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -95,6 +100,8 @@ def compare(
     """
     for target in outputs:
         check_output(target, scans, _ENDINGS)
+    if patient.endswith(".csv") and clinical is None:
+        clinical, patient = Path(patient), ""
     if dates and len(dates) != len(scans):
         msg = f"{len(dates)} dates for {len(scans)} scans: give one for each, or none"
         raise click.BadParameter(msg, param_hint="--date")
