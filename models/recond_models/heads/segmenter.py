@@ -166,7 +166,7 @@ class Segmenter:
         whole = self.probabilities(block.stacks().to(self._device), block.framing)
         entropy = torch.special.entr(whole).sum(dim=1) / float(np.log(self.classes))
         return Segmentation(
-            whole.argmax(dim=1).to(torch.uint8).cpu().numpy(),
+            whole.max(dim=1).indices.to(torch.uint8).cpu().numpy(),
             _bytes(whole).transpose(0, 1).contiguous().cpu().numpy(),
             _bytes(entropy).cpu().numpy(),
         )
