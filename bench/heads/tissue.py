@@ -10,6 +10,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent))
 from references import BRAIN, Reference, itk, mni152, painted, real
 
+from recond_models.heads.islands import without_islands
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.segmenter import Segmentation, Segmenter
 
@@ -43,6 +45,7 @@ def main(weights: Path, out: Path, volumes: Path, data: Path, only: tuple[str, .
     for reference in _references(volumes, data, only):
         began = time.perf_counter()
         found = segmenter(reference.volume, reference.spacing)
+        found = replace(found, labels=without_islands(found.labels, reference.spacing, fluid=1))
         seconds = time.perf_counter() - began
         scores = {name: dice(np.isin(found.labels, classes), mask) for name, (mask, classes) in reference.masks.items()}
         if not reference.masks:
@@ -95,7 +98,7 @@ def _deepbet(reference: Reference) -> NDArray[np.bool_] | None:
     """Return deepbet's mask of the brain (Fisch et al. 2024, doi:10.1016/j.compbiomed.2024.108845); None where it finds none."""
     # It wants pandas for a table that is not written here.
     sys.modules.setdefault("pandas", types.ModuleType("pandas"))
-    from deepbet.bet import BrainExtraction  # noqa: PLC0415  (not a dependency)
+    from deepbet.bet import BrainExtraction
 
     try:
         _, mask, _ = BrainExtraction(no_gpu=True).run(reference.canonical())
