@@ -83,7 +83,7 @@ class Variety:
         Share of samples with lesions.
     """
 
-    weightings: tuple[float, ...] = (0.2, 0.12, 0.12, 0.1, 0.06)
+    weightings: tuple[float, ...] = (0.28, 0.15, 0.15, 0.1, 0.07)
     severity: float = 1.0
     lesions: float = 0.15
 
