@@ -17,40 +17,36 @@ SLOPE = 0.1
 
 
 class Convolution(nn.Module):
-    """3 x 3 convolution, batch normalisation, leaky rectifier.
+    """3 x 3 convolution, normalisation, leaky rectifier.
 
     Parameters
     ----------
     in_channels, out_channels
         Feature maps in and out.
+    instance
+        Normalise every image by itself, not by what training has counted.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, instance: bool) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.normalisation = nn.BatchNorm2d(out_channels)
+        self.normalisation: nn.InstanceNorm2d | nn.BatchNorm2d = (
+            nn.InstanceNorm2d(out_channels, affine=True) if instance else nn.BatchNorm2d(out_channels)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (batch, out_channels, rows, columns) for (batch, in_channels, rows, columns)."""
         normalised: Tensor = self.normalisation(self.convolution(features))
         return nnf.leaky_relu(normalised, SLOPE)
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of the convolution that does the same as both together when nothing is trained."""
-        norm = self.normalisation
-        assert norm.running_var is not None  # noqa: S101  (batch normalisation as it is made above keeps both)
-        assert norm.running_mean is not None  # noqa: S101
-        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        return self.convolution.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor
-
 
 class SliceUNet(nn.Module):
     """Encoder and decoder with skip connections (Ronneberger et al. 2015, arXiv:1505.04597) on a stack of neighbouring slices.
 
     Made for CPUs: the blocks of 2 x 2 pixels become channels (Shi et al. 2016, arXiv:1609.05158), so that no wide convolution runs
-    at full resolution, and one narrow convolution there joins the result with the image itself. Batch normalisation, because it
-    disappears into the convolutions when the network is compiled, and because what it does to a pixel does not depend on how much
-    of the head is in the picture.
+    at full resolution, and one narrow convolution there joins the result with the image itself. From a quarter of the resolution on
+    every image is normalised by itself, which adapts the features to its contrast; the levels above have batch normalisation, which
+    costs training less.
 
     Parameters
     ----------
@@ -85,13 +81,17 @@ class SliceUNet(nn.Module):
             raise ValueError(f"the middle one of the slices is labelled, so their number is odd; got {slices}")
         self.slices, self.classes, self.widths, self.fine = slices, classes, tuple(widths), fine
         self.down = nn.ModuleList(
-            nn.ModuleList([Convolution(before, after), Convolution(after, after)])
-            for before, after in zip((4 * slices, *widths[:-1]), widths, strict=True)
+            nn.ModuleList(
+                [Convolution(before, after, instance=level > 0), Convolution(after, after, instance=level > 0)]
+            )
+            for level, (before, after) in enumerate(itertools.pairwise((4 * slices, *widths)))
         )
         self.reduce = nn.ModuleList(nn.Conv2d(deep, width, kernel_size=1) for width, deep in itertools.pairwise(widths))
-        self.up = nn.ModuleList(Convolution(2 * width, width) for width in widths[:-1])
+        self.up = nn.ModuleList(
+            Convolution(2 * width, width, instance=level > 0) for level, width in enumerate(widths[:-1])
+        )
         self.expand = nn.Conv2d(widths[0], 2 * fine, kernel_size=1)
-        self.detail = Convolution(fine // 2 + slices, fine)
+        self.detail = Convolution(fine // 2 + slices, fine, instance=False)
         self.last = nn.Conv2d(fine, classes, kernel_size=1)
 
     @property

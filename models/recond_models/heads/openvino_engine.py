@@ -92,20 +92,34 @@ class _Graph:
 
     def _block(self, features: Node, block: nn.Module) -> Node:
         assert isinstance(block, Convolution)  # noqa: S101
-        weight, bias = block.folded()
-        slope = self._op.constant(np.array([SLOPE], np.float32))
-        return self._op.prelu(self._convolve(features, weight, bias, padding=1), slope)
+        norm = block.normalisation
+        features = self._convolve(features, block.convolution.weight, padding=1)
+        if isinstance(norm, nn.InstanceNorm2d):
+            axes = self._op.constant(np.array([2, 3], np.int64))
+            features = self._op.mvn(features, axes, normalize_variance=True, eps=norm.eps, eps_mode="inside_sqrt")
+            factor, offset = norm.weight, norm.bias
+        else:
+            assert norm.running_var is not None  # noqa: S101  (batch normalisation as it is made above keeps both)
+            assert norm.running_mean is not None  # noqa: S101
+            factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            offset = norm.bias - norm.running_mean * factor
+        # OpenVINO takes these into the convolution where nothing lies between.
+        features = self._op.add(self._op.multiply(features, self._per_map(factor)), self._per_map(offset))
+        return self._op.prelu(features, self._op.constant(np.array([SLOPE], np.float32)))
 
     def _plain(self, features: Node, convolution: nn.Module) -> Node:
         assert isinstance(convolution, nn.Conv2d)  # noqa: S101
         assert convolution.bias is not None  # noqa: S101
-        return self._convolve(features, convolution.weight, convolution.bias, padding=0)
+        return self._op.add(self._convolve(features, convolution.weight, padding=0), self._per_map(convolution.bias))
 
-    def _convolve(self, features: Node, weight: Tensor, bias: Tensor, padding: int) -> Node:
+    def _convolve(self, features: Node, weight: Tensor, padding: int) -> Node:
         around = [padding, padding]
         kernel = self._op.constant(weight.detach().float().numpy())
-        added = self._op.constant(bias.detach().float().reshape(1, -1, 1, 1).numpy())
-        return self._op.add(self._op.convolution(features, kernel, [1, 1], around, around, [1, 1]), added)
+        return self._op.convolution(features, kernel, [1, 1], around, around, [1, 1])
+
+    def _per_map(self, values: Tensor) -> Node:
+        """Return a constant for each feature map."""
+        return self._op.constant(values.detach().float().reshape(1, -1, 1, 1).numpy())
 
     def _enlarge(self, features: Node) -> Node:
         """Repeat every pixel twice along rows and columns."""

@@ -12,17 +12,17 @@ from recond_models.heads.preparation import BRIGHTEST, EmptyVolumeError, brightn
 from recond_models.training.fields import smooth_field
 
 _BLURS = (0.25, 0.7)
-_COARSE_SHARE, _COARSEST = 0.55, 2.0
-_BIAS_SHARE, _BIAS = 0.8, 0.35
-_GAMMA = 0.22
+_COARSE_SHARE, _COARSEST = 0.8, 2.0
+_BIAS_SHARE, _BIAS = 0.8, 0.45
+_GAMMA = 0.3
 _NOISE_SHARE, _NOISE = 0.85, 0.13
-_UNDERSAMPLED_SHARE = 0.3
+_UNDERSAMPLED_SHARE = 0.5
 _SCALE_SPREAD = 0.18
 _EVERY = 3
 _SMALLEST_WEIGHT = 1e-5
 
 
-def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: float = _NOISE) -> NDArray[np.float32]:
+def acquire(generator: np.random.Generator, slices: NDArray[np.float32], severity: float) -> NDArray[np.float32]:
     """Return slices as a scanner might have measured them and `preparation` brought back to 1 mm and to scale.
 
     Parameters
@@ -31,8 +31,8 @@ def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: 
         Source of randomness.
     slices
         float32 (slices, rows, columns) at 1 mm, not negative, largest value about 1.
-    noise
-        Largest standard deviation of the noise, relative to the largest value.
+    severity
+        0 for a good scan to 1 for a bad one.
 
     Returns
     -------
@@ -43,11 +43,11 @@ def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: 
     slices = np.maximum(slices, 0)
     if generator.random() < _BIAS_SHARE:
         field = smooth_field(generator, size, int(generator.integers(4, 6)))[0]
-        slices = slices * np.exp(np.float32(generator.uniform(0, _BIAS)) * field)
+        slices = slices * np.exp(np.float32(severity * generator.uniform(0, _BIAS)) * field)
     top = max(float(slices.max()), 1e-6)
-    slices = top * (slices / np.float32(top)) ** np.float32(np.exp(generator.normal(0, _GAMMA)))
+    slices = top * (slices / np.float32(top)) ** np.float32(np.exp(severity * generator.normal(0, _GAMMA)))
     pixels = [1.0, 1.0]
-    if generator.random() < _COARSE_SHARE:
+    if generator.random() < _COARSE_SHARE * severity:
         pixels = [float(generator.uniform(1, _COARSEST))] * 2
         if generator.random() < 0.4:
             pixels[int(generator.integers(2))] = float(generator.uniform(1, _COARSEST))
@@ -55,10 +55,10 @@ def acquire(generator: np.random.Generator, slices: NDArray[np.float32], noise: 
     measured = [max(8, round(side / pixel)) for side, pixel in zip(size, pixels, strict=True)]
     down = [_coarser(side, wanted, round(blur, 1)) for side, wanted, blur in zip(size, measured, blurs, strict=True)]
     coarse = down[0] @ slices @ down[1].T
-    if generator.random() < _UNDERSAMPLED_SHARE:
+    if generator.random() < _UNDERSAMPLED_SHARE * severity:
         coarse = undersample(generator, coarse)
     if generator.random() < _NOISE_SHARE:
-        level = np.float32(top * noise * generator.random() ** 2)
+        level = np.float32(top * _NOISE * severity * generator.random() ** 1.5)
         real = coarse + level * generator.standard_normal(coarse.shape, dtype=np.float32)
         coarse = np.sqrt(real**2 + (level * generator.standard_normal(coarse.shape, dtype=np.float32)) ** 2)
     up = [_finer(side, wanted) for side, wanted in zip(size, measured, strict=True)]

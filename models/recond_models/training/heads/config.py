@@ -36,6 +36,12 @@ class HeadTrainingConfig:
         Of AdamW.
     decay
         Part of the steps, at the end, in which the learning rate falls to zero.
+    easy_steps
+        Steps at the beginning in which samples are good scans of usual contrasts, where the generator makes such: what the network
+        learns from these it needs for all others.
+    bank
+        Folder of stacks that recond has reconstructed (`recond_models.training.heads.reconstructed`) within that of the training
+        volumes; empty for none.
     average
         Decay of the exponential moving average of the weights, which is what is evaluated and saved.
     evaluate_every
@@ -63,6 +69,8 @@ class HeadTrainingConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     decay: float = 0.3
+    easy_steps: int = 0
+    bank: str = ""
     average: float = 0.999
     evaluate_every: int = 500
     evaluation_samples: int = 64
@@ -75,6 +83,8 @@ class HeadTrainingConfig:
         for name in ("steps", "batch", "evaluate_every", "evaluation_samples", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.easy_steps < 0:
+            raise TrainingConfigError(f"easy_steps must be at least 0, got {self.easy_steps}")
         if len(self.size) != 2 or min(self.size) < 16:
             raise TrainingConfigError(f"size holds rows and columns, at least 16, got {self.size}")
         if self.precision not in {"float32", "bfloat16"}:

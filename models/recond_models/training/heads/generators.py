@@ -14,14 +14,15 @@ from recond_models.training.heads.others import everyday_pictures
 from recond_models.training.heads.samples import Samples
 from recond_models.training.heads.series_samples import SeriesSamples
 from recond_models.training.heads.series_trainer import SeriesTrainer
-from recond_models.training.heads.tissue import TissueSamples, load_maps, load_measured
+from recond_models.training.heads.stack import load_bank
+from recond_models.training.heads.tissue import EASY, TissueSamples, load_maps, load_measured
 from recond_models.training.heads.trainer import HeadTrainer
 
 COLLECTION = "RECOND_TRAINING_COLLECTION"
 """Environment variable: the folder of collected images and labels, as for `make training-data`."""
 
-Generators = tuple[Samples, Samples]
-"""What a head is trained on, and the same of held-out subjects."""
+Generators = tuple[Samples, Samples, Samples | None]
+"""What a head is trained on, the same of held-out subjects, and easy samples to begin with, if there are such."""
 
 
 def trainer_of(config: HeadTrainingConfig, volumes: Path, folder: Path, device: str) -> HeadTrainer | SeriesTrainer:
@@ -49,23 +50,27 @@ def trainer_of(config: HeadTrainingConfig, volumes: Path, folder: Path, device: 
         return _series(config, volumes, folder, device)
     if config.head not in _GENERATORS:
         raise TrainingConfigError(f"head must be one of {', '.join(_GENERATORS)} or series, got {config.head!r}")
-    samples, held_out = _GENERATORS[config.head](config, volumes)
-    return HeadTrainer(config, samples, held_out, folder, device)
+    samples, held_out, easy = _GENERATORS[config.head](config, volumes)
+    return HeadTrainer(config, samples, held_out, folder, device, easy)
 
 
 def _tissue(config: HeadTrainingConfig, volumes: Path) -> Generators:
     collection = os.environ.get(COLLECTION)
     measured = load_measured(Path(collection)) if collection else []
+    maps = [*load_maps(volumes, held_out=False), *measured]
     return (
-        TissueSamples([*load_maps(volumes, held_out=False), *measured], config.size),
+        TissueSamples(maps, config.size, bank=load_bank(volumes / config.bank) if config.bank else ()),
         TissueSamples(load_maps(volumes, held_out=True), config.size),
+        TissueSamples(maps, config.size, EASY),
     )
 
 
 def _lesion(config: HeadTrainingConfig, volumes: Path) -> Generators:
+    heads = load_heads(volumes, held_out=False)
     return (
-        LesionSamples(load_heads(volumes, held_out=False), config.size),
+        LesionSamples(heads, config.size),
         LesionSamples(load_heads(volumes, held_out=True), config.size),
+        LesionSamples(heads, config.size, easy=True),
     )
 
 

@@ -6,7 +6,6 @@ MONAI's `DiceCELoss` is the same sum, but cannot leave out pixels whose class no
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor
 
 from recond_models.training.heads.samples import IGNORED
@@ -28,14 +27,14 @@ def dice_and_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         int64 (batch, rows, columns): classes, or `IGNORED`.
     """
     classes = logits.shape[1]
-    entropy = nnf.cross_entropy(logits, targets, ignore_index=IGNORED)
-    known = targets != IGNORED
-    places = torch.where(known, targets, 0)
-    probable = torch.softmax(logits, dim=1) * known[:, None]
-    right = probable.gather(1, places[:, None])[:, 0]
-    counted = places[known]
-    overlap = probable.new_zeros(classes).index_add(0, counted, right[known])
-    true = torch.bincount(counted, minlength=classes).to(probable)
+    known = (targets != IGNORED).to(logits)
+    places = torch.where(targets != IGNORED, targets, 0)
+    logarithms = torch.log_softmax(logits, dim=1)
+    right = logarithms.gather(1, places[:, None])[:, 0] * known
+    entropy = -right.sum() / known.sum().clamp(min=1)
+    probable = logarithms.exp() * known[:, None]
+    overlap = logits.new_zeros(classes).scatter_add(0, places.flatten(), (right.exp() * known).flatten())
+    true = logits.new_zeros(classes).scatter_add(0, places.flatten(), known.flatten())
     dice = (2 * overlap + _SMOOTH) / (probable.sum(dim=(0, 2, 3)) + true + _SMOOTH)
     there = true > 0
     there[0] = False  # background is easy

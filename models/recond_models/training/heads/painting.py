@@ -29,7 +29,8 @@ _PAIRS = ((2, 41), (3, 42), (4, 43), (5, 44), (7, 46), (8, 47), (10, 49), (11, 5
 HEAD = 500
 """Structures from here on are outside the brain."""
 
-_KNOWN_SHARE = 0.55
+RANDOM = "random"
+"""Brightness in no order."""
 _STRIPPED_SHARE = 0.18
 _FLUID_STAYS_SHARE = 0.6
 _PLACES = {structure: number for number, structure in enumerate(STRUCTURES)}
@@ -57,7 +58,14 @@ class Palette:
     name: str
 
 
-def draw_palette(generator: np.random.Generator, weighting: str | None = None) -> Palette:
+def draw_weighting(generator: np.random.Generator, shares: tuple[float, ...]) -> str:
+    """Return one of `WEIGHTINGS`, each with its probability, or else `RANDOM`."""
+    return str(generator.choice([*WEIGHTINGS, RANDOM], p=[*shares, max(0.0, 1 - sum(shares))]))
+
+
+def draw_palette(
+    generator: np.random.Generator, weighting: str, severity: float = 0.5, *, stripped: bool | None = None
+) -> Palette:
     """Draw a contrast.
 
     Parameters
@@ -65,11 +73,12 @@ def draw_palette(generator: np.random.Generator, weighting: str | None = None) -
     generator
         Source of randomness.
     weighting
-        One of `WEIGHTINGS`, or None to draw it.
+        One of `WEIGHTINGS`, or `RANDOM`.
+    severity
+        0 for tissues that are even to 1 for such as are not.
+    stripped
+        Everything outside the brain is dark; None to draw that too.
     """
-    if weighting is None:
-        known = generator.random() < _KNOWN_SHARE
-        weighting = str(generator.choice(list(WEIGHTINGS))) if known else "random"
     means = _weighted(generator, weighting) if weighting in WEIGHTINGS else _random(generator)
     if generator.random() < 0.25:
         means[_PLACES[HEAD] :] *= generator.uniform(0.05, 0.6)  # fat suppression, or a coil that sees the brain
@@ -77,11 +86,11 @@ def draw_palette(generator: np.random.Generator, weighting: str | None = None) -
         means[_PLACES[right]] = means[_PLACES[left]]
     means = np.maximum(means, 0.01)
     means[0] = 0
-    clusters = means * np.abs(generator.normal(0, generator.uniform(0.02, 0.16), len(means)))
-    textures = means * generator.uniform(0, generator.uniform(0.02, 0.12), len(means))
+    clusters = means * np.abs(generator.normal(0, generator.uniform(0.01, 0.02 + 0.2 * severity), len(means)))
+    textures = means * generator.uniform(0, generator.uniform(0.01, 0.02 + 0.12 * severity), len(means))
     for left, right in _PAIRS:
         clusters[_PLACES[right]], textures[_PLACES[right]] = clusters[_PLACES[left]], textures[_PLACES[left]]
-    if generator.random() < _STRIPPED_SHARE:
+    if generator.random() < _STRIPPED_SHARE if stripped is None else stripped:
         gone = np.arange(len(STRUCTURES)) >= _PLACES[HEAD]
         if generator.random() > _FLUID_STAYS_SHARE:
             gone[_PLACES[24]] = True

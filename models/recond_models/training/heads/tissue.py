@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from scipy import ndimage
 
 from recond_models.training.fields import smooth_field
 from recond_models.training.heads import painting
-from recond_models.training.heads.acquisition import acquire
+from recond_models.training.heads.acquisition import acquire, scaled
 from recond_models.training.heads.samples import IGNORED, Sample
 from recond_models.training.heads.slabs import Slab, draw_slab
+from recond_models.training.heads.stack import Stack
 from recond_models.training.labels import STRUCTURES
 from recond_models.training.prepare import normalise
 from recond_models.training.volumes import SOURCES, Volume, VolumesNotFoundError, is_saved
@@ -61,9 +63,33 @@ _MEMBERS = (
 """FreeSurfer's labels of each class. Deep grey nuclei include the hippocampus, the amygdala and the ventral diencephalon."""
 
 _REAL_SHARE = 0.06
-_LESION_SHARE = 0.2
+_BANK_SHARE = 0.15
+_SEVERITY = 2.0
 _EDGE_SHARE = 0.08
 _SURFACE_FLUID_VOXELS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """What samples are like.
+
+    Parameters
+    ----------
+    weightings
+        How often painted samples have each of `recond_models.training.contrast.WEIGHTINGS`; the others have any contrast.
+    severity
+        How bad the worst scans are, 0 to 1.
+    lesions
+        Share of samples with lesions.
+    """
+
+    weightings: tuple[float, ...] = (0.2, 0.12, 0.12, 0.1, 0.06)
+    severity: float = 1.0
+    lesions: float = 0.15
+
+
+EASY = Variety(weightings=(1.0, 0.0, 0.0, 0.0, 0.0), severity=0.3, lesions=0.0)
+"""Good T1-weighted scans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +155,36 @@ class TissueSamples:
         Heads to cut slices from, those with a measured image included.
     size
         Rows and columns of a sample.
-    weighting
-        A contrast of `recond_models.training.contrast.WEIGHTINGS` for all samples; None for any.
+    variety
+        What the samples are like.
+    bank
+        Stacks that recond has reconstructed, at least as large as a sample; part of the samples are cut from these.
     """
 
     classes = len(CLASSES)
 
-    def __init__(self, maps: list[LabelMap], size: tuple[int, int], weighting: str | None = None) -> None:
+    def __init__(
+        self,
+        maps: list[LabelMap],
+        size: tuple[int, int],
+        variety: Variety | None = None,
+        bank: Sequence[Stack] = (),
+    ) -> None:
         self._painted = [head for head in maps if head.signal is None]
         self._measured = [head for head in maps if head.signal is not None]
         if not self._painted:
             raise ValueError("there must be a label map without a measured image to paint from")
         self._size = size
-        self._weighting = weighting
+        self._variety = variety or Variety()
+        self._bank = bank
         self._classes = class_of_structures()
 
     def draw(self, generator: np.random.Generator) -> Sample:
         """Return a sample."""
+        if self._bank and generator.random() < _BANK_SHARE:
+            return _turned(generator, self._reconstructed(generator))
+        variety = self._variety
+        severity = variety.severity * float(generator.random()) ** _SEVERITY
         slab = draw_slab(generator, self._size)
         if self._measured and generator.random() < _REAL_SHARE:
             head = self._measured[int(generator.integers(len(self._measured)))]
@@ -155,14 +194,25 @@ class TissueSamples:
         else:
             head = self._painted[int(generator.integers(len(self._painted)))]
             labels = head.at(slab.points)
-            slices = painting.paint(generator, painting.draw_palette(generator, self._weighting), slab, labels)
+            palette = painting.draw_palette(generator, painting.draw_weighting(generator, variety.weightings), severity)
+            slices = painting.paint(generator, palette, slab, labels)
             classes = self._classes[slab.middle(labels)]
         target = _majority(classes)
-        if generator.random() < _LESION_SHARE:
+        if generator.random() < variety.lesions:
             slices = add_blobs(generator, slices, target, slab)
         if generator.random() < _EDGE_SHARE:
             slices = _at_an_end(generator, slices)
-        return _turned(generator, Sample(acquire(generator, slices), target))
+        return _turned(generator, Sample(acquire(generator, slices, severity), target))
+
+    def _reconstructed(self, generator: np.random.Generator) -> Sample:
+        """Cut a sample out of a stack of the bank."""
+        stack = self._bank[int(generator.integers(len(self._bank)))]
+        row, column = (
+            int(generator.integers(whole - side + 1))
+            for whole, side in zip(stack.target.shape, self._size, strict=True)
+        )
+        place = (slice(row, row + self._size[0]), slice(column, column + self._size[1]))
+        return Sample(scaled(generator, stack.slices[:, *place]), stack.target[place])
 
 
 def class_of_structures() -> NDArray[np.uint8]:

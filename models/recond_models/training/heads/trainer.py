@@ -70,6 +70,8 @@ class HeadTrainer:
         Where checkpoints and tables go; a run that is there already goes on.
     device
         torch device.
+    easy
+        To train on in the first `easy_steps`; None for the same as later.
 
     Raises
     ------
@@ -78,9 +80,15 @@ class HeadTrainer:
     """
 
     def __init__(
-        self, config: HeadTrainingConfig, samples: Samples, held_out: Samples, folder: Path, device: str
+        self,
+        config: HeadTrainingConfig,
+        samples: Samples,
+        held_out: Samples,
+        folder: Path,
+        device: str,
+        easy: Samples | None = None,
     ) -> None:
-        self._config, self._samples = config, samples
+        self._config, self._samples, self._easy = config, samples, easy or samples
         self._held_out, self._evaluation = held_out, list[Sample]()
         self._folder, self._device = folder, torch.device(device)
         torch.manual_seed(config.seed)
@@ -93,7 +101,7 @@ class HeadTrainer:
         self.network: SliceUNet = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(requires_grad=False).eval()
         self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +112,8 @@ class HeadTrainer:
         (folder / ARCHITECTURE).write_text(json.dumps(network.architecture(), indent=2) + "\n")
         if (folder / CHECKPOINT).exists():
             self._resume()
+        for table in (self._losses, self._figures):
+            table.forget_after(self.step)
 
     def run(
         self, report: Callable[[HeadProgress], None], *, stop_after: int | None = None, seconds: float | None = None
@@ -169,8 +179,9 @@ class HeadTrainer:
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Return images and targets of the present step."""
+        samples = self._easy if self.step < self._config.easy_steps else self._samples
         drawn = [
-            self._samples.draw(np.random.default_rng([self._config.seed, 0, self.step, number]))
+            samples.draw(np.random.default_rng([self._config.seed, 0, self.step, number]))
             for number in range(self._config.batch)
         ]
         return self._tensors(drawn)
@@ -241,8 +252,6 @@ class HeadTrainer:
         self.average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
-        for table in (self._losses, self._figures):
-            table.forget_after(self.step)
 
 
 def begin_from(network: SliceUNet, path: Path) -> None:
