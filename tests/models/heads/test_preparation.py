@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from recond_models.heads import preparation
-from recond_models.heads.preparation import MULTIPLE, prepare
+from recond_models.heads.framing import MULTIPLE
+from recond_models.heads.preparation import prepare
 
 
 def _head(slices: int = 7, rows: int = 120, columns: int = 100, noise: float = 0.0) -> NDArray[np.float32]:

@@ -22,9 +22,7 @@ _EVERY = 3
 _SMALLEST_WEIGHT = 1e-5
 
 
-def acquire(
-    generator: np.random.Generator, slices: NDArray[np.float32], severity: float = 1.0, noise: float = _NOISE
-) -> NDArray[np.float32]:
+def acquire(generator: np.random.Generator, slices: NDArray[np.float32], severity: float) -> NDArray[np.float32]:
     """Return slices as a scanner might have measured them and `preparation` brought back to 1 mm and to scale.
 
     Parameters
@@ -35,8 +33,6 @@ def acquire(
         float32 (slices, rows, columns) at 1 mm, not negative, largest value about 1.
     severity
         0 for a good scan to 1 for a bad one.
-    noise
-        Largest standard deviation of the noise, relative to the largest value.
 
     Returns
     -------
@@ -62,7 +58,7 @@ def acquire(
     if generator.random() < _UNDERSAMPLED_SHARE * severity:
         coarse = undersample(generator, coarse)
     if generator.random() < _NOISE_SHARE:
-        level = np.float32(top * noise * severity * generator.random() ** 1.5)
+        level = np.float32(top * _NOISE * severity * generator.random() ** 1.5)
         real = coarse + level * generator.standard_normal(coarse.shape, dtype=np.float32)
         coarse = np.sqrt(real**2 + (level * generator.standard_normal(coarse.shape, dtype=np.float32)) ** 2)
     up = [_finer(side, wanted) for side, wanted in zip(size, measured, strict=True)]

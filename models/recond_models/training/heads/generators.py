@@ -66,10 +66,11 @@ def _tissue(config: HeadTrainingConfig, volumes: Path) -> Generators:
 
 
 def _lesion(config: HeadTrainingConfig, volumes: Path) -> Generators:
+    heads = load_heads(volumes, held_out=False)
     return (
-        LesionSamples(load_heads(volumes, held_out=False), config.size),
+        LesionSamples(heads, config.size),
         LesionSamples(load_heads(volumes, held_out=True), config.size),
-        None,
+        LesionSamples(heads, config.size, easy=True),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from recond_models.training.heads.looks import Look, Weighting, draw_look
 
 FREE_SHARE = 0.3
 """How many samples have no lesion."""
+
+EASY_ML = 1.0
+"""Smaller lesions are not easy."""
 
 MOST = 15
 """Lesions in a head."""
@@ -60,10 +63,23 @@ def look_of(generator: np.random.Generator, head: LesionHead, weighting: Weighti
     return Look(weighting, *head.levels)
 
 
-def plan(generator: np.random.Generator, head: LesionHead, weighting: Weighting) -> list[Planned]:
-    """Draw what a sample shows: nothing, one or two lesions, or many small ones that lie near the first."""
-    if weighting == "t1" or generator.random() < FREE_SHARE:
+def plan(
+    generator: np.random.Generator, head: LesionHead, weighting: Weighting, *, easy: bool = False
+) -> list[Planned]:
+    """Draw what a sample shows: nothing, one or two lesions, or many small ones that lie near the first.
+
+    Parameters
+    ----------
+    generator, head, weighting
+        Source of randomness, what lesions are put into, and the contrast.
+    easy
+        Seldom nothing, and one lesion of at least `EASY_ML`.
+    """
+    if weighting == "t1" or generator.random() < (0.4 if easy else 1) * FREE_SHARE:
         return []
+    if easy:
+        drawn = draw_planned(generator, head, weighting, many=False)
+        return [replace(drawn, volume_ml=max(drawn.volume_ml, draw_volume(generator, EASY_ML, 30)))]
     many = generator.random() < (0.3 if weighting == "t1post" else 0.5)
     count = int(generator.integers(3, MOST + 1)) if many else int(generator.integers(1, 3))
     planned = [draw_planned(generator, head, weighting, many=many)]

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from recond_models.heads.preparation import BRIGHTEST
+from recond_models.heads.framing import BRIGHTEST
 from recond_models.training.heads import tissue
 from recond_models.training.heads.acquisition import acquire, undersample
 from recond_models.training.heads.painting import draw_palette, draw_weighting, paint
