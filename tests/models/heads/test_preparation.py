@@ -30,7 +30,7 @@ def test_the_scale_of_the_volume_does_not_matter(scale: float) -> None:
     prepared, scaled = prepare(head, (3.0, 1.0, 1.0)), prepare(head * np.float32(scale), (3.0, 1.0, 1.0))
 
     np.testing.assert_allclose(scaled.images, prepared.images, rtol=1e-4, atol=1e-5)
-    assert scaled.scale == pytest.approx(scale * prepared.scale, rel=1e-4)
+    assert scaled.framing.scale == pytest.approx(scale * prepared.framing.scale, rel=1e-4)
     assert 0.8 < np.percentile(prepared.images[prepared.images > 0.1], 90) < 1.1
 
 
@@ -39,17 +39,17 @@ def test_values_come_back_to_their_place(spacing: tuple[float, float, float]) ->
     head = _head(rows=round(120 / spacing[1]), columns=round(100 / spacing[2]))
     prepared = prepare(head, spacing)
 
-    back = prepared.grid.back(torch.from_numpy(prepared.images)[:, None], 0.0)[:, 0].numpy() * prepared.scale
+    came = preparation.back(torch.from_numpy(prepared.images)[:, None], prepared.framing, 0.0)[:, 0].numpy() * prepared.framing.scale
 
     inside = ndimage.binary_erosion(head > 0.3, np.ones((1, 7, 7)))
-    assert back.shape == head.shape
-    assert np.abs(back - head)[inside].max() < 0.06
+    assert came.shape == head.shape
+    assert np.abs(came - head)[inside].max() < 0.06
 
 
 def test_the_object_is_cropped_to_multiples() -> None:
     prepared = prepare(_head(rows=300, columns=260), (3.0, 1.0, 1.0))
 
-    rows, columns = prepared.grid.seen
+    rows, columns = prepared.framing.seen
     assert rows % MULTIPLE == columns % MULTIPLE == 0
     assert rows < 300
     assert columns < 260

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models.heads.network import SliceUNet
 from recond_models.heads.framing import EmptyVolumeError
+from recond_models.heads.network import SliceUNet
 from recond_models.heads.preparation import prepare
 from recond_models.heads.segmenter import Segmentation, Segmenter, blocks_of
 
