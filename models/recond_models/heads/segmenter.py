@@ -189,7 +189,7 @@ class Segmenter:
         try:
             engine = OpenVinoEngine(self._network, size, self._precision, torch.get_num_threads())
             made, expected = engine(noise), self._network(noise)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             _log.exception("cannot compile a head for %d x %d; images of this size take the plain path", *size)
             return self._network
         difference = float(torch.linalg.vector_norm(made - expected) / torch.linalg.vector_norm(expected))
