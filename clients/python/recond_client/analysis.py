@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date  # noqa: N812 - a field is called date
@@ -101,7 +102,7 @@ class Visit:
     date
         Of the scan; None or empty if not known: changes then have no rate. Text is YYYY-MM-DD.
     name
-        In reports; empty for the name of the first file.
+        In reports; empty for the name of the first file, with a number where another visit has the same.
     labels
         Label maps in NIfTI on the grid of the images, by the head that they stand in for.
     spacing
@@ -244,7 +245,7 @@ def analysis_request(
         heads=heads,
         outputs=parse_outputs(outputs),
         priority=PRIORITIES[priority],
-        spacing=spacing or (),
+        spacing=_checked_spacing(spacing),
     )
     return pb.AnalyzeRequest(spec=spec)
 
@@ -273,23 +274,50 @@ def compare_request(
         )
     spec = pb.CompareSpec(heads=heads, priority=PRIORITIES[priority], patient=patient)
     everything: list[tuple[Content, str]] = []
-    for number, visit in enumerate(visits, 1):
-        images = analysis_upload(visit.images).parts
+    uploads = [analysis_upload(visit.images).parts for visit in visits]
+    names = _names(visits, [images[0][1] for images in uploads])
+    for visit, images, name in zip(visits, uploads, names, strict=True):
         labels = {head: content_and_name(source, f"labels[{head!r}]") for head, source in visit.labels.items()}
         everything += [*images, *labels.values()]
         spec.visits.append(
             pb.Visit(
-                name=visit.name or images[0][1] or f"visit {number}",
-                date=visit.date.isoformat() if isinstance(visit.date, Date) else visit.date or "",
+                name=name,
+                date=f"{visit.date:%Y-%m-%d}" if isinstance(visit.date, Date) else visit.date or "",
                 parts=[_part(each) for each in images],
                 labels=[pb.VisitLabels(head=head, part=_part(each)) for head, each in labels.items()],
-                spacing=visit.spacing or (),
+                spacing=_checked_spacing(visit.spacing),
             )
         )
     if clinical_rows is not None:
         everything.append(content_and_name(clinical_rows, "clinical_rows"))
         spec.clinical_rows.CopyFrom(_part(everything[-1]))
     return pb.CompareRequest(spec=spec), AnalysisUpload(tuple(everything))
+
+
+def _checked_spacing(spacing: Sequence[float] | None) -> list[float]:
+    """Return the spacing as it is sent; the service says whether it can be."""
+    try:
+        return [] if spacing is None else [float(step) for step in spacing]
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"spacing={spacing!r} is none: give the distances of slices, rows and columns in mm, for example (5.0, 0.9, 0.9)",
+            reason="WRONG_TYPE",
+            field="spacing",
+        ) from error
+
+
+def _names(visits: Sequence[Visit], files: Sequence[str]) -> list[str]:
+    """Return a name for each visit: its own, or that of its first file, with a number where another visit has the same."""
+    counts = Counter(visit.name or file for visit, file in zip(visits, files, strict=True))
+    names = []
+    for number, (visit, file) in enumerate(zip(visits, files, strict=True), 1):
+        name = visit.name or file
+        if not name:
+            name = f"visit {number}"
+        elif not visit.name and counts[name] > 1:
+            name = f"{name} (visit {number})"
+        names.append(name)
+    return names
 
 
 def _part(content: tuple[Content, str]) -> pb.ImagePart:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +19,15 @@ _PAGES: Final = (
     ((0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)),  # axial: back down, patient's left to the right
 )
 _LETTERS: Final = (("L", "R"), ("P", "A"), ("F", "H"))
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """Have matplotlib draw names as they are: a dollar sign begins no formula."""
+    import matplotlib as mpl  # noqa: PLC0415 - heavy, and needed here only
+
+    with mpl.rc_context({"text.parse_math": False}):
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_models.follow_up.comparison import Comparison
-from recond_models.follow_up.display import Page, page
+from recond_models.follow_up.display import Page, page, plain_text
 from recond_models.follow_up.errors import VisitError
 from recond_models.follow_up.lesion_changes import LesionChange
 from recond_models.follow_up.moving import image_onto, labels_onto
@@ -35,6 +35,7 @@ _SIGNAL: Final = 0.1
 _WIDTH: Final = 4.2
 
 
+@plain_text()
 def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3) -> bytes:
     """Draw both scans with the outlines of their lesions.
 

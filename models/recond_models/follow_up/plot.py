@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date as Date  # noqa: N812
 from typing import TYPE_CHECKING, Final
 
+from recond_models.follow_up.display import plain_text
 from recond_models.follow_up.errors import VisitError
 from recond_models.follow_up.timeline import Timeline
 from recond_models.follow_up.tracks import Track
@@ -19,15 +20,16 @@ _BARS: Final = {"therapy": "#7c9cc4", "medication": "#c9a66b"}
 _NAMED: Final = 12
 
 
+@plain_text()
 def plot(timeline: Timeline, head: str | None = None) -> bytes:
-    """Draw the total volume and that of each lesion over time, and therapies as bars.
+    """Draw the total volume and that of each lesion over time, and therapies as bars; without lesions the structures.
 
     Parameters
     ----------
     timeline
         What `timeline` returned. Visits without dates are drawn at equal distances, without therapies.
     head
-        Whose lesions are drawn; the first that finds lesions if None.
+        Whose lesions or structures are drawn; the first that finds lesions if None, else the first that labels structures.
 
     Returns
     -------
@@ -37,14 +39,15 @@ def plot(timeline: Timeline, head: str | None = None) -> bytes:
     Raises
     ------
     VisitError
-        No such head found lesions.
+        No such head found lesions or structures.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - heavy, and needed here only
 
-    name = next(iter(timeline.tracks), None) if head is None else head
-    if name is None or name not in timeline.tracks:
-        known = ", ".join(timeline.tracks) or "none"
-        raise VisitError(f"head {name!r} found no lesions to draw; those that did: {known}")
+    structured = dict.fromkeys(name for one in timeline.comparisons for name in one.structures)
+    known = [*timeline.tracks, *structured]
+    name = next(iter(known), None) if head is None else head
+    if name not in known:
+        raise VisitError(f"there is nothing of head {name!r} to draw; there is of: {', '.join(known) or 'none'}")
     dates = [one.date for one in timeline.visits]
     dated = all(one is not None for one in dates)
     shown = timeline.therapies if dated else ()
@@ -53,10 +56,13 @@ def plot(timeline: Timeline, head: str | None = None) -> bytes:
     grid = figure.add_gridspec(2 if lanes else 1, 1, height_ratios=[4, 0.4 + 0.28 * len(lanes)] if lanes else [1])
     axis = figure.add_subplot(grid[0])
     places: list[Date] | list[int] = [one for one in dates if one] if dated else list(range(len(dates)))
-    for index, track in enumerate(timeline.tracks[name]):
-        _line(axis, places, track, _COLOURS[index % len(_COLOURS)], is_named=index < _NAMED)
-    totals = [float("nan") if one is None else one for one in timeline.totals(name)]
-    axis.plot(places, totals, color="black", linewidth=2, marker="o", markersize=4, label="all lesions")  # type: ignore[arg-type]
+    if name in timeline.tracks:
+        for index, track in enumerate(timeline.tracks[name]):
+            _line(axis, places, track, _COLOURS[index % len(_COLOURS)], is_named=index < _NAMED)
+        totals = [float("nan") if one is None else one for one in timeline.totals(name)]
+        axis.plot(places, totals, color="black", linewidth=2, marker="o", markersize=4, label="all lesions")  # type: ignore[arg-type]
+    else:
+        _structures(axis, places, timeline, name)
     axis.set_ylabel("volume (ml)")
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
@@ -87,6 +93,14 @@ def _line(axis: Axes, places: list[Date] | list[int], track: Track, colour: str,
                 color=colour,
                 ha="center",
             )
+
+
+def _structures(axis: Axes, places: list[Date] | list[int], timeline: Timeline, head: str) -> None:
+    """Draw the structures of a head."""
+    volumes = [{one.name: one.volume.current for one in each.structures.get(head, ())} for each in timeline.comparisons]
+    for index, name in enumerate(dict.fromkeys(name for each in volumes for name in each)):
+        values = [float("nan") if each.get(name) is None else each[name] for each in volumes]
+        axis.plot(places, values, color=_COLOURS[index % len(_COLOURS)], linewidth=1.2, marker=".", label=name)  # type: ignore[arg-type]
 
 
 def _bars(axis: Axes, timeline: Timeline, lanes: Sequence[tuple[str, str]]) -> None:

@@ -22,6 +22,9 @@ LARGEST_STEP_MM = 8.0
 SMALLEST_SPACING_MM = 0.05
 """What is given as less than this is no length in mm."""
 
+LARGEST_FIELD = 640
+"""Rows or columns at `PIXEL_MM` that networks see at most: more than any bore is wide."""
+
 MULTIPLE = 32
 SLICE_SIDE = 160
 """Rows and columns that networks for single slices see."""
@@ -74,6 +77,12 @@ class TooFewSlicesError(VolumeError):
     """The volume has fewer slices than a head needs."""
 
     reason = "TOO_FEW_SLICES"
+
+
+class FieldTooLargeError(VolumeError):
+    """The object is larger than any patient."""
+
+    reason = "FIELD_TOO_LARGE"
 
 
 class TooCoarseError(VolumeError):
@@ -132,6 +141,11 @@ def frame(
     size = (volume.shape[1], volume.shape[2])
     resampled = (_resampled(size[0], spacing[1]), _resampled(size[1], spacing[2]))
     start, seen = _crop(volume > _OBJECT * scale, resampled)
+    if max(seen) > LARGEST_FIELD:
+        raise FieldTooLargeError(
+            f"what the images show is {seen[0]} x {seen[1]} mm large, more than the {LARGEST_FIELD} mm of any scanner: check the "
+            f"pixel size, {spacing[1]:.3g} x {spacing[2]:.3g} mm"
+        )
     return Framing(size, resampled, start, seen, scale)
 
 

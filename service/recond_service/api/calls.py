@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import grpc
 import structlog
 
-from recond_service.api.errors import status_code, status_details
+from recond_service.api.errors import shortened, status_code, status_details
 from recond_service.pipeline import Caller, Record, RequestContext
 from recond_service.telemetry import Metrics, Tracing, bind_request
 from recond_service.types import (
@@ -87,7 +87,7 @@ class Calls:
                 trace.end(status, request.record.model, request.record.stages)
                 self._note_end(status, time.perf_counter() - started, request.record, error)
         if error is not None:
-            await context.abort(status_code(error), error.message, status_details(error, request_id))
+            await context.abort(status_code(error), shortened(error.message), status_details(error, request_id))
         return task.result()
 
     @contextlib.contextmanager

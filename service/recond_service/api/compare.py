@@ -24,6 +24,7 @@ from recond_service.pipeline import (
     RequestContext,
     Services,
     named_heads,
+    named_structures,
 )
 from recond_service.types import (
     InvalidInputError,
@@ -158,7 +159,13 @@ def read_spec(spec: pb.CompareSpec, limits: Limits) -> ReconstructionRequest:
         limits=limits,
         heads=named_heads(needed, "spec.heads"),
         visits=tuple(
-            VisitRequest(name, visit.date, tuple(visit.spacing)) for name, visit in zip(names, spec.visits, strict=True)
+            VisitRequest(
+                name,
+                visit.date,
+                tuple(visit.spacing),
+                {labels.head: named_structures(labels.head) for labels in visit.labels},
+            )
+            for name, visit in zip(names, spec.visits, strict=True)
         ),
         patient=spec.patient,
     )

@@ -19,7 +19,7 @@ from recond_models.store import folders
 from recond_models.store.errors import StoreError
 from recond_models.store.lineage import Lineage
 from recond_models.store.versions import read_state
-from recond_service.api.errors import status_code, status_details
+from recond_service.api.errors import shortened, status_code, status_details
 from recond_service.telemetry import Metrics, ModelUse
 from recond_service.types import ModelNotFoundError
 
@@ -108,7 +108,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
 async def _not_found(unknown: UnknownModelError, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
     """End the call: there is no such model."""
     error = ModelNotFoundError(str(unknown.args[0]), reason="NO_SUCH_MODEL", field="name")
-    await context.abort(status_code(error), error.message, status_details(error, ""))
+    await context.abort(status_code(error), shortened(error.message), status_details(error, ""))
 
 
 def _lineage_message(lineage: Lineage) -> pb.ModelLineage:

@@ -21,7 +21,7 @@ from recond_service.pipeline.events import (
 )
 from recond_service.pipeline.evidence import CandidateEvidence, Evidence
 from recond_service.pipeline.frame_computation import FrameComputation
-from recond_service.pipeline.head_tasks import HeadTasks, named_heads
+from recond_service.pipeline.head_tasks import HeadTasks, named_heads, named_structures
 from recond_service.pipeline.model_choice import ModelChoice, named_model
 from recond_service.pipeline.received_frame import ReceivedFrame, receive_frame
 from recond_service.pipeline.request import ReconstructionRequest
@@ -61,6 +61,7 @@ __all__ = [
     "TriedComputation",
     "canary_for",
     "named_heads",
+    "named_structures",
     "named_model",
     "receive_frame",
 ]

@@ -18,7 +18,7 @@ from recond_service.processes import SharedBlock
 from recond_service.sandbox import Sandbox
 from recond_service.scan.messages import FileWritten, HeadFinished, ScanSummary, SlicesPrepared, VisitsCompared
 from recond_service.scheduling import Demand
-from recond_service.types import DefectError, FindingList
+from recond_service.types import DefectError, FindingList, PartRole
 
 
 class AnalysisPipeline:
@@ -75,7 +75,8 @@ class AnalysisPipeline:
                 summary = await self._follow(sandbox, tasks, group, sink)
                 feed.cancel()
                 eviction.cancel()
-            tasks.require_result()
+            if not any(part.role is PartRole.LABELS for part in request.scan.parts):
+                tasks.require_result()
             for finding in summary.findings:
                 self._findings.add(finding)
             stages = self._context.record.stages

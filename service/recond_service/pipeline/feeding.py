@@ -9,9 +9,9 @@ from recond_service.config import Settings
 from recond_service.pipeline.context import Elapsed
 from recond_service.pipeline.request import ReconstructionRequest
 from recond_service.pipeline.sources import AcquisitionSource, PartSource, Source
-from recond_service.processes import SharedBlock
+from recond_service.processes import MOST_DESCRIPTORS, SharedBlock
 from recond_service.sandbox import Sandbox
-from recond_service.scan.messages import Acquisitions, Credit, EndOfStream, OpenScan, StreamHeader
+from recond_service.scan.messages import Acquisitions, Credit, EndOfStream, MoreParts, OpenScan, StreamHeader
 from recond_service.scheduling import Ticket
 from recond_service.telemetry import RequestTrace
 from recond_service.types import Priority, ScanRequest
@@ -89,7 +89,11 @@ class Feeding:
         blocks = await source.parts()
         try:
             self._arrived()
-            await self._sandbox.send(self._opening(), [block.fd for block in blocks])
+            descriptors = [block.fd for block in blocks]
+            while len(descriptors) > MOST_DESCRIPTORS:
+                await self._sandbox.send(MoreParts(), descriptors[:MOST_DESCRIPTORS])
+                del descriptors[:MOST_DESCRIPTORS]
+            await self._sandbox.send(self._opening(), descriptors)
         finally:
             for block in blocks:
                 block.close()

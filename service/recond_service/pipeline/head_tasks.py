@@ -48,6 +48,8 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
     ------
     ModelNotFoundError
         There is none of a name.
+    InvalidInputError
+        Two versions of one head are named.
     """
     heads: dict[str, HeadRequest] = {}
     for place, name in enumerate(names):
@@ -55,7 +57,12 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
             info = registry.find_head(name).head_info
         except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_HEAD", field=f"{field}[{place}]") from error
-        heads.setdefault(info.name, HeadRequest(info))
+        if heads.setdefault(info.name, HeadRequest(info)).info.version != info.version:
+            raise InvalidInputError(
+                f"{info.name} is asked for in two versions: ask for one a call",
+                reason="HEAD_VERSIONS",
+                field=f"{field}[{place}]",
+            )
     if GUARD not in heads and any(
         head.info.contract.anatomy or head.info.contract.contrasts for head in heads.values()
     ):
@@ -63,6 +70,17 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
         if guard is not None:
             heads[GUARD] = HeadRequest(guard, wanted=False)
     return tuple(heads.values())
+
+
+def named_structures(name: str) -> dict[str, int]:
+    """Return the structures that a head labels and their values; none where there is no such head, or it finds lesions."""
+    try:
+        contract = registry.find_head(name).head_info.contract
+    except UnknownModelError:
+        return {}
+    if contract.task != "segmentation":
+        return {}
+    return {each.name: value for value, each in enumerate(contract.groups[0].classes) if value}
 
 
 class HeadTasks:
@@ -103,6 +121,7 @@ class HeadTasks:
         self._metrics = metrics
         self._done = False
         self._refusal: HeadResult | None = None
+        self._failure: RecondError | None = None  # the first of the model servers
 
     def require_result(self) -> None:
         """Raise the reason why no head had a result.
@@ -115,12 +134,14 @@ class HeadTasks:
             No head that was asked for is made for these images.
         DefectError
             All heads failed.
+        RecondError
+            What kept them from the model servers, such as a deadline or a head that was removed meanwhile.
         """
         if self._done or self._refusal is None:
             return
         refusal, problem = self._refusal.refusal, f"{self._refusal.head} did not run: {self._refusal.problem}"
         if refusal == "HEAD_FAILED":
-            raise DefectError(problem, reason=refusal)
+            raise self._failure or DefectError(problem, reason=refusal)
         kind = UnsupportedDataError if refusal in _OTHER_IMAGES else InvalidInputError
         raise kind(problem, reason=refusal, field="spec.heads")
 
@@ -139,6 +160,7 @@ class HeadTasks:
         try:
             outcome = await self._frames.run_head(self._info(prepared), slices)
         except RecondError as error:
+            self._failure = self._failure or error
             _log.warning("head-failed", head=prepared.head, reason=error.reason, problem=error.message)
             await self._sandbox.send(SlicesFailed(prepared.task, error.message))
             return

@@ -41,6 +41,8 @@ from recond_service.types import (
 COMPARISON, TIMELINE = "comparison", "timeline"
 """Pictures of a comparison."""
 
+_EARLIEST, _LATEST = 1900, 2200  # as in clinical rows
+
 _KINDS: Mapping[HeadTask, str] = {"segmentation": "structures", "lesions": "lesions"}
 
 
@@ -156,7 +158,7 @@ class FollowUp:
 
     def _pictures(self, found: Timeline) -> dict[str, bytes]:
         pictures = {COMPARISON: picture(found.comparisons[-1])}
-        if len(found.visits) > 1:
+        if len(found.visits) > 1 and any(each.lesions or each.structures for each in found.comparisons):
             pictures[TIMELINE] = plot(found)
         return pictures
 
@@ -174,21 +176,17 @@ class FollowUp:
                 reason="SPACING_UNKNOWN",
                 field=f"{place}.spacing",
             )
+        affine = affine_of(stack.images, self._findings)
         try:
-            grid = Grid.from_nifti(affine_of(stack.images, self._findings))
+            grid = Grid.from_nifti(affine)
         except MeasurementError as error:
             raise InvalidInputError(str(error), reason=error.reason, field=f"{place}.parts") from error
-        try:
-            date = Date.fromisoformat(asked.date) if asked.date else None
-        except ValueError as error:
-            raise InvalidInputError(
-                f"the date {asked.date!r} is none: write YYYY-MM-DD", reason="DATE", field=f"{place}.date"
-            ) from error
+        date = _date(asked.date, f"{place}.date")
         heads = {}
         for part in request.parts:
             if part.visit == number and part.role is PartRole.LABELS:
-                labels, names = read_label_map(part, volume.voxel_order, stack.shape, request.limits)
-                heads[part.head] = _given(labels, names)
+                labels, names = read_label_map(part, volume.voxel_order, stack.shape, affine, request.limits)
+                heads[part.head] = _given(labels, names or asked.structures.get(part.head, {}))
         return _Visit(asked.name, date, stack, grid, heads)
 
     def _first_volume(self, images: tuple[Any, ...], name: str) -> Stack:
@@ -215,7 +213,25 @@ class FollowUp:
             raise InvalidInputError(str(error), reason=error.reason, field=part.name) from error
         for note in table.notes:
             self._findings.warn(note.code, note.message)
+        if table.rows and self._patient and all(row.patient != self._patient for row in table.rows):
+            self._findings.warn(
+                "clinical-rows-of-others",
+                f"No clinical row is about {self._patient}: check the pseudonym, rows of others are left out.",
+            )
         return tuple(table.rows)
+
+
+def _date(text: str, field: str) -> Date | None:
+    """Return the date of a visit, None if it has none."""
+    try:
+        date = Date.fromisoformat(text) if text else None
+    except ValueError:
+        date = Date.min
+    if date is not None and not _EARLIEST <= date.year <= _LATEST:
+        raise InvalidInputError(
+            f"the date {text!r} is none: write YYYY-MM-DD, {_EARLIEST} to {_LATEST}", reason="DATE", field=field
+        )
+    return date
 
 
 def _given(labels: NDArray[Any], names: Mapping[str, int]) -> HeadResult:

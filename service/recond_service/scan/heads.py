@@ -96,10 +96,13 @@ class Heads:
         for request in self._requests:
             if not request.wanted or request.info.contract.whole_volumes:
                 continue
-            run = self._slice_run(request, Volume("", 0, (image,), None), [0])
-            if run is not None:
-                self._single.append(run)
-                self._blocks.extend(run.blocks())
+            try:
+                run = _slice_run(request, Volume("", 0, (image,), None), [0])
+            except VolumeError as error:
+                self._findings.info("head-refused", f"{request.info.name} does not run on an image: {error}")
+                continue
+            self._single.append(run)
+            self._blocks.extend(run.blocks())
 
     def series_ready(self, series: Series, without: frozenset[str] = frozenset()) -> None:
         """Have the heads for volumes look at a complete series.
@@ -200,18 +203,14 @@ class Heads:
             count = len(volume.images)
             first, last = (round(share * (count - 1)) for share in _MIDDLE)
             numbers = sorted({int(n) for n in np.linspace(first, last, min(_GUARD_SLICES, count)).round()})
-            run = self._slice_run(request, volume, numbers)
-            if run is not None:
-                on_volume.guards.append(run)
-                self._blocks.extend(run.blocks())
-
-    def _slice_run(self, request: HeadRequest, volume: Volume, numbers: Sequence[int]) -> HeadRun | None:
-        try:
-            framing = frame_slice(np.stack([volume.images[number].pixels for number in numbers]))
-        except VolumeError as error:
-            self._findings.info("head-refused", f"{request.info.name} does not run on an image: {error}")
-            return None
-        return HeadRun(request, volume, framing, numbers)
+            try:
+                run = _slice_run(request, volume, numbers)
+            except VolumeError as error:
+                if request.wanted:
+                    self._refuse(request, volume, error.reason, str(error))
+                continue
+            on_volume.guards.append(run)
+            self._blocks.extend(run.blocks())
 
     def _advance(self) -> None:
         """Begin what may begin."""
@@ -286,8 +285,8 @@ class Heads:
 
     def _hand_out(self, on_volume: _OnVolume) -> None:
         for run in on_volume.guards:
-            if not run.problem:
-                self._ready.append(ReadyHead(classified(run), run.request.wanted))
+            result = refused(run.request, run.volume, "HEAD_FAILED", run.problem) if run.problem else classified(run)
+            self._ready.append(ReadyHead(result, run.request.wanted))
         tissue = next((run for run in on_volume.runs if run.contract.task == "segmentation"), None)
         for run in on_volume.runs:
             if run.problem:
@@ -331,6 +330,12 @@ class _RefusedError(Exception):
     def __init__(self, reason: str, problem: str) -> None:
         super().__init__(problem)
         self.reason = reason
+
+
+def _slice_run(request: HeadRequest, volume: Volume, numbers: Sequence[int]) -> HeadRun:
+    """Return a head that looks at single slices of a volume; raise VolumeError where it cannot."""
+    framing = frame_slice(np.stack([volume.images[number].pixels for number in numbers]))
+    return HeadRun(request, volume, framing, numbers)
 
 
 def _framed(request: HeadRequest, volume: Volume, pixels: NDArray[np.float32]) -> Framing:

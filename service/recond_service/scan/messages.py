@@ -13,8 +13,12 @@ from recond_service.processes import FrameLayout, Message, SliceLayout
 from recond_service.types import Figures, Finding, HeadResult, ImagePlace, OutputFormat, ScanRequest, StackSummary
 
 
+class MoreParts(Message, frozen=True):
+    """Parts of the `OpenScan` that follows, a descriptor each: the first of them, where one message cannot carry all."""
+
+
 class OpenScan(Message, frozen=True):
-    """A scan to read; its parts come along, a descriptor each.
+    """A scan to read; its parts come along, a descriptor each, after those of `MoreParts`.
 
     Parameters
     ----------
@@ -106,7 +110,18 @@ class SlicesFailed(Message, frozen=True):
     problem: str
 
 
-ToScan = OpenScan | StreamHeader | Acquisitions | EndOfStream | Credit | Image | SlicesAnswered | SlicesFailed | Finish
+ToScan = (
+    MoreParts
+    | OpenScan
+    | StreamHeader
+    | Acquisitions
+    | EndOfStream
+    | Credit
+    | Image
+    | SlicesAnswered
+    | SlicesFailed
+    | Finish
+)
 
 
 class FramePrepared(Message, frozen=True):

@@ -33,6 +33,7 @@ from recond_service.scan.messages import (
     HeadFinished,
     Image,
     ImageAssembled,
+    MoreParts,
     OpenScan,
     ScanSummary,
     SlicesAnswered,
@@ -120,6 +121,9 @@ class Scan:
 
     def _handle(self, received: Received[ToScan]) -> None:
         match received.message:
+            case MoreParts():
+                self._part_fds += received.fds
+                received.fds = []
             case OpenScan():
                 self._open(received.message, received)
             case StreamHeader():
@@ -154,7 +158,8 @@ class Scan:
             scan_request.file_bytes,
             self._base_bytes + scan_request.most_memory_bytes,
         )
-        self._part_fds, received.fds = received.fds, []
+        self._part_fds += received.fds
+        received.fds = []
         parts = tuple(
             replace(part, path=f"/proc/self/fd/{fd}")
             for part, fd in zip(scan_request.request.parts, self._part_fds, strict=True)

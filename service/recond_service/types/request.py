@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from recond_service.types.heads import HeadRequest
@@ -162,11 +162,14 @@ class VisitRequest:
         Of the scan, YYYY-MM-DD; empty if not known.
     spacing
         Distances of slices, rows and columns in mm, for images that do not tell where they lie; empty if not known.
+    structures
+        Names and values of the structures of heads that label them, for label maps that do not tell: by the name of the head.
     """
 
     name: str
     date: str = ""
     spacing: tuple[float, ...] = ()
+    structures: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

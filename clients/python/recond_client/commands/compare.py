@@ -27,7 +27,8 @@ def _visit(images: Path, date: str, heads: Sequence[str], *, beside: bool) -> Vi
     ending = next((ending for ending in _NIFTI if images.name.endswith(ending)), "")
     if beside and ending:
         stem = images.name.removesuffix(ending)
-        found = {head: images.with_name(f"{stem}_{head}.nii.gz") for head in heads}
+        names = (head.partition("@")[0] for head in heads)
+        found = {head: images.with_name(f"{stem}_{head}.nii.gz") for head in names}
         labels = {head: path for head, path in found.items() if path.is_file()}
     return Visit(images, date, str(images), labels)
 

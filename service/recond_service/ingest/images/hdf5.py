@@ -31,17 +31,9 @@ from recond_service.types import (
 )
 
 _RECONSTRUCTIONS = ("reconstruction", "reconstruction_rss", "reconstruction_esc")
-_HEADER_FIELDS = {
-    "matrix_size",
-    "field_of_view",
-    "position",
-    "read_dir",
-    "phase_dir",
-    "slice_dir",
-    "slice",
-    "repetition",
-}
+_VECTORS = ("field_of_view", "position", "read_dir", "phase_dir", "slice_dir")
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
+_MOST = 65535  # of a counter, as MRD has it
 
 
 def read_hdf5_images(part: Part, limits: Limits, findings: FindingList) -> ImageVolume:
@@ -95,7 +87,7 @@ def _mrd(group: h5py.Group, limits: Limits) -> Iterator[FinishedImage]:
     headers_of, data_of = child_dataset(group, "header", limits), child_dataset(group, "data", limits)
     with h5py_errors("image/header"):
         headers = headers_of[()]
-    if headers.dtype.names is None or not set(headers.dtype.names) >= _HEADER_FIELDS or data_of.ndim != 5:
+    if not _are_headers(headers) or data_of.ndim != 5:
         raise InvalidInputError(
             "the images are not laid out as MRD has them: header, and data (images, channels, z, y, x)",
             reason="MRD_IMAGES",
@@ -117,6 +109,19 @@ def _mrd(group: h5py.Group, limits: Limits) -> Iterator[FinishedImage]:
             geometry = _geometry(header, values.shape, partition)
             yield FinishedImage(number, index, np.ascontiguousarray(plane.T), geometry)
             number += 1
+
+
+def _are_headers(headers: Any) -> bool:  # noqa: ANN401 - as h5py returns it
+    """Tell whether they are a list of MRD image headers, as far as their fields are read here."""
+    kinds = headers.dtype
+    if headers.ndim != 1 or kinds.names is None or not set(kinds.names) >= {"slice", "repetition", *_VECTORS}:
+        return False
+    counted = [name for name in _COUNTERS if name in kinds.names]
+    return (
+        all(kinds[name].base.kind in "fiu" and kinds[name].shape == (3,) for name in _VECTORS)
+        and all(kinds[name].kind in "iu" for name in counted)
+        and all(int(headers[name].min()) >= 0 and int(headers[name].max()) <= _MOST for name in counted if len(headers))
+    )
 
 
 def _geometry(header: np.void, shape: tuple[int, ...], partition: int) -> Geometry | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,16 @@ from recond_service.types import (
 )
 
 _MAGIC = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0", b"ni2\0")}
+_PAIRS = (b"ni1\0", b"ni2\0")
+_MM = {1: 1000.0, 3: 0.001}  # units of length that are no millimetres: metres and micrometres
+_UNIT_BITS = 7
+_PLAUSIBLE_MM = (0.01, 100.0)
+_DIFFERENT = 0.01  # of the largest voxel; by more than this may sform and qform not differ
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540
 _PIECE = 4 << 20
 _ALIKE = 1.05  # axes whose voxels differ by less are taken to be equally fine
 _SUPERIOR = 2
-_LARGEST_LABEL = 65535
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -55,26 +59,21 @@ def read_nifti(part: Part, limits: Limits, findings: FindingList) -> ImageVolume
     Raises
     ------
     InvalidInputError
-        It is damaged, has no voxels, more than four axes, or colours.
+        It is damaged, one half of a pair, has no voxels, more than four axes, or colours.
     LimitExceededError
         It claims more than the limits allow.
     """
     label = part.name or "the NIfTI file"
-    image, values = _loaded(part, limits, label)
-    shape = values.shape
+    image, values, sized = load_nifti(part, limits, label)
     if np.iscomplexobj(values):
         values = np.abs(values)
-    volume = values.reshape(*shape[:3], -1).astype(np.float32, copy=False)
-    affine = np.asarray(image.affine, np.float64)
-    known = int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
+    with np.errstate(over="ignore"):  # heads refuse what is infinite
+        volume = values.reshape(*values.shape[:3], -1).astype(np.float32, copy=False)
+    affine = affine_in_mm(image, label, findings)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or spacing.min() <= 0:
-        raise InvalidInputError(
-            f"{label} has an affine that is none: {affine.tolist()}; correct its sform",
-            reason="AFFINE",
-            field=part.name,
-        )
-    if not known:
+    if not sized:
+        findings.warn("geometry-missing", "The NIfTI file does not say how large its voxels are.")
+    elif not is_oriented(image):
         findings.info(
             "orientation-unknown",
             "The NIfTI file says how large its voxels are, not how the patient lies: left and right are not known.",
@@ -82,88 +81,83 @@ def read_nifti(part: Part, limits: Limits, findings: FindingList) -> ImageVolume
     across = _slice_axis(affine, spacing)
     in_plane = [axis for axis in range(3) if axis != across]
     order = (in_plane[0], in_plane[1], across)
-    return ImageVolume(tuple(_slices(volume.transpose(*order, 3), affine[:, [*order, 3]])), voxel_order=order)
+    slices = _slices(volume.transpose(*order, 3), affine[:, [*order, 3]])
+    return ImageVolume(tuple(each if sized else replace(each, geometry=None) for each in slices), voxel_order=order)
 
 
-def read_label_map(
-    part: Part, voxel_order: tuple[int, int, int] | None, shape: tuple[int, int, int], limits: Limits
-) -> tuple[NDArray[Any], dict[str, int]]:
-    """Read a label map that belongs to images.
+def is_oriented(image: Any) -> bool:  # noqa: ANN401 - nibabel has no types
+    """Tell whether the file says how the patient lies."""
+    return int(image.header["sform_code"]) > 0 or int(image.header["qform_code"]) > 0
 
-    Parameters
-    ----------
-    part
-        A NIfTI file of integers, with the axes of the images.
-    voxel_order
-        Axes of the file that are rows, columns and slices of the images; None for this order.
-    shape
-        (slices, rows, columns) of the images.
-    limits
-        What it may claim.
 
-    Returns
-    -------
-    labels
-        uint16 (slices, rows, columns).
-    names
-        Of the labels, where its header extension tells them as recond writes it.
+def affine_in_mm(image: Any, label: str, findings: FindingList) -> NDArray[np.float64]:  # noqa: ANN401 - nibabel has no types
+    """Return the affine of a file in mm.
 
     Raises
     ------
     InvalidInputError
-        It is damaged, of another shape, or holds other than whole numbers from 0 to 65535.
-    LimitExceededError
-        It claims more than the limits allow.
+        It has none that can be.
     """
-    label = part.name or "the label map"
-    image, values = _loaded(part, limits, label)
-    if values.ndim != 3:
+    affine = np.array(image.affine, np.float64)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or spacing.min() <= 0:
         raise InvalidInputError(
-            f"{label} has the shape {values.shape}; a label map is one volume", reason="LABEL_MAP", field=label
-        )
-    order = voxel_order or (0, 1, 2)
-    labels = values.transpose(order[2], order[0], order[1])
-    if labels.shape != shape:
-        raise InvalidInputError(
-            f"{label} has (slices, rows, columns) {labels.shape}, the images {shape}: give the label map of these images",
-            reason="LABEL_MAP",
+            f"{label} has an affine that is none: {affine.tolist()}; correct its sform",
+            reason="AFFINE",
             field=label,
         )
-    if not (np.isfinite(labels).all() and labels.min() >= 0 and labels.max() <= _LARGEST_LABEL) or (labels % 1).any():
-        raise InvalidInputError(
-            f"{label} holds other values than whole numbers from 0 to {_LARGEST_LABEL}: give a label map",
-            reason="LABEL_MAP",
-            field=label,
+    qform = image.header.get_qform()
+    both = int(image.header["sform_code"]) > 0 and int(image.header["qform_code"]) > 0
+    if both and np.abs(affine - qform)[:3, :3].max() > _DIFFERENT * spacing.max():
+        findings.warn(
+            "affines-disagree",
+            "The sform and the qform of the NIfTI file say different things about its voxels: the sform is used.",
         )
-    return labels.astype(np.uint16), _names(image)
+    factor = _MM.get(int(image.header["xyzt_units"]) & _UNIT_BITS, 1.0)
+    if factor != 1.0:
+        least, most = _PLAUSIBLE_MM
+        if least <= spacing.min() * factor and spacing.max() * factor <= most:
+            affine[:3] *= factor
+        else:
+            findings.warn(
+                "units-implausible", "The NIfTI file has units that cannot be: its lengths are taken to be millimetres."
+            )
+    return affine
 
 
-def _names(image: Any) -> dict[str, int]:  # noqa: ANN401 - nibabel has no types
-    """Return the names of labels that a header extension tells; none where there is none that recond wrote."""
-    for extension in image.header.extensions:
-        try:
-            labels = json.loads(extension.get_content())["labels"]
-            return {str(name): int(value) for name, value in labels.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return {}
+def load_nifti(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any], bool]:
+    """Return a NIfTI image, its voxels with three axes or four, and whether it says how large they are.
 
-
-def _loaded(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any]]:
-    """Return a NIfTI image and its voxels."""
+    Raises
+    ------
+    InvalidInputError, LimitExceededError
+        As `read_nifti`.
+    """
     with _errors(label):
         # Known by its bytes, whatever its name.
         raw = Path(part.path).read_bytes()
         content = _unpacked(raw, limits, label) if raw.startswith(_GZIP) else raw
+        del raw
         if not any(content[place : place + 4] in magic for place, magic in _MAGIC.items()):
             raise ValueError("what is in it is no NIfTI")
+        if content[344:348] in _PAIRS or content[4:8] in _PAIRS:
+            raise InvalidInputError(
+                f"{label} is one of a pair .hdr and .img: convert them to one .nii file",
+                reason="NIFTI_PAIR",
+                field=label,
+            )
         kind = nibabel.Nifti1Image if content[344:348] in _MAGIC[344] else nibabel.Nifti2Image
         image: Any = kind.from_stream(io.BytesIO(content))
         shape = tuple(int(length) for length in image.shape)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
         dtype = image.get_data_dtype()
         _check(shape, dtype, limits, label)
-        values = np.asarray(image.dataobj)
-    return image, values
+        values = np.asarray(image.dataobj).reshape(shape if len(shape) > 2 else (*shape, 1))
+        # What nibabel has read has no zeros any more: it puts 1 in their place.
+        told = kind.header_class.from_fileobj(io.BytesIO(content), check=False)["pixdim"][1:4]
+    needed = [step for step, length in zip(told, values.shape, strict=False) if length > 1]
+    return image, values, int(image.header["sform_code"]) > 0 or all(step != 0 for step in needed)
 
 
 def _slices(volume: NDArray[np.float32], affine: NDArray[np.float64]) -> Iterator[FinishedImage]:
@@ -191,7 +185,7 @@ def _slice_axis(affine: NDArray[np.float64], spacing: NDArray[np.float64]) -> in
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, label: str) -> None:
-    if not 2 <= len(shape) <= 4 or math.prod(shape) == 0:
+    if not 2 <= len(shape) <= 4 or min(shape) < 1:
         raise InvalidInputError(
             f"{label} has the shape {shape}; images are (x, y, z), or (x, y, z, volumes): send a file of images",
             reason="IMAGE_SHAPE",
@@ -231,7 +225,18 @@ def _errors(label: str) -> Iterator[None]:
     """Raise InvalidInputError for what nibabel and zlib make of a damaged file."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, HeaderDataError, ImageDataError, ValueError, KeyError) as error:
+    except (InvalidInputError, LimitExceededError):
+        raise
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        HeaderDataError,
+        ImageDataError,
+        ValueError,
+        KeyError,
+        OverflowError,
+    ) as error:
         raise InvalidInputError(
             f"{label} cannot be read as NIfTI ({error}): it is damaged or cut short; send it again",
             reason="NIFTI_DAMAGED",

@@ -109,19 +109,64 @@ def test_a_label_map_comes_back_in_the_order_of_its_file(read, tmp_path):
     path.write_bytes(nifti(labels, affine))
     part = Part(PartRole.LABELS, PartFormat.UNSPECIFIED, "labels", path.stat().st_size, path=str(path))
     shape = (len(volume.images), *volume.images[0].pixels.shape)
-    found, names = read_label_map(part, volume.voxel_order, shape, Limits())
+    grid = affine_of(volume.images, FindingList())
+    found, names = read_label_map(part, volume.voxel_order, shape, grid, Limits())
     assert np.array_equal(found.transpose(1, 2, 0), labels.transpose(volume.voxel_order))
     assert names == {}
     with pytest.raises(InvalidInputError, match="give the label map of these images"):
-        read_label_map(part, volume.voxel_order, (1, 2, 3), Limits())
+        read_label_map(part, volume.voxel_order, (1, 2, 3), grid, Limits())
+
+
+def label_map(path, labels: np.ndarray, affine: np.ndarray) -> Part:
+    path.write_bytes(nifti(labels, affine))
+    return Part(PartRole.LABELS, PartFormat.UNSPECIFIED, "labels", path.stat().st_size, path=str(path))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("turned", [(), (0,), (1, 2)])
+def test_a_label_map_stored_in_other_axes_lies_where_it_says(read, tmp_path, order, turned):
+    """Such as one that another program has written for a DICOM series."""
+    affine = AFFINES["axial"]
+    volume = read(nifti(RANDOM.random((6, 6, 6)).astype(np.float32), affine))
+    labels = RANDOM.integers(0, 4, (6, 6, 6)).astype(np.uint8)
+    moved = affine.copy()
+    for axis in turned:
+        moved[:3, 3] += 5 * moved[:3, axis]
+        moved[:3, axis] *= -1
+    stored = np.flip(labels, turned).transpose(order)
+    part = label_map(tmp_path / "labels.nii.gz", stored, moved[:, [*order, 3]])
+    grid = affine_of(volume.images, FindingList())
+    found, _ = read_label_map(part, volume.voxel_order, (6, 6, 6), grid, Limits())
+    assert np.array_equal(found.transpose(1, 2, 0), labels.transpose(volume.voxel_order))
+
+
+def test_a_label_map_that_lies_elsewhere_is_refused(read, tmp_path):
+    affine = AFFINES["axial"]
+    volume = read(nifti(RANDOM.random((6, 6, 6)).astype(np.float32), affine))
+    shifted, coarse = affine.copy(), affine.copy()
+    shifted[0, 3] = 2.0
+    coarse[0, 0] = -1.1
+    for number, other in enumerate((shifted, coarse)):
+        part = label_map(tmp_path / f"labels-{number}.nii.gz", np.ones((6, 6, 6), np.uint8), other)
+        with pytest.raises(InvalidInputError, match="does not lie on the voxels"):
+            read_label_map(part, None, (6, 6, 6), affine_of(volume.images, FindingList()), Limits())
+
+
+def test_a_header_extension_that_is_nested_without_end_names_no_labels(tmp_path):
+    image = nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, b"[" * 200_000))
+    path = tmp_path / "labels.nii"
+    path.write_bytes(image.to_bytes())
+    part = Part(PartRole.LABELS, PartFormat.UNSPECIFIED, "labels", path.stat().st_size, path=str(path))
+    assert read_label_map(part, None, (3, 3, 3), np.eye(4), Limits())[1] == {}
 
 
 def test_label_maps_hold_whole_numbers(tmp_path):
     path = tmp_path / "labels.nii"
-    path.write_bytes(nifti(np.full((3, 3, 3), 0.5, np.float32), np.eye(4), compressed=False))
-    part = Part(PartRole.LABELS, PartFormat.UNSPECIFIED, "labels", path.stat().st_size, path=str(path))
-    with pytest.raises(InvalidInputError, match="whole numbers"):
-        read_label_map(part, None, (3, 3, 3), Limits())
+    for values in (np.float32(0.5), np.int16(-1), np.complex64(1), np.float32(np.nan)):
+        part = label_map(path, np.full((3, 3, 3), values), np.eye(4))
+        with pytest.raises(InvalidInputError, match="whole numbers"):
+            read_label_map(part, None, (3, 3, 3), np.eye(4), Limits())
 
 
 @pytest.mark.parametrize(
