@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recond_models.training.heads.tissue import LabelMap
+from recond_models.training.heads.label_maps import LabelMap
 from recond_models.training.labels import STRUCTURES
 
 

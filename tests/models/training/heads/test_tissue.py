@@ -12,10 +12,18 @@ import pytest
 from recond_models.heads.preparation import BRIGHTEST
 from recond_models.training.heads import tissue
 from recond_models.training.heads.acquisition import acquire, undersample
+from recond_models.training.heads.label_maps import (
+    CLASSES,
+    MERGED,
+    OUTPUT,
+    LabelMap,
+    class_of_structures,
+    load_measured,
+)
 from recond_models.training.heads.painting import draw_palette, draw_weighting, paint
 from recond_models.training.heads.samples import IGNORED
 from recond_models.training.heads.slabs import draw_slab
-from recond_models.training.heads.tissue import CLASSES, EASY, MERGED, OUTPUT, LabelMap, TissueSamples
+from recond_models.training.heads.tissue import EASY, TissueSamples
 from recond_models.training.labels import STRUCTURES
 
 SIZE = (64, 64)
@@ -23,7 +31,7 @@ SIZE = (64, 64)
 
 def _map_with_signal(label_map: LabelMap) -> LabelMap:
     """Return the head as if it had been measured: what is brighter has a higher class."""
-    classes = tissue.class_of_structures()[label_map.structures]
+    classes = class_of_structures()[label_map.structures]
     return replace(label_map, structures=classes, signal=(classes / np.float32(8)).astype(np.float32))
 
 
@@ -84,7 +92,7 @@ def test_a_map_must_be_there_to_paint(label_map: LabelMap) -> None:
 
 
 def test_every_class_has_structures_and_a_place_in_the_output() -> None:
-    table = tissue.class_of_structures()
+    table = class_of_structures()
 
     assert set(table.tolist()) == set(range(len(CLASSES)))
     assert len(MERGED) == len(CLASSES)
@@ -171,9 +179,9 @@ def test_a_folder_of_labels_gives_a_measured_head(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         nibabel.nifti1.Nifti1Image(values.astype(np.int16), np.eye(4)).to_filename(tmp_path / folder / f"{name}.nii.gz")
 
-    (head,) = tissue.load_measured(tmp_path)
+    (head,) = load_measured(tmp_path)
 
     assert set(np.unique(head.structures).tolist()) == {0, 2, 3, 4, IGNORED}
     assert head.signal is not None
     assert head.signal.shape == head.structures.shape
-    assert tissue.load_measured(tmp_path / "nothing") == []
+    assert load_measured(tmp_path / "nothing") == []
