@@ -26,6 +26,8 @@ BRAIN = tuple(range(2, len(CLASSES)))
 _ITK = "packages/insighttoolkit5-examples/usr/share/doc/insighttoolkit5-examples/examples/Data"
 _PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 _SEED = 5
+# Of the scans at 0.055 T, whose files do not say: from slice to slice, and about their field of view.
+_LOW_FIELD_MM, _FIELD_MM = 5.0, 230.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,9 @@ def real(volumes: Path, data: Path) -> Iterator[Reference]:
             kspace = np.asarray(file["kspace"])
         images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes=(-2, -1))), axes=(-2, -1))
         signal = np.sqrt((np.abs(images) ** 2).sum(axis=1)).astype(np.float32)
-        pixel = 230.0 / max(signal.shape[1:])
-        yield Reference(path.stem, signal, (5.0, pixel, pixel))
+        pixels = (_FIELD_MM / signal.shape[1], _FIELD_MM / signal.shape[2])
+        plane = {"cor": "coronal", "sag": "sagittal"}.get(path.stem[-3:], "axial")
+        yield Reference(path.stem, signal, (_LOW_FIELD_MM, *pixels), axes=_PLANES[plane])
 
 
 def _slices(values: NDArray[np.generic], axes: tuple[int, int, int]) -> NDArray[np.generic]:
