@@ -6,6 +6,7 @@ python bench/heads/tissue.py WEIGHTS -o OUT --volumes out/volumes --data ../shar
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import types
@@ -34,15 +35,19 @@ from recond_models.heads.segmenter import Segmentation, Segmenter
 @click.option("--volumes", type=click.Path(file_okay=False, path_type=Path), default=Path("out/volumes"))
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), default=Path("../shared/data"))
 @click.option("--only", multiple=True, type=click.Choice(["mni152", "itk", "painted", "real"]), help="These alone.")
-def main(weights: Path, out: Path, volumes: Path, data: Path, only: tuple[str, ...]) -> None:
+@click.option("--names", default="", help="Heads whose names match this regular expression alone.")
+def main(weights: Path, out: Path, volumes: Path, data: Path, only: tuple[str, ...], names: str) -> None:
     """Evaluate WEIGHTS, a safetensors file beside its architecture.json."""
     torch.set_num_threads(1)
     network = SliceUNet(**json.loads((weights.parent / "architecture.json").read_text()))
     network.load_state_dict(load_file(weights))
     segmenter = Segmenter(network)
     out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, float]] = {}
+    kept = out / "results.json"
+    results: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
     for reference in _references(volumes, data, only):
+        if not re.search(names, reference.name):
+            continue
         began = time.perf_counter()
         found = segmenter(reference.volume, reference.spacing)
         found = replace(found, labels=without_islands(found.labels, reference.spacing, fluid=1))
@@ -55,7 +60,7 @@ def main(weights: Path, out: Path, volumes: Path, data: Path, only: tuple[str, .
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
         click.echo(f"{reference.name:42s} {seconds:5.1f} s  {shown}")
         _picture(out / f"{reference.name.replace(' ', '_').replace(',', '')}.png", reference, found)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        kept.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from recond_models.training.heads import tissue
+from recond_models.training.heads.label_maps import LabelMap
 from recond_models.training.heads.reconstructed import MODELS, reconstruct
 from recond_models.training.heads.stack import Stack, load_bank
-from recond_models.training.heads.tissue import LabelMap, TissueSamples
+from recond_models.training.heads.tissue import TissueSamples
 
 SIZE = (64, 64)
 
