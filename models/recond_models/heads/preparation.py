@@ -129,7 +129,7 @@ class Block:
     @property
     def slices(self) -> int:
         """Slices that a network says something about."""
-        return self.images.shape[0] - 2 * _HALO
+        return len(self.images) - 2 * _HALO
 
     def stacks(self) -> Tensor:
         """Return what the network sees: float32 (slices, 5, rows, columns)."""

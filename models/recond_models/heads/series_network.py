@@ -87,7 +87,9 @@ class SeriesNetwork(nn.Module):
         """
         features = self.trunk(nnf.pixel_unshuffle(images, 2))
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
-        parts = torch.split(self.classify(self.normalise(pooled)), [len(classes) for classes in OUTPUTS.values()], dim=1)
+        parts = torch.split(
+            self.classify(self.normalise(pooled)), [len(classes) for classes in OUTPUTS.values()], dim=1
+        )
         return dict(zip(OUTPUTS, parts, strict=True))
 
 

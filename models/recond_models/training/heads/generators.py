@@ -9,13 +9,14 @@ from pathlib import Path
 from recond_models.training.config import TrainingConfigError
 from recond_models.training.heads.bank import load_heads
 from recond_models.training.heads.config import HeadTrainingConfig
+from recond_models.training.heads.label_maps import load_maps, load_measured
 from recond_models.training.heads.lesion_samples import LesionSamples
 from recond_models.training.heads.others import everyday_pictures
 from recond_models.training.heads.samples import Samples
 from recond_models.training.heads.series_samples import SeriesSamples
 from recond_models.training.heads.series_trainer import SeriesTrainer
 from recond_models.training.heads.stack import load_bank
-from recond_models.training.heads.tissue import EASY, TissueSamples, load_maps, load_measured
+from recond_models.training.heads.tissue import EASY, TissueSamples
 from recond_models.training.heads.trainer import HeadTrainer
 
 COLLECTION = "RECOND_TRAINING_COLLECTION"

@@ -5,7 +5,7 @@ import pytest
 
 from recond_models.training import labels
 from recond_models.training.heads.bank import LesionHead, from_labels, from_signal
-from recond_models.training.heads.tissue import LabelMap
+from recond_models.training.heads.label_maps import LabelMap
 from recond_models.training.labels import STRUCTURES
 from recond_models.training.volumes import Source, Volume
 
