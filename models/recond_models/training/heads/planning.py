@@ -78,15 +78,15 @@ def plan(
     if weighting == "t1" or generator.random() < (0.4 if easy else 1) * FREE_SHARE:
         return []
     if easy:
-        drawn = draw_planned(generator, head, weighting, many=False)
-        return [replace(drawn, volume_ml=max(drawn.volume_ml, draw_volume(generator, EASY_ML, 30)))]
+        only = draw_planned(generator, head, weighting, many=False)
+        return [replace(only, volume_ml=max(only.volume_ml, draw_volume(generator, EASY_ML, 30)))]
     many = generator.random() < (0.3 if weighting == "t1post" else 0.5)
     count = int(generator.integers(3, MOST + 1)) if many else int(generator.integers(1, 3))
     planned = [draw_planned(generator, head, weighting, many=many)]
     for _ in range(count - 1):
         # Near the first, or the slices would seldom show them.
         drawn = [draw_planned(generator, head, weighting, many=many) for _ in range(4)]
-        planned.append(min(drawn, key=lambda each: float(np.abs(each.place - planned[0].place).min())))
+        planned.append(min(drawn, key=lambda one: float(np.abs(one.place - planned[0].place).min())))
     return planned
 
 

@@ -217,7 +217,7 @@ def _nothing(generator: np.random.Generator) -> NDArray[np.float32]:
     if kind == 0:
         return np.zeros(shape, dtype=np.float32)
     white = generator.standard_normal((2, *shape))
-    image = np.hypot(white[0], white[1]).astype(np.float32)
+    image: NDArray[np.float32] = np.hypot(white[0], white[1]).astype(np.float32)
     if generator.random() < 0.4:
         image = ndimage.gaussian_filter(image, generator.uniform(0.3, 1.5))
     if kind == 2:

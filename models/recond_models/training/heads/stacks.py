@@ -286,7 +286,7 @@ def _anywhere(generator: np.random.Generator, head: LesionHead) -> NDArray[np.fl
     if generator.random() < _INNER_SHARE and len(places):
         return np.asarray(places[generator.integers(len(places))], dtype=np.float64)
     voxel = generator.uniform(0.02, 0.98, 3) * head.voxels.shape
-    return (voxel - np.asarray(head.centre)) * np.asarray(head.spacing)
+    return np.asarray((voxel - np.asarray(head.centre)) * np.asarray(head.spacing))
 
 
 def _rotation(turns: NDArray[np.float64]) -> NDArray[np.float64]:
