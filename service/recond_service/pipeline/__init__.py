@@ -61,7 +61,7 @@ __all__ = [
     "TriedComputation",
     "canary_for",
     "named_heads",
-    "named_structures",
     "named_model",
+    "named_structures",
     "receive_frame",
 ]
