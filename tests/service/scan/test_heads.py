@@ -240,3 +240,45 @@ def test_blocks_travel_through_shared_memory():
     _, block = heads.next_block()
     with SharedBlock.holding("test", block.pixels().data.cast("B")) as shared:
         assert np.array_equal(block.layout.array(shared), block.pixels())
+
+
+def test_a_guard_that_is_wanted_says_why_it_has_no_result():
+    for made, fail, reason in (
+        (images(value=float("nan")), False, "IMAGE_NOT_FINITE"),
+        (images(), True, "HEAD_FAILED"),
+    ):
+        findings = FindingList()
+        heads = Heads([request("series", GUARD)], findings)
+        heads.series_ready(series_of(made, findings))
+        while fail and heads.pending:
+            heads.failed(heads.next_block()[0], "it broke")
+        assert [each.result.refusal for each in heads.ready()] == [reason]
+        assert heads.finished
+
+
+def test_what_is_larger_than_any_patient_is_refused():
+    """A pixel size in other units would make the network see, and the worker hold, metres at 1 mm."""
+    findings = FindingList()
+    made = images(3)
+    for number, image in enumerate(made):
+        pixels = np.zeros((1000, 40), np.float32)
+        pixels[10:-10, 4:-4] = 1 + number
+        made[number] = FinishedImage(number, image.index, pixels, image.geometry)
+    heads = Heads([request("tissue", tissue_contract())], findings)
+    heads.series_ready(series_of(made, findings))
+    assert [each.result.refusal for each in heads.ready()] == ["FIELD_TOO_LARGE"]
+
+
+def test_slices_of_air_do_not_tell_the_contrast():
+    findings = FindingList()
+    heads = Heads([request("series", GUARD)], findings)
+    heads.series_ready(series_of(images(4), findings))
+    answers = iter([[0.1, 0.9, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0], [0.1, 0.9, 1.0, 0.0]])
+    while heads.pending:
+        heads.answered(heads.next_block()[0], np.float32([next(answers)]))
+    (ready,) = heads.ready()
+    scores = {score.name: score.probability for score in ready.result.scores}
+    shown = scores["head"]
+    assert 0 < shown < 1
+    assert scores["FLAIR"] == pytest.approx(0.9, abs=1e-3)
+    assert dict(ready.result.answers)["contrast"] == "FLAIR"

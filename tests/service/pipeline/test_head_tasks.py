@@ -1,0 +1,166 @@
+"""Heads of a request by name, and what a call ends with when none of them had a result."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from head_packages import lesion_contract, tissue_contract, write_brightness_head
+
+from recond_models.heads.contract import HeadClass, HeadContract, HeadGroup, HeadInfo
+from recond_models.heads.framing import Framing
+from recond_service.pipeline import HeadTasks, named_heads, named_structures
+from recond_service.pipeline.events import HeadReady
+from recond_service.processes import SliceLayout
+from recond_service.scan.messages import HeadFinished, SlicesFailed, SlicesPrepared
+from recond_service.telemetry import Metrics
+from recond_service.types import (
+    DeadlineExceededError,
+    DefectError,
+    HeadRequest,
+    HeadResult,
+    InvalidInputError,
+    ModelNotFoundError,
+    RecondError,
+    UnavailableError,
+    UnsupportedDataError,
+)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECOND_MODELS_DIR", str(tmp_path))
+    write_brightness_head(tmp_path, "tissue", tissue_contract())
+    write_brightness_head(tmp_path, "spots", lesion_contract())
+    return tmp_path
+
+
+def wanted(requests) -> dict[str, bool]:
+    return {request.info.name: request.wanted for request in requests}
+
+
+def test_heads_are_found_once_each(place):
+    assert wanted(named_heads(["tissue", "spots", "tissue@1", "tissue"], "heads")) == {"tissue": True, "spots": True}
+
+
+def test_the_guard_comes_along_where_a_contract_asks_for_it(place):
+    write_brightness_head(place, "series", lesion_contract())
+    assert wanted(named_heads(["tissue"], "heads")) == {"tissue": True, "series": False}
+    assert wanted(named_heads(["spots"], "heads")) == {"spots": True}
+    assert wanted(named_heads(["series", "tissue"], "heads")) == {"series": True, "tissue": True}
+
+
+@pytest.mark.parametrize("name", ["", "@", "@1", "tissue@2", "rss", " tissue", "../tissue", "tissue\0"])
+def test_what_is_no_head_is_named_with_its_place(place, name):
+    with pytest.raises(ModelNotFoundError, match="there are spots") as caught:
+        named_heads(["spots", name], "spec.heads")
+    assert (caught.value.reason, caught.value.field) == ("NO_SUCH_HEAD", "spec.heads[1]")
+
+
+def test_two_versions_of_a_head_are_refused(place, monkeypatch):
+    infos = {name: HeadInfo("tissue", name[-1], "", tissue_contract()) for name in ("tissue@1", "tissue@2")}
+    monkeypatch.setattr(
+        "recond_models.registry.find_head", lambda name, version="": SimpleNamespace(head_info=infos[name])
+    )
+    with pytest.raises(InvalidInputError) as caught:
+        named_heads(["tissue@1", "tissue@2"], "spec.heads")
+    assert (caught.value.reason, caught.value.field) == ("HEAD_VERSIONS", "spec.heads[1]")
+
+
+def test_structures_of_a_head_by_name(place):
+    assert named_structures("tissue") == {"grey matter": 1, "white matter": 2}
+    assert named_structures("spots") == {}
+    assert named_structures("nothing") == {}
+
+
+CONTRACT = HeadContract("classification", (HeadGroup("anatomy", (HeadClass("head"), HeadClass("other"))),))
+INFO = HeadInfo("series", "1", "", CONTRACT)
+
+
+class Trial:
+    """Head tasks whose model servers and sandbox are scripted."""
+
+    def __init__(self, error: RecondError | None = None) -> None:
+        self.sent: list[object] = []
+        self.events: list[object] = []
+
+        async def run_head(info, slices):
+            raise error or AssertionError("not to be called")
+
+        async def send(message, fds=()):
+            self.sent.append(message)
+
+        async def sink(event):
+            self.events.append(event)
+
+        self.tasks = HeadTasks(
+            [HeadRequest(INFO)],
+            SimpleNamespace(run_head=run_head),
+            SimpleNamespace(send=send),
+            sink,
+            SimpleNamespace(hold=lambda size: None, worked=lambda seconds: None),
+            Metrics(),
+        )
+
+    def fail_a_block(self, place) -> None:
+        layout = SliceLayout(1, 0, Framing((32, 32), (32, 32), (0, 0), (32, 32), 1.0), 2, "slices")
+        prepared = SlicesPrepared(7, "tissue", "1", layout)
+        asyncio.run(self.tasks.run(prepared, SimpleNamespace(layout=layout)))
+
+    def give(self, refusal: str) -> None:
+        result = HeadResult(
+            "series", "1", "", "classification", refusal=refusal, problem="it says why" if refusal else ""
+        )
+        asyncio.run(self.tasks.hand_out(HeadFinished(result), SimpleNamespace()))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        ("IMAGE_EMPTY", InvalidInputError),
+        ("SPACING_UNKNOWN", InvalidInputError),
+        ("WRONG_CONTRAST", UnsupportedDataError),
+        ("WRONG_ANATOMY", UnsupportedDataError),
+        ("TOO_COARSE", UnsupportedDataError),
+        ("HEAD_FAILED", DefectError),
+    ],
+)
+def test_without_any_result_the_first_refusal_is_the_error(refusal, kind):
+    trial = Trial()
+    trial.tasks.require_result()  # nothing was refused
+    trial.give(refusal)
+    with pytest.raises(kind, match="series did not run: it says why") as caught:
+        trial.tasks.require_result()
+    assert caught.value.reason == refusal
+    trial.give("")
+    trial.tasks.require_result()
+    assert [type(event) for event in trial.events] == [HeadReady, HeadReady]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DeadlineExceededError("too late", reason="DEADLINE"), UnavailableError("draining", reason="DRAINING")],
+    ids=["deadline", "draining"],
+)
+def test_what_keeps_all_heads_from_the_servers_is_no_defect(place, error):
+    trial = Trial(error)
+    trial.fail_a_block(place)
+    assert trial.sent == [SlicesFailed(7, error.message)]
+    trial.give("HEAD_FAILED")
+    with pytest.raises(type(error)) as caught:
+        trial.tasks.require_result()
+    assert caught.value.reason == error.reason
+
+
+def test_a_head_that_was_removed_meanwhile_is_not_found():
+    trial = Trial()
+    layout = SliceLayout(1, 0, Framing((32, 32), (32, 32), (0, 0), (32, 32), 1.0), 2, "slices")
+    asyncio.run(trial.tasks.run(SlicesPrepared(1, "gone", "1", layout), SimpleNamespace(layout=layout)))
+    trial.give("HEAD_FAILED")
+    with pytest.raises(ModelNotFoundError):
+        trial.tasks.require_result()
+
+
+def test_a_result_that_nobody_asked_for_is_a_defect_of_the_sandbox():
+    result = HeadResult("other", "1", "", "classification")
+    with pytest.raises(ValueError, match="not asked for"):
+        asyncio.run(Trial().tasks.hand_out(HeadFinished(result), SimpleNamespace()))
