@@ -69,8 +69,10 @@ class Scan:
 
 def scans(volumes: Path, heads: Path, slices: int, subjects: int) -> Iterator[Scan]:
     """Yield scans of held-out subjects."""
-    for reference in islice((each for each in painted(volumes, ("t1",)) if each.name.endswith("axial 1 mm")), subjects):
-        numbers = _middle(reference.masks["grey matter"][0], slices, STEP)
+    for reference in islice(
+        (each for each in painted(volumes, ("t1",)) if ", axial " in each.name and each.spacing[0] < STEP), subjects
+    ):
+        numbers = _middle(reference.masks["grey matter"][0], slices, STEP / reference.spacing[0])
         masks = {
             name: _squared(mask[numbers].astype(np.uint8))
             for name, (mask, _) in reference.masks.items()
