@@ -1,7 +1,7 @@
 """What the client sends for Analyze and Compare."""
 
 import io
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -87,7 +87,9 @@ def test_visits_that_begin_with_files_of_one_name_are_told_apart(tmp_path):
 
 
 def test_dates_are_days():
-    visits = [Visit(b"x", each) for each in (date(2026, 1, 2), datetime(2026, 1, 3, 4, 5), "2026-01-04", None)]
+    visits = [
+        Visit(b"x", each) for each in (date(2026, 1, 2), datetime(2026, 1, 3, 4, 5, tzinfo=UTC), "2026-01-04", None)
+    ]
     request, _ = compare_request(visits, ["lesion"], "", None, "clinical")
     assert [visit.date for visit in request.spec.visits] == ["2026-01-02", "2026-01-03", "2026-01-04", ""]
     with pytest.raises(InputError):

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -6,7 +7,17 @@ import pytest
 from follow_up_phantoms import CENTRE, SHAPE, SPACING, ellipsoid, grid_of, head, visit
 from PIL import Image
 
-from recond_models.follow_up import Registration, VisitError, compare, picture, plot, read_clinical, timeline
+from recond_models.follow_up import (
+    HeadResult,
+    Registration,
+    Visit,
+    VisitError,
+    compare,
+    picture,
+    plot,
+    read_clinical,
+    timeline,
+)
 from recond_models.follow_up.display import page
 from recond_models.follow_up.picture import COLOURS
 from recond_models.follow_up.quality import Quality
@@ -106,5 +117,34 @@ def test_the_plot_shows_volumes_and_therapies(monkeypatch):
     faded = np.array(bar) * 0.6 + 255 * 0.4
     assert (np.abs(with_rows - faded).max(axis=-1) < 8).sum() > 500
     assert (np.abs(without - faded).max(axis=-1) < 8).sum() < 50
-    with pytest.raises(VisitError, match="no lesions to draw"):
+    with pytest.raises(VisitError, match="nothing of head None to draw"):
         plot(timeline([visit(None, date(2024, 1, 1))]))
+
+
+def test_without_lesions_the_structures_are_drawn(monkeypatch):
+    """A scan whose contrast the search for lesions refuses still has its structures."""
+    monkeypatch.setattr("recond_models.follow_up.comparison.register", lambda *_, **__: STILL)
+    visits = [
+        Visit(
+            each.name,
+            each.image,
+            each.grid,
+            {"tissue": HeadResult("structures", (head(GRID, SHAPE) > 100).astype(np.uint8), {"all": 1})},
+            each.date,
+        )
+        for each in (BEFORE, AFTER)
+    ]
+    course = timeline(visits)
+    assert not course.tracks
+    coloured = opened(plot(course)).std(axis=-1) > 30
+    assert coloured.sum() > 100
+    with pytest.raises(VisitError, match="there is of: tissue"):
+        plot(course, "lesion")
+
+
+def test_names_are_drawn_as_they_are(monkeypatch):
+    """A dollar sign begins no formula."""
+    monkeypatch.setattr("recond_models.follow_up.comparison.register", lambda *_, **__: STILL)
+    named = [replace(each, name=f"${{\\frac{number}$") for number, each in enumerate((BEFORE, AFTER))]
+    assert opened(picture(compare(*named, registration=STILL))).size
+    assert opened(plot(timeline([replace(each, date=None, patient="$\\x") for each in named]))).size

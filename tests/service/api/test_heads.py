@@ -2,12 +2,16 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import grpc
+import h5py
 import nibabel
 import numpy as np
 import pytest
 from head_packages import lesion_contract, tissue_contract, write_brightness_head
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from recond_testing import fastmri_file, refused, requests_for
 
 import recond_client
@@ -188,3 +192,115 @@ def test_a_spec_without_heads_is_refused(client):
     with pytest.raises(recond_client.InputError, match="no head is named"):
         client.analyze(b"x", heads=[])
     assert pb.ReconstructSpec().heads == []
+
+
+def recond(service, *arguments: object):
+    from click.testing import CliRunner
+
+    from recond_client.cli import main
+
+    return CliRunner().invoke(main, [str(argument) for argument in (*arguments, "--server", service.address)])
+
+
+def test_analyze_on_the_command_line(service, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "head.nii.gz").write_bytes(nifti(volume(((20, 18, 6), 15))))
+    outputs = ["-o", "out.nii.gz", "-o", "out.png", "-o", "out.h5"]
+    result = recond(service, "analyze", "head.nii.gz", "--heads", ",".join(HEADS), *outputs, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed["heads"][HEADS[1]]["count"] == 1
+    assert set(printed["heads"][HEADS[0]]["volumes_ml"]) == {"grey matter", "white matter"}
+    names = {"out_bright-tissue.nii.gz", "out_bright-lesion.nii.gz", "out.png", "out.h5"}
+    assert set(printed["outputs"]) == names
+    assert all((tmp_path / name).stat().st_size for name in names)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["heads/bright-lesion/labels"][()].max() == 1
+        assert file["heads/bright-tissue/confidence"].shape == (12, 40, 36)
+    plain = recond(service, "analyze", "head.nii.gz", "--heads", HEADS[1])
+    assert plain.exit_code == 0
+    assert "lesion" in plain.output
+    (tmp_path / "empty.nii.gz").write_bytes(nifti(np.zeros(SHAPE, np.float32)))
+    refusal = recond(service, "analyze", "empty.nii.gz", "--heads", HEADS[0])
+    assert (refusal.exit_code, "IMAGE_EMPTY" in refusal.output) == (3, True)
+
+
+def test_compare_on_the_command_line(service, tmp_path, monkeypatch):
+    """Label maps beside the scans stand in for heads; one without names has those of the head."""
+    monkeypatch.chdir(tmp_path)
+    body = volume(((20, 18, 6), 30)) * 0.2
+    for name, radius in (("a", 10), ("b", 14)):
+        spot = volume(((20, 18, 6), radius))
+        (tmp_path / f"{name}.nii.gz").write_bytes(nifti(body + spot))
+        (tmp_path / f"{name}_{HEADS[0]}.nii.gz").write_bytes(nifti((spot > 0).astype(np.uint8) * 2))
+    (tmp_path / "v.csv").write_text("patient;date;therapy\nP7;2026-01-15;SRS\n", encoding="utf-8-sig")
+    options = [
+        "--heads",
+        HEADS[0],
+        "--date",
+        "2026-01-01",
+        "--date",
+        "2026-02-01",
+        "--patient",
+        "P7",
+        "--clinical",
+        "v.csv",
+    ]
+    outputs = ["-o", "c.json", "-o", "c.csv", "-o", "c.png"]
+    result = recond(service, "compare", "a.nii.gz", "b.nii.gz", *options, *outputs, "--json")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert set(printed["outputs"]) == {"c.json", "c.csv", "c.png", "c_timeline.png"}
+    report = json.loads((tmp_path / "c.json").read_text())
+    structures = report["visits"][1]["comparison"]["structures"][HEADS[0]]
+    assert structures["white matter"]["change_ml"] > 0
+    assert report["clinical"][0]["therapy"] == "SRS"
+    assert (tmp_path / "c.csv").read_text().startswith("patient,visit,date")
+    assert recond(service, "compare", "a.nii.gz", "b.nii.gz", *options).exit_code == 0
+    others = recond(service, "compare", "a.nii.gz", *options[:2], "--patient", "P8", "--clinical", "v.csv", "--json")
+    assert "clinical-rows-of-others" in {finding["code"] for finding in json.loads(others.stdout)["findings"]}
+
+
+def test_more_files_than_one_message_between_processes_carries(client, tmp_path):
+    """A DICOM series is some hundred files."""
+    for number in range(280):
+        made = Dataset()
+        made.file_meta = FileMetaDataset()
+        made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"1.2.{number}"
+        made.SeriesInstanceUID = "1.2.3"
+        made.Rows, made.Columns, made.SamplesPerPixel, made.PhotometricInterpretation = 40, 36, 1, "MONOCHROME2"
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 0
+        made.PixelSpacing, made.SliceThickness = [2, 2], 1
+        made.ImageOrientationPatient, made.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, number]
+        made.PixelData = volume(((20, 18, 6), 15))[:, :, 6].astype(np.uint16).tobytes()
+        made.save_as(tmp_path / f"{number:03d}.dcm", enforce_file_format=True)
+    analysis = client.analyze(tmp_path, heads=HEADS[:1])
+    assert analysis.shape == (280, 40, 36)
+    assert analysis.heads[HEADS[0]].label_map.shape == (280, 40, 36)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"date": "0001-01-01"}, "DATE"), ({"images": nifti(np.full(SHAPE, np.nan, np.float32))}, "FOLLOW_UP_VISIT")],
+)
+def test_visits_that_cannot_be_compared_are_no_defects(client, change, reason):
+    labels = {"lesion": nifti((volume(((20, 18, 6), 9)) > 0).astype(np.uint8))}
+    given = recond_client.Visit(nifti(volume(((20, 18, 6), 15))), name="$\\frac{", labels=labels)
+    with pytest.raises(recond_client.InputError) as caught:
+        client.compare([replace(given, name="$", **change), given], heads=["lesion"])
+    assert caught.value.reason == reason
+
+
+def test_heads_that_refuse_leave_nothing_to_compare(client):
+    visit = recond_client.Visit(nifti(volume(((20, 18, 6), 15))[..., :2]))
+    with pytest.raises(recond_client.InputError) as caught:
+        client.compare([visit], heads=HEADS)
+    assert caught.value.reason == "TOO_FEW_SLICES"
+
+
+def test_a_name_without_end_is_an_error_like_any_other(client):
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(b"x", heads=["a" * 100_000])
+    assert caught.value.reason == "NO_SUCH_HEAD"

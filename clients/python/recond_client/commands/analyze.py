@@ -76,6 +76,10 @@ def analyze(
     IMAGES is a NIfTI file, MRD images or an HDF5 file with a dataset reconstruction; or the DICOM files of one
     series, or their folder.
     """
+    names = tuple(name.strip() for name in heads.split(",") if name.strip())
+    if not names:
+        msg = f"{heads!r} names no head, for example tissue,lesion"
+        raise click.BadParameter(msg, param_hint="--heads")
     targets = tuple({target.resolve(): target for target in outputs}.values())
     for target in targets:
         check_output(target, images, _ENDINGS)
@@ -84,7 +88,7 @@ def analyze(
         with Connection(server, ca, certificate, key).open() as client:
             result = client.analyze(
                 images,
-                heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
+                heads=names,
                 outputs=tuple(dict.fromkeys(ending_of(target, _ENDINGS) for target in targets)),
                 spacing=spacing,
                 priority=priority,
