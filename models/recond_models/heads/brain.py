@@ -13,8 +13,8 @@ FURROW_MM = 6.0
 def brain_mask(labels: NDArray[np.uint8], spacing: tuple[float, float, float], fluid: int = 1) -> NDArray[np.bool_]:
     """Return where the brain is, with the fluid between its parts.
 
-    All classes but the background and the fluid, closed morphologically by a ball of `FURROW_MM`; of what that adds, labelled voxels
-    count.
+    All classes but the background and the fluid, closed morphologically by a ball of `FURROW_MM`; of what that adds, the labelled
+    voxels count.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def brain_mask(labels: NDArray[np.uint8], spacing: tuple[float, float, float], f
     ndarray
         bool (slices, rows, columns).
     """
-    tissue = (labels > 0) & (labels != fluid)
+    tissue: NDArray[np.bool_] = (labels > 0) & (labels != fluid)
     (box,) = ndimage.find_objects(tissue.astype(np.uint8)) or (None,)
     if box is None:
         return tissue
@@ -39,6 +39,6 @@ def brain_mask(labels: NDArray[np.uint8], spacing: tuple[float, float, float], f
     near = ndimage.distance_transform_edt(~padded, sampling=spacing) <= FURROW_MM
     closed = ndimage.distance_transform_edt(near, sampling=spacing) > FURROW_MM
     inner = closed[tuple(slice(margin, -margin) for margin in margins)]
-    mask = tissue.copy()
+    mask: NDArray[np.bool_] = tissue.copy()
     mask[box] |= ndimage.binary_fill_holes(inner) & (labels[box] > 0)
     return mask
