@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent))
 from references import BRAIN, Reference, itk, mni152, painted, real
 
+from recond_models.heads.brain import brain_mask
 from recond_models.heads.islands import without_islands
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.segmenter import Segmentation, Segmenter
@@ -93,7 +94,7 @@ def _brain_scores(reference: Reference, found: Segmentation, masks: Path) -> dic
         masks.mkdir(exist_ok=True)
         np.savez_compressed(kept, mask=mask)
     return {
-        "brain, deepbet": dice(np.isin(found.labels, BRAIN), mask),
+        "brain mask, deepbet": dice(brain_mask(found.labels, reference.spacing), mask),
         "brain and fluid, deepbet": dice(found.labels > 0, mask),
         "ml deepbet": float(mask.sum() * np.prod(reference.spacing) / 1000),
     }
