@@ -156,6 +156,8 @@ def run(arguments: argparse.Namespace) -> None:
     results: dict[str, dict[str, float]] = json.loads(stored.read_text()) if stored.exists() else {}
     with EmbeddedService() as service, recond_client.Client(service.target) as client:
         for scan in scans(arguments.volumes, arguments.heads, arguments.slices, arguments.subjects):
+            if arguments.only not in {"", scan.head}:
+                continue
             path = out / "scan.h5"
             raw_data(scan, path)
             for acceleration in ACCELERATIONS:
@@ -239,5 +241,6 @@ if __name__ == "__main__":
     parser.add_argument("--heads", type=Path, default=Path("out/heads/prepared"))
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument("--subjects", type=int, default=3, help="whose tissues are labelled")
+    parser.add_argument("--only", choices=("tissue", "lesion"), default="", help="this head alone")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/heads/acceleration"))
     run(parser.parse_args())
