@@ -34,7 +34,7 @@ SETTINGS: Final = ScanSettings(
     coils=8, slices=1, rows=256, columns=256, acceleration=4, calibration_lines=24, noise=0.004, phantom="sample"
 )
 HEAD: Final = replace(SETTINGS, slices=5, phantom="head")
-HEADS: Final = ("tissue", "lesion", "series")
+HEADS: Final = ("tissue",)
 ERROR_GAIN: Final = 5
 TILE: Final = 340
 GAP: Final = 12
@@ -44,7 +44,6 @@ DIM: Final = (138, 147, 163)
 TINTS: Final = np.array(
     [(86, 180, 233), (230, 159, 0), (240, 228, 66), (0, 158, 115), (204, 121, 167), (213, 94, 0)], dtype=np.float64
 )
-OUTLINE: Final = (255, 40, 40)
 #: Black, violet, orange, pale yellow: grows in lightness, so it also reads in grey.
 HEAT: Final = np.array([[0, 0, 0], [72, 22, 104], [190, 55, 82], [249, 142, 8], [252, 254, 200]], dtype=np.float64)
 
@@ -161,24 +160,21 @@ def draw(
 
 
 def head_panels(labelled: recond_client.Result) -> list[tuple[NDArray[np.uint8], str, str]]:
-    """Return the middle slice as it is and with its tissues, another with its tissues, and the first with lesions."""
+    """Return the middle slice as it is, with its tissues and how sure of them the head is, and another with its tissues."""
     images = labelled.images
     white = float(np.percentile(images, 99.5))
-    tissue, lesion = labelled.heads.get("tissue"), labelled.heads.get("lesion")
+    tissue = labelled.heads.get("tissue")
     middle = len(images) // 2
     panels = [(grey(images[middle] / white), "reconstructed", f"{labelled.model}, slice {middle + 1} of {len(images)}")]
-    if tissue is None or tissue.label_map is None:
+    if tissue is None or tissue.label_map is None or tissue.confidence is None:
         return [*panels, (grey(images[middle] * 0), "tissue", tissue.refusal if tissue else "no such head")]
-    for number in (middle, max(middle - 1, 0)):
-        volumes = [(tissue.measured("volume", value) or 0.0, name) for name, value in tissue.labels.items()]
-        told = ", ".join(f"{name} {volume:.0f} ml" for volume, name in sorted(volumes, reverse=True)[:2])
+    volumes = sorted(
+        ((tissue.measured("volume", value) or 0.0, name) for name, value in tissue.labels.items()), reverse=True
+    )
+    for number, named in ((middle, volumes[:2]), (max(middle - 1, 0), volumes[2:4])):
+        told = ", ".join(f"{name} {volume:.0f} ml" for volume, name in named)
         panels.append((tinted(images[number] / white, tissue.label_map[number]), f"tissue, slice {number + 1}", told))
-    found = 0 if lesion is None else len(lesion.instances)
-    shown = grey(images[middle] / white)
-    if lesion is not None and lesion.label_map is not None:
-        shown[lesion.label_map[middle] > 0] = OUTLINE
-    told = (lesion.problem or f"{found} found")[:48] if lesion else "no such head"
-    return [*panels, (shown, "lesions", told)]
+    return [*panels, (heat(1 - tissue.confidence[middle]), "doubt", "1 - probability of the label")]
 
 
 def tinted(values: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,12 @@ class Scan:
     truth: dict[str, NDArray[np.integer]]
 
 
-def scans(volumes: Path, heads: Path, slices: int) -> Iterator[Scan]:
+def scans(volumes: Path, heads: Path, slices: int, subjects: int) -> Iterator[Scan]:
     """Yield scans of held-out subjects."""
-    for reference in painted(volumes, ("t1", "t2", "flair")):
-        if not reference.name.endswith("axial 1 mm"):
-            continue
-        numbers = _middle(len(reference.volume), slices, STEP)
+    for reference in islice(
+        (each for each in painted(volumes, ("t1",)) if ", axial " in each.name and each.spacing[0] < STEP), subjects
+    ):
+        numbers = _middle(reference.masks["grey matter"][0], slices, STEP / reference.spacing[0])
         masks = {
             name: _squared(mask[numbers].astype(np.uint8))
             for name, (mask, _) in reference.masks.items()
@@ -83,7 +84,7 @@ def scans(volumes: Path, heads: Path, slices: int) -> Iterator[Scan]:
         head = next(head for head in load_heads(heads, held_out=True) if not head.thick)
         generator = np.random.default_rng([7, number])
         drawn = draw_lesion_volume(generator, head, weighting, STEP, 4, (SIDE, SIDE))
-        numbers = _middle(len(drawn.image), slices, 1.0)
+        numbers = _middle(drawn.truth > 0, slices, 1.0)
         image = drawn.image[numbers]
         yield Scan(f"{head.name} {weighting}", "lesion", image / image.max(), {"lesion": drawn.truth[numbers]})
 
@@ -154,7 +155,9 @@ def run(arguments: argparse.Namespace) -> None:
     stored = out / "results.json"
     results: dict[str, dict[str, float]] = json.loads(stored.read_text()) if stored.exists() else {}
     with EmbeddedService() as service, recond_client.Client(service.target) as client:
-        for scan in scans(arguments.volumes, arguments.heads, arguments.slices):
+        for scan in scans(arguments.volumes, arguments.heads, arguments.slices, arguments.subjects):
+            if arguments.only not in {"", scan.head}:
+                continue
             path = out / "scan.h5"
             raw_data(scan, path)
             for acceleration in ACCELERATIONS:
@@ -214,10 +217,12 @@ def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return 2 * int((found & truth).sum()) / total if total else float("nan")
 
 
-def _middle(count: int, slices: int, step: float) -> NDArray[np.int64]:
-    """Return the numbers of slices around the middle, `step` apart."""
-    wanted = np.round((np.arange(slices) - (slices - 1) / 2) * step + count / 2).astype(np.int64)
-    return wanted[(wanted >= 0) & (wanted < count)]
+def _middle(mask: NDArray[np.bool_], slices: int, step: float) -> NDArray[np.int64]:
+    """Return the numbers of slices around the middle of what is in a mask (slices, rows, columns), `step` apart."""
+    found = np.flatnonzero(mask.any(axis=(1, 2)))
+    centre = (found[0] + found[-1]) / 2
+    wanted = np.round((np.arange(slices) - (slices - 1) / 2) * step + centre).astype(np.int64)
+    return wanted[(wanted >= 0) & (wanted < len(mask))]
 
 
 def _squared(values: NDArray) -> NDArray:
@@ -235,5 +240,7 @@ if __name__ == "__main__":
     parser.add_argument("--volumes", type=Path, default=Path("out/volumes"))
     parser.add_argument("--heads", type=Path, default=Path("out/heads/prepared"))
     parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--subjects", type=int, default=3, help="whose tissues are labelled")
+    parser.add_argument("--only", choices=("tissue", "lesion"), default="", help="this head alone")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/heads/acceleration"))
     run(parser.parse_args())

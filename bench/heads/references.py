@@ -13,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_models.training.fields import smooth_field
+from recond_models.training.heads.label_maps import CLASSES, HELD_OUT, class_of_structures
 from recond_models.training.heads.painting import draw_palette
-from recond_models.training.heads.tissue import CLASSES, HELD_OUT, class_of_structures
 from recond_models.training.prepare import read
 from recond_models.training.volumes import SIGNAL_UNITS, SOURCES, VOXEL, Volume, is_saved
 
 GREY = (2, 4, 5)
 WHITE = (3, 6)
 BRAIN = tuple(range(2, len(CLASSES)))
-"""Places in `recond_models.training.heads.tissue.CLASSES`."""
+"""Places in `recond_models.training.heads.label_maps.CLASSES`."""
 
 _ITK = "packages/insighttoolkit5-examples/usr/share/doc/insighttoolkit5-examples/examples/Data"
 _PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 _SEED = 5
+# Of the scans at 0.055 T, whose files do not say: from slice to slice, and about their field of view.
+_LOW_FIELD_MM, _FIELD_MM = 5.0, 230.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,9 @@ def itk(volumes: Path) -> Iterator[Reference]:
 
 
 def painted(volumes: Path, weightings: tuple[str, ...] = ("t1", "t2", "flair", "pd")) -> Iterator[Reference]:
-    """Yield the held-out label maps in usual contrasts: 1 mm in three planes, and thick axial slices."""
+    """Yield the held-out label maps in usual contrasts: 2 mm in three planes, and thick axial slices."""
     classes = class_of_structures()
-    plans = (("axial", 1), ("coronal", 1), ("sagittal", 1), ("axial", 5))
+    plans = (("axial", 2), ("coronal", 2), ("sagittal", 2), ("axial", 5))
     for source in SOURCES:
         if source.name not in HELD_OUT or not is_saved(volumes, source):
             continue
@@ -151,8 +153,9 @@ def real(volumes: Path, data: Path) -> Iterator[Reference]:
             kspace = np.asarray(file["kspace"])
         images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes=(-2, -1))), axes=(-2, -1))
         signal = np.sqrt((np.abs(images) ** 2).sum(axis=1)).astype(np.float32)
-        pixel = 230.0 / max(signal.shape[1:])
-        yield Reference(path.stem, signal, (5.0, pixel, pixel))
+        pixels = (_FIELD_MM / signal.shape[1], _FIELD_MM / signal.shape[2])
+        plane = {"cor": "coronal", "sag": "sagittal"}.get(path.stem[-3:], "axial")
+        yield Reference(path.stem, signal, (_LOW_FIELD_MM, *pixels), axes=_PLANES[plane])
 
 
 def _slices(values: NDArray[np.generic], axes: tuple[int, int, int]) -> NDArray[np.generic]:

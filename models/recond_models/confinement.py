@@ -19,9 +19,8 @@ _RULE_PATH_BENEATH = 1
 _READ_CODE, _READ_FILE = 0b1101, 0b0100  # EXECUTE, READ_FILE, READ_DIR; READ_FILE
 _FS_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15}  # number of file rights that a kernel knows; 16 from ABI 5 on
 _NET_RIGHTS = 0b11  # bind and connect TCP, from ABI 4 on
-_MOST_DESCRIPTORS = (
-    4096 + 256
-)  # a DICOM series of as many files as a request may have, and what the process itself opens
+#: A DICOM series of as many files as a request may have, and what the process itself opens.
+_MOST_DESCRIPTORS = 4096 + 256
 _MOST_REQUESTS = 64  # that a process may serve one after another
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recond_client.cli import main
-from recond_client.commands.compare import _visit
+from recond_client.commands.compare import _that_exist, _visit
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +58,15 @@ def test_label_maps_that_lie_beside_a_scan_are_taken():
     }
     assert _visit(Path("a.nii.gz"), "", ["lesion"], beside=False).labels == {}
     assert _visit(Path("folder"), "", ["lesion"], beside=True).labels == {}
+
+
+def test_compare_takes_heads_that_are_served_or_marked_in_all_scans():
+    for name in ("a_lesion.nii.gz", "a_tissue.nii.gz", "b_tissue.nii.gz"):
+        Path(name).write_bytes(b"labels")
+    visits = [_visit(Path(name), "", ["lesion", "tissue"], beside=True) for name in ("a.nii.gz", "b.nii.gz")]
+    names, kept = _that_exist(["lesion", "tissue"], visits, {"other"})
+    assert names == ("tissue",)
+    assert [set(visit.labels) for visit in kept] == [{"tissue"}, {"tissue"}]
+    names, kept = _that_exist(["lesion", "tissue"], visits, {"lesion"})
+    assert names == ("lesion", "tissue")
+    assert [set(visit.labels) for visit in kept] == [{"lesion", "tissue"}, {"tissue"}]

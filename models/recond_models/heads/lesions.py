@@ -14,6 +14,7 @@ FEATURES = ("intercept", "peak", "mean", "volume", "slices")
 number of slices that show it."""
 
 _TOP_SHARE = 0.2
+_LARGEST_HOLE_MM2 = 500.0
 _SURE = 6.0
 _BYTES = 255
 
@@ -133,7 +134,7 @@ def detect(
     if len(spacing) != 3 or not all(np.isfinite(step) and step > 0 for step in spacing):
         raise ValueError(f"distances of slices, rows and columns are positive mm, got {spacing}")
     rules = rules or DetectionRules()
-    within = _filled(probability >= _level(rules.extent))
+    within = _filled(probability >= _level(rules.extent), spacing[1] * spacing[2])
     numbers, count = ndimage.label(_joined(within, spacing, rules.gap_mm), np.ones((3, 3, 3)))
     numbers = np.where(within, numbers, 0)
     found: list[tuple[Candidate, int]] = []
@@ -175,11 +176,15 @@ def _candidate(
     return Candidate(volume, features, confidence) if confidence >= rules.confidence else None
 
 
-def _filled(within: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill holes of each slice: a core that a rim encloses belongs to the lesion."""
+def _filled(within: NDArray[np.bool_], pixel_mm2: float) -> NDArray[np.bool_]:
+    """Fill holes of each slice: a core that a rim encloses belongs to the lesion, but not all that something thin runs around."""
     filled = within.copy()
     for number in np.flatnonzero(within.any(axis=(1, 2))):
-        filled[number] = ndimage.binary_fill_holes(within[number])
+        holes, count = ndimage.label(ndimage.binary_fill_holes(within[number]) & ~within[number])
+        if count:
+            areas = np.bincount(holes.ravel()) * pixel_mm2
+            areas[0] = np.inf
+            filled[number] |= areas[holes] <= _LARGEST_HOLE_MM2
     return filled
 
 

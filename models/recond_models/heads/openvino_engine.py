@@ -97,7 +97,7 @@ class _Graph:
         if isinstance(norm, nn.InstanceNorm2d):
             axes = self._op.constant(np.array([2, 3], np.int64))
             features = self._op.mvn(features, axes, normalize_variance=True, eps=norm.eps, eps_mode="inside_sqrt")
-            factor, offset = norm.weight, norm.bias
+            factor, offset = norm.weight.data, norm.bias.data
         else:
             assert norm.running_var is not None  # noqa: S101  (batch normalisation as it is made above keeps both)
             assert norm.running_mean is not None  # noqa: S101

@@ -166,7 +166,7 @@ class Segmenter:
         whole = self.probabilities(block.stacks().to(self._device), block.framing)
         entropy = torch.special.entr(whole).sum(dim=1) / float(np.log(self.classes))
         return Segmentation(
-            whole.argmax(dim=1).to(torch.uint8).cpu().numpy(),
+            whole.max(dim=1).indices.to(torch.uint8).cpu().numpy(),
             _bytes(whole).transpose(0, 1).contiguous().cpu().numpy(),
             _bytes(entropy).cpu().numpy(),
         )
@@ -189,7 +189,7 @@ class Segmenter:
         try:
             engine = OpenVinoEngine(self._network, size, self._precision, torch.get_num_threads())
             made, expected = engine(noise), self._network(noise)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             _log.exception("cannot compile a head for %d x %d; images of this size take the plain path", *size)
             return self._network
         difference = float(torch.linalg.vector_norm(made - expected) / torch.linalg.vector_norm(expected))

@@ -65,6 +65,8 @@ class SeriesNetwork(nn.Module):
                 blocks.append(_block(width, width, stride=1))
             before = width
         self.trunk = nn.Sequential(*blocks)
+        # Without it the largest features, large as they are, would make every step of the training jump.
+        self.normalise = nn.BatchNorm1d(2 * before)
         self.classify = nn.Linear(2 * before, sum(len(classes) for classes in OUTPUTS.values()))
 
     def architecture(self) -> dict[str, Any]:
@@ -86,7 +88,9 @@ class SeriesNetwork(nn.Module):
         """
         features = self.trunk(nnf.pixel_unshuffle(images, 2))
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
-        parts = torch.split(self.classify(pooled), [len(classes) for classes in OUTPUTS.values()], dim=1)
+        parts = torch.split(
+            self.classify(self.normalise(pooled)), [len(classes) for classes in OUTPUTS.values()], dim=1
+        )
         return dict(zip(OUTPUTS, parts, strict=True))
 
 

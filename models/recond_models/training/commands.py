@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import click
 import torch
@@ -25,6 +25,7 @@ from recond_models.training.trainer import BEST, Progress, Trainer, weights_of
 from recond_models.training.volumes import VolumesNotFoundError, load_volumes
 
 _BAD_INPUT, _FAILED = 3, 5
+_Reported = TypeVar("_Reported", Progress, HeadProgress)
 
 
 @click.command()
@@ -95,7 +96,13 @@ def train(
         click.echo(f"{settings.name}: {publish(place, Run.of(trainer, settings, config, data, best=True), weights)}")
         return
     try:
-        _run(trainer.run, _line, settings.name, (trainer.step, settings.steps), minutes)
+        _run(
+            lambda report, limit: trainer.run(report, seconds=limit),
+            _line,
+            settings.name,
+            (trainer.step, settings.steps),
+            minutes,
+        )
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -120,7 +127,13 @@ def _train_head(
         place = folder or Path("out/train") / settings.name
         if not best:
             trainer = trainer_of(settings, data, place, device)
-            _run(trainer.run, _head_line, settings.name, (trainer.step, settings.steps), minutes)
+            _run(
+                lambda report, limit: trainer.run(report, seconds=limit),
+                _head_line,
+                settings.name,
+                (trainer.step, settings.steps),
+                minutes,
+            )
         named = config.as_posix() if not config.is_absolute() else config.name
         written = publish_head(place, settings, named)
     except (StoreError, TrainingConfigError, VolumesNotFoundError) as error:
@@ -129,25 +142,9 @@ def _train_head(
     click.echo(f"{settings.name}: {written}")
 
 
-class _Step(Protocol):
-    """What a report of a trainer says at least."""
-
-    @property
-    def step(self) -> int: ...
-
-
-_Reported_contra = TypeVar("_Reported_contra", bound=_Step, contravariant=True)
-
-
-class _Training(Protocol[_Reported_contra]):
-    """The training of a trainer."""
-
-    def __call__(self, report: Callable[[_Reported_contra], None], /, *, seconds: float | None) -> None: ...
-
-
 def _run(
-    training: _Training[_Reported_contra],
-    line: Callable[[_Reported_contra], str],
+    training: Callable[[Callable[[_Reported], None], float | None], None],
+    line: Callable[[_Reported], str],
     name: str,
     steps: tuple[int, int],
     minutes: float | None,
@@ -156,14 +153,12 @@ def _run(
     seconds = None if minutes is None else 60 * minutes
     console = Console(stderr=True)
     if not console.is_terminal:
-        training(lambda progress: click.echo(line(progress), err=True), seconds=seconds)
+        training(lambda progress: click.echo(line(progress), err=True), seconds)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
         bar = bars.add_task(name, total=steps[1], completed=steps[0])
-        training(
-            lambda progress: bars.update(bar, completed=progress.step, description=line(progress)), seconds=seconds
-        )
+        training(lambda progress: bars.update(bar, completed=progress.step, description=line(progress)), seconds)
 
 
 def _line(progress: Progress) -> str:

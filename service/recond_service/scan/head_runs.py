@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from recond_models.heads.contract import HeadContract
 from recond_models.heads.framing import Framing
+from recond_models.heads.islands import without_islands
 from recond_models.heads.lesions import DetectionRules, detect
 from recond_models.heads.measurements import (
     MEASUREMENTS,
@@ -42,6 +43,7 @@ UNKNOWN = "unknown"
 _ANATOMY, _PLANE = "anatomy", "plane"
 _OF_ANATOMY = frozenset({"contrast", _PLANE})
 _LITTLE = 1e-6
+_FLUID = "cerebrospinal fluid"
 
 _MOST_LABELS = 65535
 _FIELDS = ("volume_ml", "diameter_mm", "in_plane_diameter_mm", "perpendicular_diameter_mm")
@@ -219,6 +221,9 @@ def segmented(run: HeadRun) -> HeadResult:
     """Return the volumes of the structures that a head has labelled."""
     contract, grid = run.contract, run.volume.grid
     classes = contract.groups[0].classes
+    if grid is not None and contract.anatomy == "head":
+        fluid = next((value for value, each in enumerate(classes) if each.name == _FLUID), None)
+        run.labels = without_islands(run.labels, grid.spacing, fluid)
     labels = tuple(LabelDescription(value, each.name, each.code) for value, each in enumerate(classes) if value)
     measurements: list[Measurement] = []
     if grid is not None:

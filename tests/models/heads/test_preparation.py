@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from recond_models.heads import preparation
+from recond_models.heads import framing, preparation
 from recond_models.heads.framing import MULTIPLE
 from recond_models.heads.preparation import prepare
 
@@ -30,7 +30,7 @@ def test_the_scale_of_the_volume_does_not_matter(scale: float) -> None:
     prepared, scaled = prepare(head, (3.0, 1.0, 1.0)), prepare(head * np.float32(scale), (3.0, 1.0, 1.0))
 
     np.testing.assert_allclose(scaled.images, prepared.images, rtol=1e-4, atol=1e-5)
-    assert scaled.scale == pytest.approx(scale * prepared.scale, rel=1e-4)
+    assert scaled.framing.scale == pytest.approx(scale * prepared.framing.scale, rel=1e-4)
     assert 0.8 < np.percentile(prepared.images[prepared.images > 0.1], 90) < 1.1
 
 
@@ -39,17 +39,18 @@ def test_values_come_back_to_their_place(spacing: tuple[float, float, float]) ->
     head = _head(rows=round(120 / spacing[1]), columns=round(100 / spacing[2]))
     prepared = prepare(head, spacing)
 
-    back = prepared.grid.back(torch.from_numpy(prepared.images)[:, None], 0.0)[:, 0].numpy() * prepared.scale
+    came = preparation.back(torch.from_numpy(prepared.images)[:, None], prepared.framing, 0.0)[:, 0].numpy()
+    came *= prepared.framing.scale
 
     inside = ndimage.binary_erosion(head > 0.3, np.ones((1, 7, 7)))
-    assert back.shape == head.shape
-    assert np.abs(back - head)[inside].max() < 0.06
+    assert came.shape == head.shape
+    assert np.abs(came - head)[inside].max() < 0.06
 
 
 def test_the_object_is_cropped_to_multiples() -> None:
     prepared = prepare(_head(rows=300, columns=260), (3.0, 1.0, 1.0))
 
-    rows, columns = prepared.grid.seen
+    rows, columns = prepared.framing.seen
     assert rows % MULTIPLE == columns % MULTIPLE == 0
     assert rows < 300
     assert columns < 260
@@ -88,24 +89,24 @@ def test_blocks_bring_the_slices_on_either_side() -> None:
 
 def test_a_spike_does_not_decide_about_brightness() -> None:
     head = _head(noise=0.02)
-    usual = preparation.brightness(head)
+    usual = framing.brightness(head)
     head[3, 60, 50] = 1e6
 
-    assert preparation.brightness(head) == pytest.approx(usual, rel=0.02)
+    assert framing.brightness(head) == pytest.approx(usual, rel=0.02)
 
 
 @pytest.mark.parametrize(
     ("volume", "spacing", "error", "message"),
     [
-        (np.zeros((5, 20, 20)), (3, 1, 1), preparation.EmptyVolumeError, "empty"),
-        (-np.ones((5, 20, 20)), (3, 1, 1), preparation.EmptyVolumeError, "empty"),
-        (np.full((5, 20, 20), np.nan), (3, 1, 1), preparation.NotFiniteError, "NaN"),
-        (np.ones((20, 20)), (3, 1, 1), preparation.ShapeError, "slices, rows, columns"),
-        (np.ones((5, 20, 20)), (0, 1, 1), preparation.SpacingError, "mm"),
-        (np.ones((5, 20, 20)), (3, 1, float("nan")), preparation.SpacingError, "mm"),
-        (np.ones((1, 20, 20)), (3, 1, 1), preparation.TooFewSlicesError, "3 neighbouring slices, got 1"),
-        (np.ones((5, 20, 20)), (3, 4, 4), preparation.TooCoarseError, "3 mm"),
-        (np.ones((5, 20, 20)), (20, 1, 1), preparation.TooCoarseError, "8 mm"),
+        (np.zeros((5, 20, 20)), (3, 1, 1), framing.EmptyVolumeError, "empty"),
+        (-np.ones((5, 20, 20)), (3, 1, 1), framing.EmptyVolumeError, "empty"),
+        (np.full((5, 20, 20), np.nan), (3, 1, 1), framing.NotFiniteError, "NaN"),
+        (np.ones((20, 20)), (3, 1, 1), framing.ShapeError, "slices, rows, columns"),
+        (np.ones((5, 20, 20)), (0, 1, 1), framing.SpacingError, "mm"),
+        (np.ones((5, 20, 20)), (3, 1, float("nan")), framing.SpacingError, "mm"),
+        (np.ones((1, 20, 20)), (3, 1, 1), framing.TooFewSlicesError, "3 neighbouring slices, got 1"),
+        (np.ones((5, 20, 20)), (3, 4, 4), framing.TooCoarseError, "3 mm"),
+        (np.ones((5, 20, 20)), (20, 1, 1), framing.TooCoarseError, "8 mm"),
     ],
 )
 def test_what_cannot_be_prepared_says_why(

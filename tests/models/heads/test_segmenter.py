@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from recond_models.heads.framing import EmptyVolumeError
 from recond_models.heads.network import SliceUNet
-from recond_models.heads.preparation import EmptyVolumeError, prepare
+from recond_models.heads.preparation import prepare
 from recond_models.heads.segmenter import Segmentation, Segmenter, blocks_of
 
 SPACING = (4.0, 0.8, 0.8)

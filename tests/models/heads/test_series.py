@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recond_models.heads.preparation import NotFiniteError, ShapeError
+from recond_models.heads.framing import NotFiniteError, ShapeError
 from recond_models.heads.series import UNKNOWN, SeriesCalibration, SeriesClassifier
 from recond_models.heads.series_network import OUTPUTS, SIDE, SeriesNetwork, prepare_slice
 

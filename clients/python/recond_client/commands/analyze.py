@@ -32,9 +32,7 @@ def _check_spacing(_context: click.Context, _parameter: click.Parameter, value: 
 
 @click.command()
 @click.argument("images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--heads", metavar="NAMES", required=True, help="Heads to run, separated by commas, for example tissue,lesion."
-)
+@click.option("--heads", metavar="NAMES", required=True, help="Heads to run, separated by commas, for example tissue.")
 @click.option(
     "-o",
     "--output",
@@ -78,7 +76,7 @@ def analyze(
     """
     names = tuple(name.strip() for name in heads.split(",") if name.strip())
     if not names:
-        msg = f"{heads!r} names no head, for example tissue,lesion"
+        msg = f"{heads!r} names no head, for example tissue"
         raise click.BadParameter(msg, param_hint="--heads")
     targets = tuple({target.resolve(): target for target in outputs}.values())
     for target in targets:

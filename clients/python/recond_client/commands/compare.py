@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from recond_client.spec import PRIORITIES, Priority
 
 _ENDINGS = (".json", ".csv", ".png")
 _NIFTI = (".nii.gz", ".nii")
+_USUAL_HEADS = ("lesion", "tissue")
 
 
 def _visit(images: Path, date: str, heads: Sequence[str], *, beside: bool) -> Visit:
@@ -33,19 +35,34 @@ def _visit(images: Path, date: str, heads: Sequence[str], *, beside: bool) -> Vi
     return Visit(images, date, str(images), labels)
 
 
+def _that_exist(
+    names: Sequence[str], visits: Sequence[Visit], served: Collection[str]
+) -> tuple[tuple[str, ...], list[Visit]]:
+    """Return the heads that are served or whose label maps all visits bring, and the visits with the label maps of these."""
+    kept = tuple(name for name in names if name in served or all(name in visit.labels for visit in visits))
+    return kept, [
+        replace(visit, labels={head: path for head, path in visit.labels.items() if head in kept}) for visit in visits
+    ]
+
+
 @click.command()
 @click.argument("scans", metavar="PRIOR CURRENT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--heads",
     metavar="NAMES",
-    default="lesion,tissue",
-    show_default=True,
-    help="Heads to compare, separated by commas.",
+    default="",
+    help="Heads to compare, separated by commas. Default: those of lesion and tissue that the service has, "
+    "or whose label maps lie beside all scans.",
 )
 @click.option(
     "--date", "dates", metavar="YYYY-MM-DD", multiple=True, help="Date of each scan, in their order; rates need them."
 )
-@click.option("--patient", default="", help="Pseudonym, as in the clinical rows.")
+@click.option(
+    "--patient",
+    metavar="PSEUDONYM|TABLE",
+    default="",
+    help="Pseudonym, as in the clinical rows; or the table of these, if they are of this patient alone.",
+)
 @click.option(
     "--clinical",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -96,10 +113,13 @@ def compare(
     """
     for target in outputs:
         check_output(target, scans, _ENDINGS)
+    if patient.endswith(".csv") and clinical is None:
+        clinical, patient = Path(patient), ""
     if dates and len(dates) != len(scans):
         msg = f"{len(dates)} dates for {len(scans)} scans: give one for each, or none"
         raise click.BadParameter(msg, param_hint="--date")
-    names = tuple(name.strip() for name in heads.split(",") if name.strip())
+    asked = tuple(name.strip() for name in heads.split(",") if name.strip())
+    names = asked or _USUAL_HEADS
     visits = [
         _visit(scan, date, names, beside=beside) for scan, date in zip(scans, dates or ("",) * len(scans), strict=True)
     ]
@@ -108,6 +128,8 @@ def compare(
     )  # what is wrong with the files shows before a service is started
     try:
         with Connection(server, ca, certificate, key).open() as client:
+            if not asked:
+                names, visits = _that_exist(names, visits, {head.name for head in client.heads()})
             result = client.compare(
                 visits, heads=names, patient=patient, clinical_rows=clinical, priority=priority, timeout=timeout
             )

@@ -22,9 +22,7 @@ _EVERY = 3
 _SMALLEST_WEIGHT = 1e-5
 
 
-def acquire(
-    generator: np.random.Generator, slices: NDArray[np.float32], severity: float = 1.0, noise: float = _NOISE
-) -> NDArray[np.float32]:
+def acquire(generator: np.random.Generator, slices: NDArray[np.float32], severity: float) -> NDArray[np.float32]:
     """Return slices as a scanner might have measured them and `preparation` brought back to 1 mm and to scale.
 
     Parameters
@@ -35,8 +33,6 @@ def acquire(
         float32 (slices, rows, columns) at 1 mm, not negative, largest value about 1.
     severity
         0 for a good scan to 1 for a bad one.
-    noise
-        Largest standard deviation of the noise, relative to the largest value.
 
     Returns
     -------
@@ -58,15 +54,16 @@ def acquire(
     blurs = [float(generator.uniform(*_BLURS))] * 2
     measured = [max(8, round(side / pixel)) for side, pixel in zip(size, pixels, strict=True)]
     down = [_coarser(side, wanted, round(blur, 1)) for side, wanted, blur in zip(size, measured, blurs, strict=True)]
-    coarse = down[0] @ slices @ down[1].T
+    coarse = np.asarray(down[0] @ slices @ down[1].T, dtype=np.float32)
     if generator.random() < _UNDERSAMPLED_SHARE * severity:
         coarse = undersample(generator, coarse)
     if generator.random() < _NOISE_SHARE:
-        level = np.float32(top * noise * severity * generator.random() ** 1.5)
+        level = np.float32(top * _NOISE * severity * generator.random() ** 1.5)
         real = coarse + level * generator.standard_normal(coarse.shape, dtype=np.float32)
-        coarse = np.sqrt(real**2 + (level * generator.standard_normal(coarse.shape, dtype=np.float32)) ** 2)
+        imaginary = level * generator.standard_normal(coarse.shape, dtype=np.float32)
+        coarse = np.sqrt(real**2 + imaginary**2, dtype=np.float32)
     up = [_finer(side, wanted) for side, wanted in zip(size, measured, strict=True)]
-    return scaled(generator, up[0] @ coarse @ up[1].T)
+    return scaled(generator, np.asarray(up[0] @ coarse @ up[1].T, dtype=np.float32))
 
 
 def scaled(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,7 +73,8 @@ def scaled(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDArr
     except EmptyVolumeError:
         level = 1.0
     factor = np.exp(generator.normal(0, _SCALE_SPREAD)) / level
-    return np.clip(slices * np.float32(factor), 0, np.float32(BRIGHTEST))
+    clipped: NDArray[np.float32] = np.clip(slices * np.float32(factor), 0, np.float32(BRIGHTEST))
+    return clipped
 
 
 def undersample(generator: np.random.Generator, slices: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -331,7 +331,8 @@ def _away(ventricles: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[
 def _soft(hull: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.uint8]:
     """Return the hull with a border of about 2 mm, 0 to 255."""
     smooth = ndimage.gaussian_filter(hull.astype(np.float32), [0.8 / size for size in spacing])
-    return np.round(255 * smooth).astype(np.uint8)
+    soft: NDArray[np.uint8] = np.round(255 * smooth).astype(np.uint8)
+    return soft
 
 
 def _means(values: NDArray[np.float32]) -> NDArray[np.float64]:

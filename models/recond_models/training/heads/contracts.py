@@ -10,7 +10,7 @@ from recond_models.heads.lesions import DetectionRules
 from recond_models.heads.measurements import structure_code
 from recond_models.heads.network import SLICES
 from recond_models.heads.series_network import OUTPUTS
-from recond_models.training.heads import lesion_samples, tissue
+from recond_models.training.heads import label_maps, lesion_samples
 
 _COARSEST: Final = (LARGEST_PIXEL_MM, LARGEST_STEP_MM)
 _CODES: Final = {"enhancing lesion": "lesion", "bright lesion": "white matter hyperintensity"}
@@ -23,7 +23,7 @@ def _classes(names: tuple[str, ...]) -> tuple[HeadClass, ...]:
 
 TISSUE: Final = HeadContract(
     task="segmentation",
-    groups=(HeadGroup("structure", _classes(tissue.OUTPUT)),),
+    groups=(HeadGroup("structure", _classes(label_maps.OUTPUT)),),
     slices=SLICES,
     fewest_slices=LEAST_SLICES,
     coarsest_mm=_COARSEST,
@@ -46,7 +46,7 @@ SERIES: Final = HeadContract(
     groups=tuple(HeadGroup(name, tuple(map(HeadClass, classes)), 0.6) for name, classes in OUTPUTS.items()),
 )
 
-MERGED: Final = {"tissue": tissue.MERGED}
+MERGED: Final = {"tissue": label_maps.MERGED}
 """Of heads whose network tells more classes apart than come out: for each class of the network the one that comes out."""
 
 CONTRACTS: Final = {"tissue": TISSUE, "lesion": LESION, "series": SERIES}

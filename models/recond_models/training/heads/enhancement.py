@@ -138,7 +138,7 @@ class _Place:
 def _sinuses(place: _Place, strength: NDArray[np.float32], hull: NDArray[np.bool_]) -> None:
     """Draw the sagittal sinus along the top of the hull and the transverse sinuses along its back."""
     x = round(float(place.centre[0]))
-    middle = hull[max(x - 1, 0) : x + 2].any(axis=0)
+    middle: NDArray[np.bool_] = np.any(hull[max(x - 1, 0) : x + 2], axis=0)
     ys = np.flatnonzero(middle.any(axis=1))
     if ys.size < 8:
         return
@@ -221,7 +221,8 @@ def _swollen(hull: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.
     near = away < 12
     for axis in range(3):
         near = np.repeat(near, step, axis=axis)
-    return near[tuple(slice(0, n) for n in hull.shape)]
+    swollen: NDArray[np.bool_] = near[tuple(slice(0, n) for n in hull.shape)]
+    return swollen
 
 
 def _below(shape: tuple[int, ...], place: _Place, front: float, top: float) -> NDArray[np.bool_]:
@@ -237,4 +238,5 @@ def _scale(hull: NDArray[np.bool_], spacing: tuple[float, ...]) -> NDArray[np.fl
     for axis in range(3):
         filled = np.flatnonzero(hull.any(axis=tuple(other for other in range(3) if other != axis)))
         edges.append((filled[-1] - filled[0] + 1) * spacing[axis] / 2)
-    return np.clip(np.asarray(edges) / (_HALF + 3), 0.8, 1.25)
+    scale: NDArray[np.float64] = np.clip(np.asarray(edges) / (_HALF + 3), 0.8, 1.25)
+    return scale

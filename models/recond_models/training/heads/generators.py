@@ -9,13 +9,14 @@ from pathlib import Path
 from recond_models.training.config import TrainingConfigError
 from recond_models.training.heads.bank import load_heads
 from recond_models.training.heads.config import HeadTrainingConfig
+from recond_models.training.heads.label_maps import load_maps, load_measured
 from recond_models.training.heads.lesion_samples import LesionSamples
 from recond_models.training.heads.others import everyday_pictures
 from recond_models.training.heads.samples import Samples
 from recond_models.training.heads.series_samples import SeriesSamples
 from recond_models.training.heads.series_trainer import SeriesTrainer
 from recond_models.training.heads.stack import load_bank
-from recond_models.training.heads.tissue import EASY, TissueSamples, load_maps, load_measured
+from recond_models.training.heads.tissue import EASY, TissueSamples
 from recond_models.training.heads.trainer import HeadTrainer
 
 COLLECTION = "RECOND_TRAINING_COLLECTION"
@@ -66,10 +67,11 @@ def _tissue(config: HeadTrainingConfig, volumes: Path) -> Generators:
 
 
 def _lesion(config: HeadTrainingConfig, volumes: Path) -> Generators:
+    heads = load_heads(volumes, held_out=False)
     return (
-        LesionSamples(load_heads(volumes, held_out=False), config.size),
+        LesionSamples(heads, config.size),
         LesionSamples(load_heads(volumes, held_out=True), config.size),
-        None,
+        LesionSamples(heads, config.size, easy=True),
     )
 
 

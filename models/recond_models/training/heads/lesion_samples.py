@@ -19,8 +19,8 @@ CLASSES = ("none", "enhancing lesion", "bright lesion")
 
 NONE, ENHANCED, BRIGHT = range(3)
 
-NOISE = 0.07
-"""Largest noise relative to the brightest voxel, or small lesions would drown."""
+SEVERITY = 0.6
+"""Worst scans, see `acquire`: in worse ones small lesions would drown."""
 
 CLIPPED = 3.0
 """Brighter than so many times white matter is nothing, or noise, which is relative to it, would drown all else."""
@@ -43,6 +43,8 @@ class LesionSamples:
         What lesions are put into.
     size
         Rows and columns of the samples.
+    easy
+        Good scans, and nearly always with a lesion of at least half a ml.
 
     Raises
     ------
@@ -50,8 +52,8 @@ class LesionSamples:
         No head shows any of the contrasts.
     """
 
-    def __init__(self, heads: Sequence[LesionHead], size: tuple[int, int] = (160, 160)) -> None:
-        self._size = size
+    def __init__(self, heads: Sequence[LesionHead], size: tuple[int, int] = (160, 160), *, easy: bool = False) -> None:
+        self._size, self._easy = size, easy
         self._heads = {weighting: serving(heads, weighting) for weighting, _ in _WEIGHTINGS}
         if not any(self._heads.values()):
             raise ValueError("no head to put lesions into: prepare the heads first")
@@ -65,10 +67,10 @@ class LesionSamples:
         """Return a sample; the same generator state gives the same sample."""
         weighting, head = self._choose(generator)
         look = look_of(generator, head, weighting)
-        planned = plan(generator, head, weighting)
+        planned = plan(generator, head, weighting, easy=self._easy)
         stack = draw_stack(generator, head, planned[0].place if planned else None, self._size)
         scene = compose(generator, head, look, stack, planned)
-        image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), noise=NOISE)
+        image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), self._severity(generator))
         share = scene.share[SLICES // 2]
         target = np.where(share >= PRESENT, ENHANCED if weighting == "t1post" else BRIGHT, NONE).astype(np.uint8)
         target[(share > _ABSENT) & (share < PRESENT)] = IGNORED
@@ -81,6 +83,9 @@ class LesionSamples:
         if generator.random() < 0.5:
             image = image[::-1]
         return Sample(np.ascontiguousarray(image), np.ascontiguousarray(target))
+
+    def _severity(self, generator: np.random.Generator) -> float:
+        return float(generator.uniform(0, 0.2 if self._easy else SEVERITY))
 
     def _choose(self, generator: np.random.Generator) -> tuple[Weighting, LesionHead]:
         """Draw a contrast and a head that can show it."""

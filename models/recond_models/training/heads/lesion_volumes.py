@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recond_models.training.heads.acquisition import acquire
 from recond_models.training.heads.bank import LesionHead
-from recond_models.training.heads.lesion_samples import CLIPPED, NOISE, PRESENT
+from recond_models.training.heads.lesion_samples import CLIPPED, PRESENT, SEVERITY
 from recond_models.training.heads.looks import Weighting
 from recond_models.training.heads.planning import draw_planned, look_of
 from recond_models.training.heads.scenes import compose
@@ -90,6 +90,6 @@ def draw_lesion_volume(
     planned = [draw_planned(generator, head, weighting, many=many and number > 0) for number in range(lesions)]
     look = look_of(generator, head, weighting)
     scene = compose(generator, head, look, stack, planned)
-    image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), noise=NOISE)
+    image = acquire(generator, np.minimum(scene.image, CLIPPED * look.white), generator.uniform(0, SEVERITY))
     truth = np.where(scene.share >= PRESENT, scene.owner, 0).astype(np.uint8)
     return LesionVolume(image, truth, (step, 1.0, 1.0))

@@ -106,14 +106,14 @@ class Lesion:
         core = np.zeros_like(body)
         if self.rim > 0:
             # The rim is of uneven thickness: the same waves, turned inside out.
-            inner = distance + np.float32(self.rim) * (1 + np.float32(1.2) * uneven)
+            inner: NDArray[np.float32] = (distance + self.rim * (1 + 1.2 * uneven)).astype(np.float32)
             core = _step(-inner / np.float32(self.edge))
             if self.nodule[3] > 0:
                 away = np.sqrt(((units - _column(self.nodule[:3], units)) ** 2).sum(axis=0)) - self.nodule[3]
                 core *= _step(away * np.float32(self.radius / self.edge))
         oedema = np.zeros_like(body)
         if self.oedema > 0:
-            reach = np.float32(self.oedema) * np.clip(1 + 4 * uneven, 0.15, 1.6)
+            reach: NDArray[np.float32] = np.float32(self.oedema) * np.clip(1 + 4 * uneven, 0.15, 1.6).astype(np.float32)
             oedema = _step((reach - distance) / np.float32(2 * self.edge)) * (1 - body)
         return Parts(body, core, oedema)
 

@@ -100,7 +100,9 @@ def draw_look(
     if level is None:
         level = {kind: float(generator.uniform(*bounds)) for kind, bounds in _RANGES[weighting].items()}
     means = np.zeros(len(structures))
-    groups = ((_WHITE, 1.0), (_GREY, level["grey"]), (_FLUID, level["fluid"]))
+    groups: tuple[tuple[tuple[int, ...], float], ...] = (
+        (_WHITE, 1.0), (_GREY, level["grey"]), (_FLUID, level["fluid"]),
+    )  # fmt: skip
     for members, mean in groups:
         means[np.isin(structures, members)] = mean
     deep = np.isin(structures, _DEEP)
@@ -111,7 +113,8 @@ def draw_look(
     means[np.isin(structures, _PLEXUS)] = generator.uniform(0.7, 1.4) * level["grey"]
     head = structures >= _HEAD
     means[head] = level["soft"] * np.exp(generator.normal(0, 0.25, int(head.sum())))
-    for members, kind in ((_BONE, "bone"), (_FAT, "fat")):
+    outside: tuple[tuple[tuple[int, ...], str], ...] = ((_BONE, "bone"), (_FAT, "fat"))
+    for members, kind in outside:
         chosen = np.isin(structures, members)
         means[chosen] = level[kind] * np.exp(generator.normal(0, 0.35, int(chosen.sum())))
     if generator.random() < 0.25:  # what is where outside the brain differs between maps

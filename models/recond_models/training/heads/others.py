@@ -66,7 +66,7 @@ def draw_other(
     choice = generator.random()
     if pictures and choice < 0.08:
         return _part_of(generator, pictures[int(generator.integers(len(pictures)))], shape)
-    if choice < 0.3:
+    if choice < 0.25:
         return shapes.draw(generator, shape)[0]
     kinds: tuple[Callable[[np.random.Generator, tuple[int, int]], NDArray[np.uint8]], ...] = (
         _limb,

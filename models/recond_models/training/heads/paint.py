@@ -137,4 +137,5 @@ def _mottled(generator: np.random.Generator, shape: tuple[int, ...], size: float
         return np.ones(shape, dtype=np.float32)
     knots = int(np.clip(max(shape[1:]) // 4, 5, 24))
     field = smooth_field(generator, (shape[1], shape[2]), knots)
-    return np.maximum(1 + np.float32(size) * field, np.float32(0.3))
+    factors: NDArray[np.float32] = np.maximum(1 + np.float32(size) * field, np.float32(0.3))
+    return factors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from recond_models.training.heads.looks import Look, Weighting, draw_look
 
 FREE_SHARE = 0.3
 """How many samples have no lesion."""
+
+EASY_ML = 1.0
+"""Smaller lesions are not easy."""
 
 MOST = 15
 """Lesions in a head."""
@@ -60,17 +63,30 @@ def look_of(generator: np.random.Generator, head: LesionHead, weighting: Weighti
     return Look(weighting, *head.levels)
 
 
-def plan(generator: np.random.Generator, head: LesionHead, weighting: Weighting) -> list[Planned]:
-    """Draw what a sample shows: nothing, one or two lesions, or many small ones that lie near the first."""
-    if weighting == "t1" or generator.random() < FREE_SHARE:
+def plan(
+    generator: np.random.Generator, head: LesionHead, weighting: Weighting, *, easy: bool = False
+) -> list[Planned]:
+    """Draw what a sample shows: nothing, one or two lesions, or many small ones that lie near the first.
+
+    Parameters
+    ----------
+    generator, head, weighting
+        Source of randomness, what lesions are put into, and the contrast.
+    easy
+        Seldom nothing, and one lesion of at least `EASY_ML`.
+    """
+    if weighting == "t1" or generator.random() < (0.4 if easy else 1) * FREE_SHARE:
         return []
+    if easy:
+        only = draw_planned(generator, head, weighting, many=False)
+        return [replace(only, volume_ml=max(only.volume_ml, draw_volume(generator, EASY_ML, 30)))]
     many = generator.random() < (0.3 if weighting == "t1post" else 0.5)
     count = int(generator.integers(3, MOST + 1)) if many else int(generator.integers(1, 3))
     planned = [draw_planned(generator, head, weighting, many=many)]
     for _ in range(count - 1):
         # Near the first, or the slices would seldom show them.
         drawn = [draw_planned(generator, head, weighting, many=many) for _ in range(4)]
-        planned.append(min(drawn, key=lambda each: float(np.abs(each.place - planned[0].place).min())))
+        planned.append(min(drawn, key=lambda one: float(np.abs(one.place - planned[0].place).min())))
     return planned
 
 

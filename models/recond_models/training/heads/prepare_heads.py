@@ -56,10 +56,15 @@ def pack(volume: Volume, masks: Path, labels: Path) -> LesionHead:
 def _lesion(volume: Volume, labels: Path) -> NDArray[np.bool_]:
     """Return the marked lesions on the grid of a volume, which is a part of that of its label file."""
     stem, _, _ = volume.source.name.rpartition("_")
-    marked = np.asarray(nibabel.as_closest_canonical(nibabel.load(labels / f"{stem}_LESION.nii.gz")).dataobj) > 0  # type: ignore[attr-defined]
-    image = nibabel.as_closest_canonical(nibabel.load(labels.parent / "images" / f"{volume.source.name}.nii.gz"))
-    whole = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+    marked = _canonical(labels / f"{stem}_LESION.nii.gz") > 0
+    whole = _canonical(labels.parent / "images" / f"{volume.source.name}.nii.gz")
     return marked[_place(whole, np.asarray(volume.voxels, dtype=np.float32))]
+
+
+def _canonical(path: Path) -> NDArray[np.float32]:
+    """Return the voxels of a file with axes along those of the patient."""
+    image = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+    return np.asarray(image.dataobj, dtype=np.float32)
 
 
 def _place(whole: NDArray[np.float32], part: NDArray[np.float32]) -> tuple[slice, ...]:

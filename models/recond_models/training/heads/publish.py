@@ -109,5 +109,5 @@ def _card(config: HeadTrainingConfig, command: str, parameters: int) -> str:
 * Network: U-Net on five neighbouring slices, {parameters / 1e6:.2f} million weights; {_REFERENCE}.
 * Licence of the weights: {_LICENCE}.
 * Training: `recond train {command} --data VOLUMES`, {config.steps} steps of {config.batch} samples, seed {config.seed}.
-* recond is not a medical device: nothing here is for diagnosis.
+* Not a medical device: for research only.
 """

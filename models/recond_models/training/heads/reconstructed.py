@@ -21,8 +21,9 @@ from recond_models.batch import PackedBatch
 from recond_models.finishing import magnitudes
 from recond_models.training import arrays, details
 from recond_models.training.fields import to_kspace, upsample
+from recond_models.training.heads.label_maps import load_maps
 from recond_models.training.heads.stack import Stack
-from recond_models.training.heads.tissue import TissueSamples, Variety, load_maps
+from recond_models.training.heads.tissue import TissueSamples, Variety
 from recond_models.training.patterns import draw_pattern
 
 MODELS = {

@@ -21,7 +21,7 @@ from recond_models.training.heads.scenes import compose
 from recond_models.training.heads.signal_equations import Contrast, signals
 from recond_models.training.heads.stacks import Stack, draw_stack
 
-_SIZE = (200, 200)
+_SIZE = (192, 192)
 _CONTRASTS: tuple[Contrast, ...] = ("t1", "t1post", "t2", "flair", "pd", "t2*")
 """In the order of `OUTPUTS`."""
 _PLANES = ("axial", "coronal", "sagittal")
@@ -88,7 +88,7 @@ class SeriesSamples:
             return SeriesSample(prepare_slice(_nothing(generator)), classes)
         if choice < _NONE_SHARE + _OTHER_SHARE:
             classes[names.index("anatomy")] = 1
-            shape = (int(generator.integers(120, 220)), int(generator.integers(120, 220)))
+            shape = (int(generator.integers(100, 170)), int(generator.integers(100, 170)))
             image = draw_other(generator, shape, self._pictures)
         else:
             image, contrast, plane = self._head(generator)
@@ -144,7 +144,7 @@ def _look(generator: np.random.Generator, head: LesionHead, contrast: Contrast) 
 
 def _placed(generator: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Draw a field of view around the object: seldom tight, often with much air."""
-    bright = image > 0.1 * np.percentile(image, 98)
+    bright = image > 0.1 * artefacts.bright(image)
     if not bright.any():
         return image
     bounds = []
@@ -173,8 +173,9 @@ def degraded(generator: np.random.Generator, image: NDArray[np.float32]) -> tupl
     grades = dict.fromkeys(ARTEFACTS, 0)
     blurred = ndimage.gaussian_filter(image, generator.uniform(0, 1.0), truncate=3)
     blurred *= np.exp(np.float32(generator.uniform(0, 0.3)) * smooth_field(generator, image.shape, 4)[0])
-    phase = generator.uniform(-np.pi, np.pi) + generator.uniform(0, 1.5) * smooth_field(generator, image.shape, 4)[0]
-    made: NDArray[np.complexfloating] = (blurred * np.exp(1j * phase)).astype(np.complex64)
+    phase = np.float32(generator.uniform(0, 1.5)) * smooth_field(generator, image.shape, 4)[0]
+    made: NDArray[np.complexfloating] = np.empty(image.shape, dtype=np.complex64)
+    made.real, made.imag = blurred * np.cos(phase), blurred * np.sin(phase)
     # Phase encoding runs along either side.
     across = generator.random() < 0.5
     made = made.T if across else made
@@ -189,9 +190,9 @@ def degraded(generator: np.random.Generator, image: NDArray[np.float32]) -> tupl
             made = artefacts.SIMULATED[name](generator, made, grade)
             grades[name] = grade
     if not grades["noise"]:
-        level = generator.uniform(0, 0.055) * float(np.percentile(np.abs(made), 98))
-        white = generator.standard_normal((2, *made.shape))
-        made = made + level * (white[0] + 1j * white[1])
+        level = np.float32(generator.uniform(0, 0.055) * artefacts.bright(made))
+        made.real += level * generator.standard_normal(made.shape, dtype=np.float32)
+        made.imag += level * generator.standard_normal(made.shape, dtype=np.float32)
     return np.abs(made.T if across else made).astype(np.float32), grades
 
 
@@ -216,7 +217,7 @@ def _nothing(generator: np.random.Generator) -> NDArray[np.float32]:
     if kind == 0:
         return np.zeros(shape, dtype=np.float32)
     white = generator.standard_normal((2, *shape))
-    image = np.hypot(white[0], white[1]).astype(np.float32)
+    image: NDArray[np.float32] = np.hypot(white[0], white[1]).astype(np.float32)
     if generator.random() < 0.4:
         image = ndimage.gaussian_filter(image, generator.uniform(0.3, 1.5))
     if kind == 2:

@@ -19,6 +19,9 @@ _SHARES = (0.64, 0.18, 0.18)
 _TILT_DEGREES = 10.0
 _STRAIN = 0.06
 _BEND_MM = 2.5
+# Pictures that are mostly air, as the first and last slices of a head are.
+_ASIDE_SHARE = 0.2
+_INNER_SHARE = 0.5
 # What a push moves lies within so many radii.
 _PUSHED = 3.5
 
@@ -151,6 +154,8 @@ def draw_stack(
     along[0] += generator.uniform(-1, 1) * step / 2
     # The middle of the picture lies between the focus and the middle of the head.
     along[1:] = along[1:] * generator.uniform(0.2, 0.8, 2) + generator.normal(0, 14, 2)
+    if generator.random() < _ASIDE_SHARE:
+        along[1:] += generator.uniform(-0.5, 0.5, 2) * np.asarray(size)
     if head.thick:
         height = np.round(along[0] / step + head.centre[2]) - head.centre[2]
         along[0] = height * step
@@ -276,12 +281,12 @@ def _draw_step(generator: np.random.Generator) -> float:
 
 
 def _anywhere(generator: np.random.Generator, head: LesionHead) -> NDArray[np.float64]:
-    """Draw a position in the brain, seldom elsewhere in the volume."""
+    """Draw a position in the brain, or anywhere in the volume up to its first and last slices."""
     places = head.sites["any"]
-    if generator.random() < 0.85 and len(places):
+    if generator.random() < _INNER_SHARE and len(places):
         return np.asarray(places[generator.integers(len(places))], dtype=np.float64)
-    voxel = generator.uniform(0.1, 0.9, 3) * head.voxels.shape
-    return (voxel - np.asarray(head.centre)) * np.asarray(head.spacing)
+    voxel = generator.uniform(0.02, 0.98, 3) * head.voxels.shape
+    return np.asarray((voxel - np.asarray(head.centre)) * np.asarray(head.spacing))
 
 
 def _rotation(turns: NDArray[np.float64]) -> NDArray[np.float64]:

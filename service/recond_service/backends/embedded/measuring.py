@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recond_models import registry
 from recond_models.batch import PackedBatch, Reconstructor
-from recond_models.heads.framing import Framing
+from recond_models.heads.framing import MULTIPLE, Framing
 from recond_models.heads.head import Head
 from recond_models.model import ModelInfo, UnknownModelError
 from recond_models.sampling import centre_block
@@ -49,7 +49,8 @@ def measure_loaded(models: LoadedModels, device: Device, infos: Sequence[ModelIn
         if info.kind == "classical" and spent > _CLASSICAL_SECONDS:
             break
         begun = time.perf_counter()
-        found += _measured(models, device, info, [_COILS], _ROWS, _COLUMNS)
+        rows, columns = (MULTIPLE * -(-side // MULTIPLE) if info.kind == "head" else side for side in (_ROWS, _COLUMNS))
+        found += _measured(models, device, info, [_COILS], rows, columns)
         spent += time.perf_counter() - begun if info.kind == "classical" else 0.0
     return found
 

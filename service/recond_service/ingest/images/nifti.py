@@ -155,7 +155,8 @@ def load_nifti(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any
         _check(shape, dtype, limits, label)
         values = np.asarray(image.dataobj).reshape(shape if len(shape) > 2 else (*shape, 1))
         # What nibabel has read has no zeros any more: it puts 1 in their place.
-        told = kind.header_class.from_fileobj(io.BytesIO(content), check=False)["pixdim"][1:4]
+        header_class: Any = kind.header_class
+        told = header_class.from_fileobj(io.BytesIO(content), check=False)["pixdim"][1:4]
     needed = [step for step, length in zip(told, values.shape, strict=False) if length > 1]
     return image, values, int(image.header["sform_code"]) > 0 or all(step != 0 for step in needed)
 

@@ -1,30 +1,13 @@
-"""Small heads to paint and to put lesions in, so that these tests need no download."""
-
-from __future__ import annotations
+"""Small heads of nested shells, so that these tests need no download."""
 
 import numpy as np
 import pytest
 
 from recond_models.training import labels
 from recond_models.training.heads.bank import LesionHead, from_labels, from_signal
-from recond_models.training.heads.tissue import LabelMap
+from recond_models.training.heads.label_maps import LabelMap
 from recond_models.training.labels import STRUCTURES
 from recond_models.training.volumes import Source, Volume
-
-
-@pytest.fixture(scope="session")
-def label_map() -> LabelMap:
-    """Return concentric shells: scalp, fluid, cortex, white matter, thalamus, and a cerebellum below."""
-    grids = np.meshgrid(*(np.arange(size) - size / 2 for size in (120, 140, 130)), indexing="ij")
-    radius = np.sqrt((grids[0] / 0.9) ** 2 + (grids[1] / 1.1) ** 2 + grids[2] ** 2)
-    structures = np.zeros(radius.shape, dtype=np.int64)
-    for outer, structure in ((60, 507), (52, 24), (48, 3), (42, 2), (12, 10)):
-        structures[radius < outer] = structure
-    below = (radius < 46) & (grids[2] < -20) & (grids[1] < -5)
-    structures[below] = 8
-    table = np.zeros(max(STRUCTURES) + 1, dtype=np.uint8)
-    table[list(STRUCTURES)] = np.arange(len(STRUCTURES))
-    return LabelMap(table[structures], (60.0, 70.0, 65.0), (1.0, 1.0, 1.0))
 
 
 def radius_of(shape: tuple[int, int, int]) -> np.ndarray:
@@ -55,3 +38,18 @@ def measured_volume(name: str = "measured", layout: str = "volume") -> Volume:
 @pytest.fixture(scope="session")
 def measured_head() -> LesionHead:
     return from_signal(measured_volume(), "t1", radius_of((60, 70, 60)) < 0.75, seed=2)
+
+
+@pytest.fixture(scope="session")
+def label_map() -> LabelMap:
+    """Return concentric shells: scalp, fluid, cortex, white matter, thalamus, and a cerebellum below."""
+    grids = np.meshgrid(*(np.arange(size) - size / 2 for size in (120, 140, 130)), indexing="ij")
+    radius = np.sqrt((grids[0] / 0.9) ** 2 + (grids[1] / 1.1) ** 2 + grids[2] ** 2)
+    structures = np.zeros(radius.shape, dtype=np.int64)
+    for outer, structure in ((60, 507), (52, 24), (48, 3), (42, 2), (12, 10)):
+        structures[radius < outer] = structure
+    below = (radius < 46) & (grids[2] < -20) & (grids[1] < -5)
+    structures[below] = 8
+    table = np.zeros(max(STRUCTURES) + 1, dtype=np.uint8)
+    table[list(STRUCTURES)] = np.arange(len(STRUCTURES))
+    return LabelMap(table[structures], (60.0, 70.0, 65.0), (1.0, 1.0, 1.0))
