@@ -78,6 +78,7 @@ def test_json(peer: Any, scan: Path) -> None:
         "slices": 1,
         "shape": [1, 4, 3],
         "stacks": [],
+        "heads": {},
         "reference": "file",
         "figures": {"ssim": 0.62, "psnr": 33.5, "ssim_object": 0.945, "psnr_object": 34.5, "nmse_object": 0.01},
         "seconds": {

@@ -24,13 +24,13 @@ def folder(tmp_path, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(registry, "_read", ((), ()))
+    monkeypatch.setattr(registry, "_read", registry._Read())
     plugins.installed.cache_clear()
     yield site
     plugins.installed.cache_clear()
     for name in [name for name, module in sys.modules.items() if str(site) in str(getattr(module, "__file__", ""))]:
         del sys.modules[name]
-    registry._read = ((), ())
+    registry._read = registry._Read()
 
 
 def names() -> list[str]:

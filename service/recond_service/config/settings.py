@@ -167,7 +167,9 @@ class ScanSettings(SettingsGroup):
         default=ByteSize(2 << 30),
         description="Address space of the process that parses one request, on top of its scan.",
     )
-    scan_cpu_seconds: int = Field(default=120, ge=1, description="CPU time for parsing one request, seconds.")
+    scan_cpu_seconds: int = Field(
+        default=120, ge=1, description="CPU time for parsing one request, seconds; in a comparison for each visit."
+    )
     scan_process_requests: int = Field(
         default=32,
         ge=1,

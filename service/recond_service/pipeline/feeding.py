@@ -131,6 +131,6 @@ class Feeding:
             nice=_NICE[self._request.priority],
             memory_bytes=base + 2 * (self._request.size_bytes or STREAM_BYTES),
             most_memory_bytes=base + 2 * max(scan.limits.max_scan_bytes, STREAM_BYTES),
-            cpu_seconds=self._settings.scans.scan_cpu_seconds,
+            cpu_seconds=self._settings.scans.scan_cpu_seconds * max(len(scan.visits), 1),
             file_bytes=max(scan.limits.max_scan_bytes, 2 * scan.limits.max_frame_bytes),
         )

@@ -13,7 +13,7 @@ from recond_service.types import InvalidInputError, LimitExceededError, Limits, 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("RECOND_MODELS_DIR", str(tmp_path))
-    write_brightness_head(tmp_path, "tissue", tissue_contract())
+    write_brightness_head(tmp_path, "bright", tissue_contract())
     write_brightness_head(tmp_path, "lesion", lesion_contract())
 
 
@@ -22,7 +22,7 @@ def part(size: int = 100, name: str = "a.nii") -> pb.ImagePart:
 
 
 def analysis(**changes: object) -> pb.AnalyzeSpec:
-    return pb.AnalyzeSpec(**{"parts": [part()], "heads": ["tissue"], **changes})
+    return pb.AnalyzeSpec(**{"parts": [part()], "heads": ["bright"], **changes})
 
 
 def comparison(*visits: pb.Visit, **changes: object) -> pb.CompareSpec:
@@ -42,7 +42,7 @@ def labels(head: str = "lesion", size: int = 9) -> pb.VisitLabels:
     [
         ({"parts": []}, InvalidInputError, "NOTHING_TO_DO", "spec.parts"),
         ({"heads": []}, InvalidInputError, "NOTHING_TO_DO", "spec.heads"),
-        ({"heads": ["tissue"] * 65}, InvalidInputError, "TOO_MANY_HEADS", "spec.heads"),
+        ({"heads": ["bright"] * 65}, InvalidInputError, "TOO_MANY_HEADS", "spec.heads"),
         ({"parts": [part()] * 4097}, InvalidInputError, "TOO_MANY_PARTS", "spec.parts"),
         ({"spacing": [1.0] * 4}, InvalidInputError, "TOO_MANY_SPACING", "spec.spacing"),
         (
@@ -97,21 +97,21 @@ def test_a_comparison_that_cannot_be(spec, kind, reason, field):
 
 
 def test_heads_run_where_no_label_map_stands_in_for_them():
-    given = [visit("a", labels=[labels("lesion"), labels("tissue")]), visit("", labels=[labels("lesion")])]
+    given = [visit("a", labels=[labels("lesion"), labels("bright")]), visit("", labels=[labels("lesion")])]
     request = compare.read_spec(
-        comparison(*given, heads=["lesion", "tissue"], clinical_rows=part(5, "x/v.csv")), Limits()
+        comparison(*given, heads=["lesion", "bright"], clinical_rows=part(5, "x/v.csv")), Limits()
     )
-    assert [head.info.name for head in request.scan.heads] == ["tissue"]
+    assert [head.info.name for head in request.scan.heads] == ["bright"]
     assert [(each.role.name, each.visit, each.head) for each in request.scan.parts] == [
         ("IMAGES", 0, ""),
         ("LABELS", 0, "lesion"),
-        ("LABELS", 0, "tissue"),
+        ("LABELS", 0, "bright"),
         ("IMAGES", 1, ""),
         ("LABELS", 1, "lesion"),
         ("CLINICAL_ROWS", 0, ""),
     ]
     assert [each.name for each in request.scan.visits] == ["a", "visit 2"]
-    assert request.scan.visits[0].structures == {"lesion": {}, "tissue": {"grey matter": 1, "white matter": 2}}
+    assert request.scan.visits[0].structures == {"lesion": {}, "bright": {"grey matter": 1, "white matter": 2}}
 
 
 def test_messages_that_repeat_what_came_stay_short():

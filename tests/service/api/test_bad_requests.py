@@ -116,7 +116,7 @@ def conditioned(**values) -> pb.ReconstructSpec:
             pb.ReconstructSpec(acquisition_stream=pb.AcquisitionStream(), heads=["tumour"]),
             NOT_FOUND,
             "NO_SUCH_HEAD",
-            "spec.heads",
+            "spec.heads[0]",
         ),
         (
             pb.ReconstructSpec(acquisition_stream=pb.AcquisitionStream(), outputs=[77]),

@@ -29,7 +29,7 @@ from recond_service.types import (
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("RECOND_MODELS_DIR", str(tmp_path))
-    write_brightness_head(tmp_path, "tissue", tissue_contract())
+    write_brightness_head(tmp_path, "bright", tissue_contract())
     write_brightness_head(tmp_path, "spots", lesion_contract())
     return tmp_path
 
@@ -39,35 +39,35 @@ def wanted(requests) -> dict[str, bool]:
 
 
 def test_heads_are_found_once_each(place):
-    assert wanted(named_heads(["tissue", "spots", "tissue@1", "tissue"], "heads")) == {"tissue": True, "spots": True}
+    assert wanted(named_heads(["bright", "spots", "bright@1", "bright"], "heads")) == {"bright": True, "spots": True}
 
 
 def test_the_guard_comes_along_where_a_contract_asks_for_it(place):
     write_brightness_head(place, "series", lesion_contract())
-    assert wanted(named_heads(["tissue"], "heads")) == {"tissue": True, "series": False}
+    assert wanted(named_heads(["bright"], "heads")) == {"bright": True, "series": False}
     assert wanted(named_heads(["spots"], "heads")) == {"spots": True}
-    assert wanted(named_heads(["series", "tissue"], "heads")) == {"series": True, "tissue": True}
+    assert wanted(named_heads(["series", "bright"], "heads")) == {"series": True, "bright": True}
 
 
-@pytest.mark.parametrize("name", ["", "@", "@1", "tissue@2", "rss", " tissue", "../tissue", "tissue\0"])
+@pytest.mark.parametrize("name", ["", "@", "@1", "bright@2", "rss", " bright", "../bright", "bright\0"])
 def test_what_is_no_head_is_named_with_its_place(place, name):
-    with pytest.raises(ModelNotFoundError, match="there are spots") as caught:
+    with pytest.raises(ModelNotFoundError, match="there are .*spots") as caught:
         named_heads(["spots", name], "spec.heads")
     assert (caught.value.reason, caught.value.field) == ("NO_SUCH_HEAD", "spec.heads[1]")
 
 
 def test_two_versions_of_a_head_are_refused(place, monkeypatch):
-    infos = {name: HeadInfo("tissue", name[-1], "", tissue_contract()) for name in ("tissue@1", "tissue@2")}
+    infos = {name: HeadInfo("bright", name[-1], "", tissue_contract()) for name in ("bright@1", "bright@2")}
     monkeypatch.setattr(
         "recond_models.registry.find_head", lambda name, version="": SimpleNamespace(head_info=infos[name])
     )
     with pytest.raises(InvalidInputError) as caught:
-        named_heads(["tissue@1", "tissue@2"], "spec.heads")
+        named_heads(["bright@1", "bright@2"], "spec.heads")
     assert (caught.value.reason, caught.value.field) == ("HEAD_VERSIONS", "spec.heads[1]")
 
 
 def test_structures_of_a_head_by_name(place):
-    assert named_structures("tissue") == {"grey matter": 1, "white matter": 2}
+    assert named_structures("bright") == {"grey matter": 1, "white matter": 2}
     assert named_structures("spots") == {}
     assert named_structures("nothing") == {}
 
@@ -103,7 +103,7 @@ class Trial:
 
     def fail_a_block(self, place) -> None:
         layout = SliceLayout(1, 0, Framing((32, 32), (32, 32), (0, 0), (32, 32), 1.0), 2, "slices")
-        prepared = SlicesPrepared(7, "tissue", "1", layout)
+        prepared = SlicesPrepared(7, "bright", "1", layout)
         asyncio.run(self.tasks.run(prepared, SimpleNamespace(layout=layout)))
 
     def give(self, refusal: str) -> None:
