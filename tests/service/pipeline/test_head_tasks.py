@@ -51,7 +51,7 @@ def test_the_guard_comes_along_where_a_contract_asks_for_it(place):
 
 @pytest.mark.parametrize("name", ["", "@", "@1", "bright@2", "rss", " bright", "../bright", "bright\0"])
 def test_what_is_no_head_is_named_with_its_place(place, name):
-    with pytest.raises(ModelNotFoundError, match="there are .*spots") as caught:
+    with pytest.raises(ModelNotFoundError, match=r"there are .*spots") as caught:
         named_heads(["spots", name], "spec.heads")
     assert (caught.value.reason, caught.value.field) == ("NO_SUCH_HEAD", "spec.heads[1]")
 
