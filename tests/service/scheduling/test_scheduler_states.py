@@ -1,6 +1,7 @@
 """The scheduler against whatever happens, in virtual time: hypothesis chooses the events, the invariants hold after each."""
 
 import asyncio
+import itertools
 import math
 
 import hypothesis.strategies as st
@@ -54,6 +55,19 @@ class SchedulerStates(RuleBasedStateMachine):
 
     async def _start(self):
         self.scheduler = scheduler_on(self.time, *self.servers, ageing_seconds=1.0)
+        self.came, self.taken = {}, {}  # in what order frames began to wait and were taken
+        order, queue = itertools.count(), self.scheduler._waiting
+        add, take = queue.add, queue.take
+
+        def watched_add(job, now):
+            self.came[job] = next(order)
+            add(job, now)
+
+        def watched_take(jobs, now):
+            self.taken.update(dict.fromkeys(jobs, next(order)))
+            take(jobs, now)
+
+        queue.add, queue.take = watched_add, watched_take
 
     def do(self, coroutine):
         self.loop.run_until_complete(coroutine)
@@ -82,8 +96,8 @@ class SchedulerStates(RuleBasedStateMachine):
             if waiting in handed or waiting.done.done() or waiting.batch is not None or waiting.alone or waiting.tries:
                 continue
             for job in jobs:
-                if waiting.recalled or job.recalled:
-                    continue
+                if waiting.recalled or job.recalled or self.came[waiting] > self.taken[job]:
+                    continue  # the last came when the batch was made, but not yet with the server
                 same = (waiting.priority, waiting.client, waiting.bucket) == (job.priority, job.client, job.bucket)
                 if same and not job.alone:
                     assert (job.due, job.number) < (waiting.due, waiting.number), "a later deadline went first"
