@@ -180,9 +180,10 @@ def report(results: dict[str, dict[str, float]], out: Path) -> None:
     """Write the table and the plot."""
     figures = {"tissue": ("Dice grey matter", "Dice white matter", "Dice deep grey nuclei", "volume error %"),
                "lesion": ("Dice lesion", "sensitivity", "false positives", "volume error %")}  # fmt: skip
+    figures = {head: names for head, names in figures.items() if any(key.startswith(f"{head}|") for key in results)}
     lines = []
-    figure = Figure(figsize=(13, 6.5), layout="constrained")
-    axes = figure.subplots(2, 4)
+    figure = Figure(figsize=(13, 3.25 * len(figures)), layout="constrained")
+    axes = figure.subplots(len(figures), 4, squeeze=False)
     for row, (head, names) in enumerate(figures.items()):
         for column, name in enumerate(names):
             lines += [

@@ -33,13 +33,21 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 ARTEFACTS = ("motion", "wrap", "noise", "spike", "failed reconstruction")
 """Those of `OUTPUTS` that are graded."""
 
+_DISTORTING = ("motion", "noise")
 _SLOPE = 0.1
+_NEVER = 1e4
+_SOFT = 0.06
+_SPREAD = 0.02  # of a feature in units of its own deviation, added so that directions without any do not decide
 
 
 class SeriesNetwork(nn.Module):
     """Convolutions over one slice, and a linear layer for each of `OUTPUTS` on the mean and the largest features.
 
     Blocks of 2 x 2 pixels become channels first, so that noise and stripes of single pixels are seen at little cost.
+
+    Nobody can train it on everything that is no head. So it also knows how the features of heads are distributed (`learn_heads`),
+    and counts a slice that is further from their mean than heads are, in the Mahalanobis distance (Lee et al. 2018,
+    arXiv:1807.03888), as "other", unless severe motion or noise explains that.
 
     Parameters
     ----------
@@ -51,6 +59,10 @@ class SeriesNetwork(nn.Module):
     ValueError
         There are fewer than two levels.
     """
+
+    heads_mean: Tensor
+    heads_whitening: Tensor
+    heads_limit: Tensor
 
     def __init__(self, widths: tuple[int, ...] = (20, 32, 48, 64, 80)) -> None:
         super().__init__()
@@ -68,6 +80,10 @@ class SeriesNetwork(nn.Module):
         # Without it the largest features, large as they are, would make every step of the training jump.
         self.normalise = nn.BatchNorm1d(2 * before)
         self.classify = nn.Linear(2 * before, sum(len(classes) for classes in OUTPUTS.values()))
+        self.register_buffer("heads_mean", torch.zeros(2 * before))
+        self.register_buffer("heads_whitening", torch.zeros(2 * before, 2 * before))
+        self.register_buffer("heads_limit", torch.tensor(_NEVER))
+        self.register_load_state_dict_pre_hook(_without_heads)  # type: ignore[no-untyped-call]
 
     def architecture(self) -> dict[str, Any]:
         """Return the arguments that make this network anew, as JSON holds them."""
@@ -86,12 +102,75 @@ class SeriesNetwork(nn.Module):
         dict
             float32 (batch, classes): scores for each of `OUTPUTS`.
         """
-        features = self.trunk(nnf.pixel_unshuffle(images, 2))
-        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+        pooled = self.pooled(images)
         parts = torch.split(
             self.classify(self.normalise(pooled)), [len(classes) for classes in OUTPUTS.values()], dim=1
         )
-        return dict(zip(OUTPUTS, parts, strict=True))
+        scores = dict(zip(OUTPUTS, parts, strict=True))
+        if not self.training:
+            scores["anatomy"] = self._doubted(scores, self.strangeness(pooled))
+        return scores
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the mean and the largest value of each feature map, float32 (batch, features).
+
+        Parameters
+        ----------
+        images
+            As `forward` takes them.
+        """
+        features = self.trunk(nnf.pixel_unshuffle(images, 2))
+        return torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+
+    def strangeness(self, pooled: Tensor) -> Tensor:
+        """Return how far slices are from heads, float32 (batch,): about 1 for heads, 0 for all before `learn_heads`.
+
+        Parameters
+        ----------
+        pooled
+            From `pooled`.
+        """
+        distances = (pooled - self.heads_mean) @ self.heads_whitening
+        return distances.square().mean(dim=1).sqrt()
+
+    @torch.no_grad()
+    def learn_heads(self, heads: Tensor, held_out: Tensor, share: float = 0.975) -> None:
+        """Learn what features heads have.
+
+        Parameters
+        ----------
+        heads
+            float32 (slices, features), from `pooled`: slices of heads, ten times as many as features or more.
+        held_out
+            The same of heads that the network was not trained on, which are further from the mean.
+        share
+            Part of the held-out slices that remain heads.
+
+        Raises
+        ------
+        ValueError
+            There are fewer slices than features.
+        """
+        if len(heads) <= heads.shape[1] or len(held_out) == 0:
+            raise ValueError(
+                f"{len(heads)} slices of heads, but more than {heads.shape[1]} are needed, and held-out ones"
+            )
+        mean, deviation = heads.mean(dim=0), heads.std(dim=0) + 1e-3
+        normalised = ((heads - mean) / deviation).double()
+        covariance = torch.cov(normalised.T) + _SPREAD * torch.eye(heads.shape[1], dtype=torch.float64)
+        variances, directions = torch.linalg.eigh(covariance)
+        whitening = (directions / variances.sqrt()).float() / deviation[:, None]
+        for buffer, value in ((self.heads_mean, mean), (self.heads_whitening, whitening)):
+            buffer.copy_(value)
+        self.heads_limit.copy_(torch.quantile(self.strangeness(held_out), share))
+
+    def _doubted(self, scores: dict[str, Tensor], strangeness: Tensor) -> Tensor:
+        """Return scores of the anatomy: what is too strange for a head counts as something else."""
+        head, other, none = torch.softmax(scores["anatomy"].float(), dim=1).unbind(dim=1)
+        severe = torch.stack([torch.softmax(scores[name].float(), dim=1)[:, -1] for name in _DISTORTING]).amax(dim=0)
+        strange = torch.sigmoid((strangeness - self.heads_limit) / _SOFT) * (1 - severe)
+        probabilities = torch.stack([head * (1 - strange), other + head * strange, none], dim=1)
+        return probabilities.clamp_min(1e-7).log()
 
 
 def prepare_slice(image: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -118,6 +197,12 @@ def prepare_slice(image: NDArray[np.floating]) -> NDArray[np.float32]:
         raise ShapeError(f"a slice is (rows, columns), got the shape {image.shape}")
     framing = frame_slice(image[None])
     return seen(torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None], framing)[0].numpy()
+
+
+def _without_heads(network: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Let weights be loaded that know nothing of the features of heads."""
+    for name in ("heads_mean", "heads_whitening", "heads_limit"):
+        state.setdefault(prefix + name, getattr(network, name))
 
 
 def _block(before: int, after: int, stride: int) -> nn.Sequential:

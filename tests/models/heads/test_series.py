@@ -25,6 +25,40 @@ def test_the_network_that_ships_is_small():
     assert sum(parameter.numel() for parameter in SeriesNetwork().parameters()) <= 200_000
 
 
+def noise(count: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((count, 1, SIDE, SIDE), dtype=np.float32))
+
+
+def test_what_is_stranger_than_heads_counts_as_other():
+    network = answering(0)
+    with torch.no_grad():
+        network.learn_heads(network.pooled(noise(40, 0)), network.pooled(noise(10, 1)))
+    assert network.strangeness(network.pooled(noise(40, 2))).mean().item() == pytest.approx(1, abs=0.3)
+    assert torch.softmax(network(noise(1, 3))["anatomy"], dim=1)[0, 0] > 0.9
+    stripes = torch.zeros(1, 1, SIDE, SIDE)
+    stripes[..., ::2] = 3.0
+    assert network(stripes)["anatomy"].argmax() == 1
+    blurred = {name: scores.clone() for name, scores in network(stripes).items() if name != "anatomy"}
+    assert all(torch.equal(scores, network(stripes)[name]) for name, scores in blurred.items())
+    with torch.no_grad():  # severe motion explains it
+        place = list(OUTPUTS).index("motion")
+        network.classify.bias[sum(len(classes) for classes in list(OUTPUTS.values())[:place]) + 2] = 20
+    assert network(stripes)["anatomy"].argmax() == 0
+
+
+def test_weights_that_know_nothing_of_heads_can_be_loaded():
+    network = answering(0)
+    old = {name: values for name, values in network.state_dict().items() if not name.startswith("heads_")}
+    other = SeriesNetwork(widths=(4, 6))
+    other.load_state_dict(old, strict=True)
+    assert torch.softmax(other.eval()(noise(1, 0))["anatomy"], dim=1)[0, 0] > 0.9
+
+
+def test_heads_are_learned_from_enough_slices():
+    with pytest.raises(ValueError, match="12"):
+        answering(0).learn_heads(torch.rand(12, 12), torch.rand(3, 12))
+
+
 def test_a_slice_is_scaled_by_its_own_brightness_and_put_in_the_middle():
     image = np.zeros((100, 50))
     image[20:80, 10:40] = 3e9
@@ -57,7 +91,7 @@ def test_slices_of_any_size_are_averaged(network):
 
 def answering(anatomy: int) -> SeriesNetwork:
     """A network that is sure of one anatomy, of the first contrast, plane and grades."""
-    network = SeriesNetwork(widths=(4, 6))
+    network = SeriesNetwork(widths=(4, 6)).eval()
     with torch.no_grad():
         network.classify.weight.zero_()
         network.classify.bias.zero_()

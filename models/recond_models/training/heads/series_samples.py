@@ -104,8 +104,45 @@ class SeriesSamples:
                     classes[names.index(name)] = IGNORED
         return SeriesSample(prepare_slice(_turned(generator, image)), classes)
 
+    def draw_series(self, generator: np.random.Generator, count: int) -> tuple[NDArray[np.float32], int, int]:
+        """Return slices of one head with the same contrast, plane and artefacts, and the numbers of its contrast and plane.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness; the same state gives the same series.
+        count
+            How many slices.
+
+        Returns
+        -------
+        tuple
+            float32 (count, `SIDE`, `SIDE`), as `prepare_slice` makes them; places in `OUTPUTS`.
+        """
+        number, head = self._subject(generator)
+        plane = _PLANES[int(generator.integers(len(_PLANES)))]
+        look = _look(generator, head, _CONTRASTS[number])
+        planned = plan(generator, head, look.weighting) if generator.random() < 0.4 else []
+        same = int(generator.integers(1 << 32))
+        slices = []
+        for _ in range(count):
+            stack, plane = _cut(generator, head, plane)
+            scanner = np.random.default_rng(same)
+            image, _ = degraded(scanner, _placed(scanner, compose(generator, head, look, stack, planned).image[0]))
+            slices.append(prepare_slice(_turned(generator, image)))
+        return np.stack(slices), number, _PLANES.index(plane)
+
     def _head(self, generator: np.random.Generator) -> tuple[NDArray[np.float32], int, int]:
         """Return a slice of a head, and the numbers of its contrast and plane."""
+        number, head = self._subject(generator)
+        stack, plane = _cut(generator, head, _PLANES[int(generator.integers(len(_PLANES)))])
+        look = _look(generator, head, _CONTRASTS[number])
+        planned = plan(generator, head, look.weighting) if generator.random() < 0.4 else []
+        scene = compose(generator, head, look, stack, planned)
+        return scene.image[0], number, _PLANES.index(plane)
+
+    def _subject(self, generator: np.random.Generator) -> tuple[int, LesionHead]:
+        """Return the number of a contrast, and a head to show in it."""
         number = int(generator.integers(len(_CONTRASTS)))
         contrast = _CONTRASTS[number]
         measured = self._measured[contrast]
@@ -113,16 +150,12 @@ class SeriesSamples:
             head = measured[int(generator.integers(len(measured)))]
         else:
             head = self._maps[int(generator.integers(len(self._maps)))]
-        stack, plane = _cut(generator, head)
-        look = _look(generator, head, contrast)
-        planned = plan(generator, head, look.weighting) if generator.random() < 0.4 else []
-        scene = compose(generator, head, look, stack, planned)
-        return scene.image[0], number, _PLANES.index(plane)
+        return number, head
 
 
-def _cut(generator: np.random.Generator, head: LesionHead) -> tuple[Stack, str]:
-    """Draw one slice through the brain."""
-    drawn = draw_stack(generator, head, None, _SIZE, _PLANES[int(generator.integers(len(_PLANES)))])
+def _cut(generator: np.random.Generator, head: LesionHead, wanted: str) -> tuple[Stack, str]:
+    """Draw one slice through the brain, in the wanted plane where the head has thin enough slices; return it and its plane."""
+    drawn = draw_stack(generator, head, None, _SIZE, wanted)
     axis = int(np.abs(drawn.axes[0]).argmax())
     plane = ("sagittal", "coronal", "axial")[axis]
     along = drawn.axes @ drawn.origin

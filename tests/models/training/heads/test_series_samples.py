@@ -36,6 +36,18 @@ def test_samples_have_all_classes_and_no_answer_where_there_is_none(samples):
     assert np.array_equal(again.image, drawn[7].image)
 
 
+def test_a_series_shows_one_head_in_one_plane(samples):
+    images, contrast, plane = samples.draw_series(np.random.default_rng(4), 3)
+    assert images.shape == (3, SIDE, SIDE)
+    assert np.isfinite(images).all()
+    assert contrast < len(OUTPUTS["contrast"])
+    assert plane < len(OUTPUTS["plane"])
+    assert not np.array_equal(images[0], images[1])
+    again, *same = samples.draw_series(np.random.default_rng(4), 3)
+    assert np.array_equal(again, images)
+    assert same == [contrast, plane]
+
+
 def test_grades_tell_what_was_done():
     rows, columns = np.indices((80, 70))
     image = (np.hypot(rows - 40, columns - 35) < 28).astype(np.float32)
