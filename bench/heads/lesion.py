@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ _HEALTHY = ("colin27", "mni152-2009a", "brainbrowser-1", "lowfield_pair_6B_3T_T1
 # Healthy on T1; for the calibration, so not in the figures.
 _CALIBRATING = ("itk-t1", "ms_long_patient04_study1_T1W")
 _ALLOWED = 1.0
+_EXTENTS = (0.15, 0.2, 0.3, 0.4, 0.5)
+_SEED = 0.5
 _PATIENTS = ("lowfield_pair_6A_3T_FLAIR", "lowfield_pair_6A_3T_T1w", "lowfield_pair_6A_3T_T2w", "lowfield_pair_7A_3T_FLAIR",
              "lowfield_pair_7A_3T_T2w", "ms_long_patient04_study1_FLAIR", "ms_long_patient04_study1_T2W")  # fmt: skip
 
@@ -125,7 +128,10 @@ def _axial(path: Path) -> NDArray[np.generic]:
 
 
 def fitted(found: list[tuple[Detection, Matched]], rules: DetectionRules) -> DetectionRules:
-    """Fit the confidence by logistic regression with a small ridge, false detections and true ones counting alike."""
+    """Fit the confidence by logistic regression with a small ridge, false detections and true ones counting alike.
+
+    No coefficient but the intercept is below zero: a lesion that is larger, or more probable, is never less confident.
+    """
     features, right = [], []
     for detection, matched in found:
         false = list(matched.false)
@@ -143,14 +149,31 @@ def fitted(found: list[tuple[Detection, Matched]], rules: DetectionRules) -> Det
         scores = points @ coefficients
         return float(np.mean(np.logaddexp(0, scores) - truth * scores) + 1e-3 * (coefficients[1:] ** 2).sum())
 
-    best = minimize(loss, np.zeros(len(FEATURES)), method="BFGS").x
+    bounds = [(None, None), *[(0.0, None)] * (len(FEATURES) - 1)]
+    best = minimize(loss, np.zeros(len(FEATURES)), method="L-BFGS-B", bounds=bounds).x
     return replace(rules, coefficients=tuple(float(value) for value in best))
 
 
 def calibrated(network: LesionNetwork, cases: list[Case], rules: DetectionRules) -> DetectionRules:
-    """Return rules whose confidence is fitted, and whose threshold allows one false positive a volume on average."""
+    """Return rules with the extent of the best mean Dice and a fitted confidence, and one false positive a volume on average."""
     seen = [(case, network(case.image, case.spacing)) for case in cases]
-    every = replace(rules, confidence=0.0)
+
+    def overlap(extent: float) -> float:
+        tried = evaluate(seen, replace(rules, extent=extent, seed=max(extent, _SEED), confidence=0.0))
+        return float(
+            np.mean(
+                [
+                    dice(case.truth > 0, found.labels > 0)
+                    for case, found, _ in tried
+                    if case.truth is not None and case.truth.any()
+                ]
+            )
+        )
+
+    overlaps = {extent: overlap(extent) for extent in _EXTENTS}
+    print("mean Dice by extent:", {extent: round(value, 3) for extent, value in overlaps.items()}, file=sys.stderr)
+    extent = max(overlaps, key=overlaps.__getitem__)
+    every = replace(rules, extent=extent, seed=max(extent, _SEED), confidence=0.0)
     fit = fitted([(found, matched) for _, found, matched in evaluate(seen, every) if matched], every)
     matches = [matched for _, _, matched in evaluate(seen, fit) if matched]
     false = np.sort([confidence for each in matches for confidence in each.false])[::-1]
@@ -195,7 +218,7 @@ def synthetic_figures(results: list[tuple[Case, Detection, Matched | None]]) -> 
                 continue
             count = sum(low <= volume < high for each in matches for volume in each.volumes_ml)
             sizes[f"{low:g}-{high:g} ml"] = {
-                "lesions": count, "sensitivity_all": points[-1].sensitivity,
+                "lesions": count, "sensitivity_all": points[-1].sensitivity if points else 0.0,
                 **{f"sensitivity_{limit:g}fp": sensitivity_at(points, limit) for limit in (0.25, 0.5, 1, 2)},
             }  # fmt: skip
         errors = [

@@ -9,12 +9,15 @@ from scipy import ndimage
 FURROW_MM = 6.0
 """Furrows up to twice as wide are closed."""
 
+RIM_MM = 1.5
+"""Masks of the brain take in the pia and the voxels that are partly brain."""
+
 
 def brain_mask(labels: NDArray[np.uint8], spacing: tuple[float, float, float], fluid: int = 1) -> NDArray[np.bool_]:
     """Return where the brain is, with the fluid between its parts.
 
     All classes but the background and the fluid, closed morphologically by a ball of `FURROW_MM`; of what that adds, the labelled
-    voxels count.
+    voxels count. Then all within `RIM_MM` of that.
 
     Parameters
     ----------
@@ -35,10 +38,14 @@ def brain_mask(labels: NDArray[np.uint8], spacing: tuple[float, float, float], f
     if box is None:
         return tissue
     margins = [int(np.ceil(FURROW_MM / step)) + 1 for step in spacing]
-    padded = np.pad(tissue[box], [(margin, margin) for margin in margins])
-    near = ndimage.distance_transform_edt(~padded, sampling=spacing) <= FURROW_MM
+    padded = np.pad(labels, [(margin, margin) for margin in margins])
+    window = tuple(slice(part.start, part.stop + 2 * margin) for part, margin in zip(box, margins, strict=True))
+    cut = padded[window]
+    brain = (cut > 0) & (cut != fluid)
+    near = ndimage.distance_transform_edt(~brain, sampling=spacing) <= FURROW_MM
     closed = ndimage.distance_transform_edt(near, sampling=spacing) > FURROW_MM
-    inner = closed[tuple(slice(margin, -margin) for margin in margins)]
-    mask: NDArray[np.bool_] = tissue.copy()
-    mask[box] |= ndimage.binary_fill_holes(inner) & (labels[box] > 0)
+    brain |= ndimage.binary_fill_holes(closed) & (cut > 0)
+    grown = np.zeros(padded.shape, dtype=np.bool_)
+    grown[window] = ndimage.distance_transform_edt(~brain, sampling=spacing) <= RIM_MM
+    mask: NDArray[np.bool_] = grown[tuple(slice(margin, -margin) for margin in margins)]
     return mask

@@ -23,9 +23,11 @@ CALIBRATION = "calibration.json"
 ``temperatures`` and ``thresholds`` of a series; absent for the usual values."""
 
 _LICENCE = "Apache-2.0"
-_REFERENCE = (
-    "U-Net on five neighbouring slices (Ronneberger et al. 2015, arXiv:1505.04597), trained on generated images "
-    "(Billot et al. 2023, SynthSeg, doi:10.1016/j.media.2023.102789)"
+_GENERATED = "trained on generated images (Billot et al. 2023, SynthSeg, doi:10.1016/j.media.2023.102789)"
+_UNET = f"U-Net on five neighbouring slices (Ronneberger et al. 2015, arXiv:1505.04597), {_GENERATED}"
+_SERIES = (
+    "convolutions on one slice, and the Mahalanobis distance of their features from those of heads (Lee et al. 2018, "
+    f"arXiv:1807.03888), {_GENERATED}"
 )
 
 
@@ -74,15 +76,16 @@ def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
             for group in contract.groups
         )
         contract = replace(contract, groups=groups)
+    reference = _SERIES if family == "series" else _UNET
     weights = load_file(place / BEST)
     described = Description(
         name=config.name,
         version=config.version,
         description=config.description,
-        reference=_REFERENCE,
+        reference=reference,
         licence=_LICENCE,
         source="trained by recond train on generated images",
-        card=_card(config, command, sum(tensor.numel() for tensor in weights.values())),
+        card=_card(config, command, reference, sum(tensor.numel() for tensor in weights.values())),
     )
     told = config.to_json()
     for name in ("name", "version", "description", "origin", "start"):
@@ -100,13 +103,13 @@ def publish_head(place: Path, config: HeadTrainingConfig, command: str) -> Path:
     ).folder
 
 
-def _card(config: HeadTrainingConfig, command: str, parameters: int) -> str:
+def _card(config: HeadTrainingConfig, command: str, reference: str, parameters: int) -> str:
     """Return a model card that says what is known without an evaluation; figures are added by hand."""
     return f"""# {config.name} {config.version}
 
 {config.description.rstrip(".")}.
 
-* Network: U-Net on five neighbouring slices, {parameters / 1e6:.2f} million weights; {_REFERENCE}.
+* Network: {parameters / 1e6:.2f} million weights; {reference}.
 * Licence of the weights: {_LICENCE}.
 * Training: `recond train {command} --data VOLUMES`, {config.steps} steps of {config.batch} samples, seed {config.seed}.
 * Not a medical device: for research only.
