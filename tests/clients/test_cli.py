@@ -237,6 +237,20 @@ def test_models(peer: Any) -> None:
     assert recond("models", "show", "none", "--server", peer.target).exit_code == 3
 
 
+def test_a_head_is_shown_with_what_it_takes_and_returns(peer: Any) -> None:
+    groups = [model_pb2.HeadGroup(name="structure", classes=["background", "grey matter", "white matter"])]
+    head = model_pb2.HeadContract(
+        task="segmentation", groups=groups, slices=5, fewest_slices=3, coarsest_pixel_mm=3, coarsest_slice_mm=8
+    )
+    peer.models = [model_pb2.Model(name="tissue", version="1", kind="head", head=head)]
+    shown = recond("models", "show", "tissue", "--server", peer.target).stdout
+    for text in ("grey matter, white matter", "3 or more, up to 8 mm apart", "up to 3 mm", "any"):
+        assert text in shown
+    assert "background" not in shown
+    told = json.loads(recond("models", "show", "tissue", "--json", "--server", peer.target).stdout)["head"]
+    assert (told["task"], told["groups"]["structure"][1], told["contrasts"]) == ("segmentation", "grey matter", [])
+
+
 def test_models_fit_a_narrow_terminal(peer: Any) -> None:
     words = "A description of some length, which tells what the model does and what it needs to do it well."
     peer.models = [

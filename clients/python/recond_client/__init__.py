@@ -8,6 +8,7 @@ from recond_client.client import Client
 from recond_client.errors import InputError, RecondError, RetryLaterError, ServiceError
 from recond_client.heads import HeadResult, Instance, Measurement
 from recond_client.model import (
+    HeadContract,
     Model,
     ModelContract,
     ModelHistory,
@@ -42,6 +43,7 @@ __all__ = [
     "Figures",
     "Finding",
     "Geometry",
+    "HeadContract",
     "HeadResult",
     "Image",
     "ImageIndex",

@@ -39,6 +39,38 @@ class ModelContract:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadContract:
+    """What a head takes and returns.
+
+    Parameters
+    ----------
+    task
+        ``"segmentation"``, ``"lesions"`` or ``"classification"``.
+    groups
+        Classes that exclude one another, by what they answer; of a segmentation the first is the background.
+    slices
+        Slices that it sees at once.
+    fewest_slices
+        Of a volume.
+    coarsest_pixel_mm, coarsest_slice_mm
+        Largest pixel, and largest distance of slices, mm.
+    anatomy
+        Part of the body; empty for any.
+    contrasts
+        Those that it was made for; empty for any.
+    """
+
+    task: str
+    groups: dict[str, tuple[str, ...]]
+    slices: int = 1
+    fewest_slices: int = 1
+    coarsest_pixel_mm: float = 0.0
+    coarsest_slice_mm: float = 0.0
+    anatomy: str = ""
+    contrasts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model of the service.
 
@@ -49,7 +81,7 @@ class Model:
     description
         What it does, in a sentence.
     kind
-        ``"classical"`` or ``"network"``.
+        ``"classical"``, ``"network"`` or ``"head"``.
     weights_sha256
         Empty for classical models.
     needs_calibration
@@ -74,6 +106,8 @@ class Model:
         It runs when its name is asked for without a version.
     canary_share
         Part of the requests for its name that try this version out; 0 for none.
+    head
+        What a head takes and returns; None for models that reconstruct.
     """
 
     name: str
@@ -93,6 +127,7 @@ class Model:
     package: str = ""
     promoted: bool = True
     canary_share: float = 0.0
+    head: HeadContract | None = None
 
 
 @dataclass(frozen=True, slots=True)

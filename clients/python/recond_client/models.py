@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 
 from recond.v1 import model_pb2
-from recond_client.model import Model, ModelContract, ModelHistory, ModelLineage, ModelPromotion, ModelUse, ModelVersion
+from recond_client.model import (
+    HeadContract,
+    Model,
+    ModelContract,
+    ModelHistory,
+    ModelLineage,
+    ModelPromotion,
+    ModelUse,
+    ModelVersion,
+)
 
 
 def model_of(message: model_pb2.Model) -> Model:
@@ -28,6 +37,7 @@ def model_of(message: model_pb2.Model) -> Model:
         package=message.package,
         promoted=message.promoted,
         canary_share=message.canary_share,
+        head=_head_of(message.head) if message.HasField("head") else None,
     )
 
 
@@ -71,4 +81,17 @@ def _contract_of(message: model_pb2.ModelContract) -> ModelContract:
         contrast=message.contrast,
         required=tuple(message.required),
         **ranges,
+    )
+
+
+def _head_of(message: model_pb2.HeadContract) -> HeadContract:
+    return HeadContract(
+        task=message.task,
+        groups={group.name: tuple(group.classes) for group in message.groups},
+        slices=message.slices,
+        fewest_slices=message.fewest_slices,
+        coarsest_pixel_mm=message.coarsest_pixel_mm,
+        coarsest_slice_mm=message.coarsest_slice_mm,
+        anatomy=message.anatomy,
+        contrasts=tuple(message.contrasts),
     )

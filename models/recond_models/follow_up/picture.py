@@ -40,8 +40,8 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
     """Draw both scans with the outlines of their lesions.
 
     A row is a slice of the prior scan, and on its right the same place in the current scan, moved onto it. Shown are the slices
-    of the lesions that changed most; without lesions the middle one. Without a prior scan or a registration the current scan
-    stands alone.
+    of the lesions that changed most; without lesions the middle one. Without a registration, which structures alone do not need,
+    each scan is shown in its own slices, at the same part of its height. Without a prior scan the current one stands alone.
 
     Parameters
     ----------
@@ -70,27 +70,32 @@ def picture(comparison: Comparison, head: str | None = None, *, slices: int = 3)
         raise VisitError(f"head {name!r} found no lesions to outline; those that did: {known}")
     panels = _panels(comparison, name)
     changes = () if name is None else comparison.lesions[name].changes or ()
-    rows = _slices(changes, panels[0][2], panels[-1][2], slices)
-    layout = page(panels[0][3].grid)
-    box = _box(layout, panels[0][1])
-    height = _WIDTH * box[2] * layout.aspect / box[3]
+    apart = comparison.registration is None  # each panel has slices of its own
+    rows = _slices(changes, panels[-1 if apart else 0][2], panels[-1][2], slices)
+    shares = [row / max(1, panels[-1 if apart else 0][1].shape[0] - 1) for row in rows]
+    layouts = [page(visit.grid) for *_, visit in panels]
+    boxes = [
+        _box(layout, panel[1]) for layout, panel in zip(layouts, panels if apart else panels[:1] * 2, strict=False)
+    ]
+    height = max(_WIDTH * box[2] * layout.aspect / box[3] for layout, box in zip(layouts, boxes, strict=False))
     figure = Figure(figsize=(_WIDTH * len(panels), height * len(rows) + 0.7), layout="constrained", facecolor="black")
     axes = figure.subplots(len(rows), len(panels), squeeze=False)
-    for row, index in enumerate(rows):
+    for row, share in enumerate(shares):
         for column, (title, image, labels, _) in enumerate(panels):
             axis = axes[row, column]
+            index = round(share * (len(image) - 1))
             _draw(
                 axis,
                 image,
                 labels,
                 index,
-                layout,
-                box,
+                layouts[column],
+                boxes[column],
                 _outlines(changes, labels, is_prior=len(panels) == 2 and not column),
             )
             if row == 0:
                 axis.set_title(title, color="white", fontsize=10)
-            if column == 0:
+            if column == 0 or apart:
                 axis.set_ylabel(f"slice {index}", color="white", fontsize=8)
     used = list(dict.fromkeys(one.status for one in changes))
     if used:
@@ -109,13 +114,15 @@ _Panel = tuple[str, NDArray[Any], NDArray[Any], Visit]
 
 
 def _panels(comparison: Comparison, head: str | None) -> list[_Panel]:
-    """Return title, image, lesion labels and visit of each panel, all on the grid of the first."""
+    """Return title, image, lesion labels and visit of each panel: all on the grid of the first, if there is a registration."""
     prior, current, registration = comparison.prior, comparison.current, comparison.registration
     found = None if head is None else comparison.lesions[head]
     labels = np.zeros(current.image.shape, dtype=np.int32) if found is None else found.current.labels
-    if prior is None or registration is None:
+    if prior is None:
         return [(_title(current), current.image, labels, current)]
     before = np.zeros(prior.image.shape, dtype=np.int32) if found is None or found.prior is None else found.prior.labels
+    if registration is None:
+        return [(_title(prior), prior.image, before, prior), (_title(current), current.image, labels, current)]
     image = image_onto(current.image, current.grid, registration.matrix, prior.grid, prior.image.shape)
     moved = labels_onto(labels, current.grid, registration.matrix, prior.grid, prior.image.shape)
     return [(_title(prior), prior.image, before, prior), (_title(current), image, moved, prior)]

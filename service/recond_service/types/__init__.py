@@ -48,7 +48,14 @@ from recond_service.types.request import (
     UndersamplingKind,
     VisitRequest,
 )
-from recond_service.types.result import Figures, FinishedImage, ImagePlace, ImageVolume, StackSummary
+from recond_service.types.result import (
+    NIFTI_WITHOUT_SIZES,
+    Figures,
+    FinishedImage,
+    ImagePlace,
+    ImageVolume,
+    StackSummary,
+)
 from recond_service.types.scan import (
     ACQUISITION_HEADER,
     AcquisitionBlock,
@@ -60,6 +67,7 @@ from recond_service.types.scan import (
 
 __all__ = [
     "ACQUISITION_HEADER",
+    "NIFTI_WITHOUT_SIZES",
     "AcquisitionBlock",
     "AcquisitionSource",
     "AcquisitionSystem",

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from recond_service.types.frame import FrameIndex, Geometry
 
+NIFTI_WITHOUT_SIZES = b"recond: the size of voxels is not known"
+"""Description in NIfTI files of images without geometry: their 1 mm is a placeholder that is not to be measured with."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedImage:

@@ -81,6 +81,19 @@ def test_without_a_prior_the_scan_stands_alone():
     assert pixels_of(alone, "stable") > 30
 
 
+def test_scans_that_were_not_registered_stand_side_by_side_each_in_its_own_slices():
+    """Structures alone are compared without a registration; here in slices of another number and size."""
+    low = scan(date(2024, 1, 1), "prior", ((-30, 0, 0), 10))
+    coarse = Grid(GRID.affine @ np.diag([2.0, 1, 1, 1]))
+    shape = (SHAPE[0] // 2, *SHAPE[1:])
+    structures = visit(None, date(2024, 4, 1), "current", coarse, image=head(coarse, shape))
+    found = compare(visit(None, date(2024, 1, 1), "prior", GRID, image=low.image), structures, registration=STILL)
+    image = opened(picture(replace(found, registration=None)))
+    left, right = image[60:-20, : image.shape[1] // 2], image[60:-20, image.shape[1] // 2 :]
+    assert image.shape[1] > 800
+    assert (left > 100).mean() == pytest.approx((right > 100).mean(), rel=0.2)
+
+
 def test_a_head_that_found_nothing_is_refused_by_name():
     with pytest.raises(VisitError, match="'tissue' found no lesions to outline; those that did: lesion"):
         picture(compare(None, AFTER), "tissue")

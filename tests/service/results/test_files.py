@@ -16,8 +16,21 @@ from PIL import Image
 from raw_builders import added, codes, file_request
 
 from recond_service.ingest import read_scan
+from recond_service.ingest.images import read_images
 from recond_service.results import ResultWriter
-from recond_service.types import FindingList, Frame, FrameIndex, Geometry, InvalidInputError, OutputFormat, ScanRequest
+from recond_service.types import (
+    FindingList,
+    Frame,
+    FrameIndex,
+    Geometry,
+    InvalidInputError,
+    Limits,
+    OutputFormat,
+    Part,
+    PartFormat,
+    PartRole,
+    ScanRequest,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nibabel calls its DICOM readers experimental
@@ -217,6 +230,20 @@ def test_no_geometry_gives_the_identity_and_a_finding(tmp_path: Path) -> None:
     nifti = nibabel.load(write(results, OutputFormat.NIFTI, tmp_path / "out.nii.gz"))
     np.testing.assert_array_equal(nifti.affine, np.eye(4))
     assert "geometry-missing" in findings
+
+
+@pytest.mark.parametrize(("spacing", "sized"), [((), False), ((5.0, 2.0, 2.0), True)])
+def test_placeholder_of_one_millimetre_is_not_measured_with(
+    tmp_path: Path, spacing: tuple[float, ...], sized: bool
+) -> None:
+    """Heads would give volumes of images whose pixels nobody knows."""
+    results, _, images = finished([None, None])
+    path = write(results, OutputFormat.NIFTI, tmp_path / "out.nii.gz")
+    assert nibabel.load(path).header.get_xyzt_units()[0] == "unknown"
+    part = Part(PartRole.IMAGES, PartFormat.UNSPECIFIED, path.name, path.stat().st_size, path=str(path))
+    found = read_images([part], spacing, Limits(), FindingList())
+    assert all((image.geometry is not None) is sized for image in found.images)
+    np.testing.assert_array_equal(found.images[1].pixels, images[1])
 
 
 def test_uneven_slices_are_said(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from recond_client.commands.display_heads import print_heads
 from recond_client.heads import heads_json
-from recond_client.model import Model, ModelHistory, ModelVersion
+from recond_client.model import HeadContract, Model, ModelHistory, ModelVersion
 from recond_client.progress import ProgressCallback
 from recond_client.result import Evidence, Progress, Result
 
@@ -202,13 +202,29 @@ def print_model(model: Model) -> None:
     table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None)
     facts = asdict(model)
     contract = facts.pop("contract")
+    facts.pop("head")
     for name, value in facts.items():
         table.add_row(Text(name.replace("_", " "), style="dim"), Text(_shown(value)))
-    if contract is not None:
+    if model.head is not None:
+        for name, text in _head_facts(model.head):
+            table.add_row(Text(name, style="dim"), Text(text))
+    elif contract is not None:
         stated = {name: _shown(value) for name, value in contract.items() if _shown(value) not in {"-", "no"}}
         for name, value in (stated or {"data": "not stated"}).items():
             table.add_row(Text(f"made for: {name.replace('_', ' ')}", style="dim"), Text(value))
     Console().print(table)
+
+
+def _head_facts(head: HeadContract) -> Iterator[tuple[str, str]]:
+    """Yield what a head takes and returns, for people."""
+    yield "task", head.task
+    for group, classes in head.groups.items():
+        yield f"tells: {group}", ", ".join(classes if head.task == "classification" else classes[1:])
+    yield "takes: anatomy", head.anatomy or "any"
+    yield "takes: contrasts", ", ".join(head.contrasts) or "any"
+    if head.task != "classification":
+        yield "takes: slices", f"{head.fewest_slices} or more, up to {head.coarsest_slice_mm:g} mm apart"
+        yield "takes: pixels", f"up to {head.coarsest_pixel_mm:g} mm"
 
 
 def print_history(history: ModelHistory) -> None:

@@ -141,7 +141,12 @@ class LoadedModels:
                 model = loading.load(name, version, device=self._device)
         except StoreError as error:
             self._refused[key] = error
-            raise UnsupportedDataError(str(error), reason=error.reason, field="spec.model") from error
+            said = " ".join(str(error).split())  # torch names missing weights line by line
+            raise UnsupportedDataError(
+                f"{said}; if {name} was added to the models folder, add it again",
+                reason=error.reason,
+                field="spec.model",
+            ) from error
         except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_MODEL", field="spec.model") from error
         if model.info.weights_sha256 != weights_sha256:

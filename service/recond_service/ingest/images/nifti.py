@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError, ImageDataError
 from numpy.typing import NDArray
 
 from recond_service.types import (
+    NIFTI_WITHOUT_SIZES,
     FindingList,
     FinishedImage,
     FrameIndex,
@@ -158,7 +159,8 @@ def load_nifti(part: Part, limits: Limits, label: str) -> tuple[Any, NDArray[Any
         header_class: Any = kind.header_class
         told = header_class.from_fileobj(io.BytesIO(content), check=False)["pixdim"][1:4]
     needed = [step for step, length in zip(told, values.shape, strict=False) if length > 1]
-    return image, values, int(image.header["sform_code"]) > 0 or all(step != 0 for step in needed)
+    sized = int(image.header["sform_code"]) > 0 or all(step != 0 for step in needed)
+    return image, values, sized and bytes(image.header["descrip"]).rstrip(b"\0") != NIFTI_WITHOUT_SIZES
 
 
 def _slices(volume: NDArray[np.float32], affine: NDArray[np.float64]) -> Iterator[FinishedImage]:

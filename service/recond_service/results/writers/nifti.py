@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_service.series import Stack, affine_of
-from recond_service.types import FindingList, FinishedImage
+from recond_service.types import NIFTI_WITHOUT_SIZES, FindingList, FinishedImage
 
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
@@ -19,6 +19,7 @@ _ALIGNED = 2  # NIFTI_XFORM_ALIGNED_ANAT: axes without a claim about the scanner
 def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, part: str = "") -> None:
     """Write a NIfTI file of one stack. No date goes in, so that equal images give equal bytes.
 
+    Of images without geometry the header says in words, and by its lack of units, that the size of voxels is not known.
     The step of the fourth axis is TR where that is repetitions, and 0 where it is not known. Where volumes differ in their
     slices, all images are stacked into one volume and a finding says so.
 
@@ -46,10 +47,13 @@ def write_nifti(stack: Stack, findings: FindingList, file: BinaryIO, *, part: st
     nifti: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
         data if stack.volumes > 1 else data[..., 0], affine
     )
-    code = _ALIGNED if any(image.geometry is None for image in stack.images) else _SCANNER
+    unknown = any(image.geometry is None for image in stack.images)
+    code = _ALIGNED if unknown else _SCANNER
     nifti.set_sform(affine, code)
     nifti.set_qform(affine, code)
-    nifti.header.set_xyzt_units("mm", "sec")
+    nifti.header.set_xyzt_units("unknown" if unknown else "mm", "sec")
+    if unknown:
+        nifti.header["descrip"] = NIFTI_WITHOUT_SIZES
     nifti.header["pixdim"][4] = stack.time_step
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=5) as stream:
         nifti.to_stream(stream)

@@ -13,6 +13,7 @@ from recond_models.contract import Contract
 from recond_models.model import ModelInfo
 from recond_models.store import folders
 from recond_models.store.add import AddRequest, add_model
+from recond_models.store.errors import WrongKeysError
 from recond_models.store.package import Description, write_model
 from recond_models.store.versions import promote, start_canary
 from recond_service.backends.embedded.models import LoadedModels
@@ -188,3 +189,18 @@ def test_a_version_that_is_promoted_or_tried_out_is_loaded_before_it_is_asked_fo
 def add_version(tmp_path, version: str, seed: int) -> ModelInfo:
     add_model(AddRequest(state_file(tmp_path, weights_of(seed=seed)), name="mine", version=version))
     return registry.find("mine", version)
+
+
+def test_weights_of_another_network_are_refused_in_one_line_that_says_what_to_do(folder, models, monkeypatch):
+    info = ship(folder, "other")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise WrongKeysError('other: Missing key(s):\n\t"a.weight", "a.bias". ')
+
+    monkeypatch.setattr(loading, "load", refuse)
+    for _ in range(2):  # the second time from memory
+        with pytest.raises(UnsupportedDataError) as caught:
+            models.get(info.name, info.version, info.weights_sha256)
+        assert caught.value.reason == "MODEL_WRONG_KEYS"
+        assert "\n" not in caught.value.message
+        assert caught.value.message.endswith("add it again")
