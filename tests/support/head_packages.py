@@ -38,7 +38,7 @@ def brightness_network(classes: int, steepness: float = 40.0, *, full_size: bool
 
 def tissue_contract(**changes: object) -> HeadContract:
     group = HeadGroup("structure", tuple(HeadClass(name) for name in STRUCTURES))
-    return HeadContract("segmentation", (group,), slices=5, fewest_slices=3, anatomy="head", **changes)  # type: ignore[arg-type]
+    return HeadContract("segmentation", (group,), slices=5, fewest_slices=3, **{"anatomy": "head", **changes})  # type: ignore[arg-type]
 
 
 def lesion_contract(**changes: object) -> HeadContract:

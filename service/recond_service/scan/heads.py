@@ -235,8 +235,8 @@ class Heads:
             try:
                 if pixels is None:
                     continue
-                self._check_known(request, known)
                 framing = _framed(request, volume, pixels)
+                self._check_known(request, known)
             except _RefusedError as refusal:
                 self._refuse(request, volume, refusal.reason, str(refusal))
                 continue

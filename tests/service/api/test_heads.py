@@ -21,15 +21,17 @@ from recond_models.store.place import remove_model
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 SHAPE = (40, 36, 12)
 HEADS = ("bright-tissue", "bright-lesion")
+BRAIN = "bright-brain"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def heads(added_models):
-    """Two heads that the service finds while it runs."""
-    write_brightness_head(added_models, HEADS[0], tissue_contract())
+    """Heads that the service finds while it runs. Balls are no heads, so two of three take any anatomy."""
+    write_brightness_head(added_models, HEADS[0], tissue_contract(anatomy=""))
+    write_brightness_head(added_models, BRAIN, tissue_contract())
     write_brightness_head(added_models, HEADS[1], lesion_contract(detection={"extent": 0.5, "seed": 0.5}))
     yield HEADS
-    for name in HEADS:
+    for name in (*HEADS, BRAIN):
         remove_model(added_models, name)
 
 
@@ -62,7 +64,6 @@ def test_images_of_a_file_are_segmented_and_measured(client, tmp_path):
     tissue, lesion = (analysis.heads[name] for name in HEADS)
     labelled = sum(tissue.measured("volume", label) for label in tissue.labels.values())
     assert labelled == pytest.approx(voxels_ml(values), rel=0.25)  # edges are half bright at 1 mm
-    assert tissue.measured("volume") == pytest.approx(labelled)
     assert lesion.label_map.shape == (12, 40, 36)
     assert np.array_equal(lesion.label_map > 0, lesion.label_map == 1)
     (found,) = lesion.instances
@@ -93,6 +94,20 @@ def test_images_that_heads_cannot_use_are_typed_errors(client, content, reason):
     with pytest.raises(recond_client.InputError) as caught:
         client.analyze(content, heads=HEADS)
     assert caught.value.reason == reason
+
+
+def test_what_is_no_head_is_not_labelled_as_one(client):
+    """The head `series` ships with the service, and guards the others."""
+    rows, columns = np.indices(SHAPE[:2])
+    bottles = np.zeros(SHAPE, np.float32)
+    for row, column, brightness in ((10, 10, 900), (30, 10, 600), (20, 28, 400)):
+        bottles[np.hypot(rows - row, columns - column) < 4] = brightness
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(nifti(bottles), heads=[BRAIN])
+    assert caught.value.reason == "WRONG_ANATOMY"
+    both = client.analyze(nifti(bottles), heads=[BRAIN, HEADS[0]])
+    assert (both.heads[BRAIN].refusal, both.heads[HEADS[0]].refusal) == ("WRONG_ANATOMY", "")
+    assert "head-refused" in {finding.code for finding in both.findings}
 
 
 def test_a_head_that_is_not_there(client, stub):
