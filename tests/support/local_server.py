@@ -10,7 +10,7 @@ import numpy as np
 from recond_models import loading
 from recond_models.batch import PackedBatch, Reconstructor
 from recond_models.model import ModelInfo
-from recond_service.backends import Batch, BatchOutcome, ComputedFrame, Measurement
+from recond_service.backends import ALL_WORK, Batch, BatchOutcome, ComputedFrame, Measurement
 from recond_service.execution import device_of, run_batch
 from recond_service.processes import SharedBlock
 from recond_service.types import RecondError
@@ -22,6 +22,7 @@ class LocalServer:
     name = "local"
     concurrency = 1
     memory_bytes = 0
+    work = ALL_WORK
 
     def __init__(self) -> None:
         self.up = True

@@ -10,12 +10,22 @@ from dataclasses import dataclass, field
 
 from recond_models import registry
 from recond_models.model import ModelInfo
-from recond_service.backends import Batch, BatchOutcome, ComputedFrame, FrameInput, ServerLostError, TooLargeError
+from recond_service.backends import (
+    ALL_WORK,
+    Batch,
+    BatchOutcome,
+    ComputedFrame,
+    FrameInput,
+    ServerLostError,
+    TooLargeError,
+    Work,
+)
 from recond_service.processes import FrameLayout
 from recond_service.scheduling import FrameJob, Scheduler
 from recond_service.types import DefectError, Priority
 
 RSS, CG = registry.find("rss"), registry.find("cg-sense")
+TISSUE = registry.find_head("tissue")
 
 
 class VirtualTime:
@@ -99,6 +109,7 @@ class VirtualServer:
     handed: list[tuple[float, Batch]] = field(default_factory=list)
     computed: list[FrameInput] = field(default_factory=list)
     models: set[str] | None = None  # None: all
+    work: frozenset[Work] = ALL_WORK
     on_down: Callable[[], None] = lambda: None
     busy_seconds: float = 0.0
 

@@ -84,7 +84,7 @@ class Signature:
         SignatureError
             It is another; the message says what was found.
         """
-        found = [_Found.of(program, name) for name in (*program.inputs, program.output)]
+        found = [FoundTensor.of(program, name) for name in (*program.inputs, program.output)]
         if len(found) not in {3, 4}:
             raise SignatureError(f"the program takes {_listed(found[:-1])}, but {_WANTED}")
         kspace_found, mask_found, *others = found
@@ -155,7 +155,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundTensor:
     """A tensor of the graph: its type and sizes."""
 
     name: str
@@ -163,7 +163,14 @@ class _Found:
     sizes: tuple[Size, ...]
 
     @classmethod
-    def of(cls, program: Program, name: str) -> _Found:
+    def of(cls, program: Program, name: str) -> FoundTensor:
+        """Return what a program says of a tensor by its name.
+
+        Raises
+        ------
+        SignatureError
+            It says nothing, or its sizes are no numbers, ranges or multiples of these.
+        """
         try:
             meta = program.graph["tensor_values"][name]
             sizes = tuple(Size.read(size, program.constraints) for size in meta["sizes"])
@@ -176,7 +183,7 @@ class _Found:
         return f"{self.name}: {str(self.dtype).removeprefix('torch.')} ({shown})"
 
 
-def _kspace(found: _Found) -> TensorForm:
+def _kspace(found: FoundTensor) -> TensorForm:
     """Return the form of k-space, or of sensitivities."""
     axes = _KSPACES.get((found.dtype == torch.complex64, len(found.sizes)))
     if (
@@ -192,7 +199,7 @@ def _kspace(found: _Found) -> TensorForm:
     return TensorForm(found.dtype, axes)
 
 
-def _mask_axes(found: _Found, kspace: TensorForm, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
+def _mask_axes(found: FoundTensor, kspace: TensorForm, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
     """Return the axes of the mask: those of k-space from the last on, as in broadcasting, or batch, rows and columns."""
     whole = kspace.axes
     without = tuple(axis for axis in whole if axis != "parts")
@@ -219,7 +226,7 @@ def _mask_axis(axis: Axis, size: Size, sizes: Mapping[Axis, Size]) -> Axis | Non
     return "1" if not size.factor and size.offset == 1 else None
 
 
-def _image_axes(found: _Found, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
+def _image_axes(found: FoundTensor, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
     """Return the axes of the image."""
     real = found.dtype in {torch.float32, torch.float16, torch.bfloat16}
     if not real and found.dtype != torch.complex64:
@@ -250,13 +257,13 @@ def _image_axes(found: _Found, sizes: Mapping[Axis, Size]) -> tuple[Axis, ...]:
     )
 
 
-def _require_sizes(found: _Found, axes: Sequence[Axis], sizes: Mapping[Axis, Size], rule: str) -> None:
+def _require_sizes(found: FoundTensor, axes: Sequence[Axis], sizes: Mapping[Axis, Size], rule: str) -> None:
     for axis, size in zip(axes, found.sizes, strict=True):
         if axis in sizes and not size.same_as(sizes[axis]):
             raise SignatureError(f"the program takes {found}, but {rule}: {axis} differ")
 
 
-def _is(found: _Found, axis: int, number: int) -> bool:
+def _is(found: FoundTensor, axis: int, number: int) -> bool:
     return not found.sizes[axis].factor and found.sizes[axis].offset == number
 
 
@@ -272,5 +279,5 @@ def _shown(size: Size) -> str:
     return str(size.offset) if not size.factor else f"{size.least}..{size.most}"
 
 
-def _listed(found: Sequence[_Found]) -> str:
+def _listed(found: Sequence[FoundTensor]) -> str:
     return "; ".join(map(str, found)) or "nothing"

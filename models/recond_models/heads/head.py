@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recond_kernels import interruption
 from recond_models.heads.contract import HeadContract
+from recond_models.heads.exported import ExportedHeadNetwork
 from recond_models.heads.framing import Framing
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.preparation import seen
@@ -47,12 +48,12 @@ class Head:
     info
         What it is.
     network
-        A `SliceUNet`; or, for a classification, a network that takes float32 (batch, slices, rows, columns) and returns logits
-        (batch, outputs).
+        A `SliceUNet` or an `ExportedHeadNetwork`; or, for a classification, any network that takes float32 (batch, slices, rows,
+        columns) and returns logits (batch, outputs).
     device
         torch device to compute on.
     merged, temperature
-        Of a `SliceUNet`, as for `Segmenter`.
+        Of a network that labels pixels, as for `Segmenter`.
     temperatures
         Of a classification, by group: logits are divided by it (Guo et al. 2017, arXiv:1706.04599); 1 where there is none.
 
@@ -75,10 +76,12 @@ class Head:
         self.contract: HeadContract = info.head_info.contract
         self._device = torch.device(device)
         self._network = network.to(self._device).eval()
+        if isinstance(network, ExportedHeadNetwork):
+            network.place(self._device)
         self._segmenter: Segmenter | None = None
         self._temperatures = [(temperatures or {}).get(group.name, 1.0) for group in self.contract.groups]
         if self.contract.whole_volumes:
-            if not isinstance(network, SliceUNet) or network.slices != self.contract.slices:
+            if not isinstance(network, SliceUNet | ExportedHeadNetwork) or network.slices != self.contract.slices:
                 raise ValueError(f"{info.name} needs a network that labels the pixels of {self.contract.slices} slices")
             self._segmenter = Segmenter(network, merged, temperature, self._device)
             if self._segmenter.classes != self.contract.outputs:
@@ -86,6 +89,11 @@ class Head:
                     f"the network of {info.name} tells {self._segmenter.classes} classes apart, its contract "
                     f"{self.contract.outputs}"
                 )
+
+    @property
+    def network(self) -> nn.Module:
+        """Its network."""
+        return self._network
 
     @torch.inference_mode()
     def label(self, block: Tensor, framing: Framing) -> Labelled:

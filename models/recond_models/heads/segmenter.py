@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recond_kernels import interruption
+from recond_models.heads.exported import ExportedHeadNetwork
 from recond_models.heads.framing import LEAST_SLICES, Framing
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.openvino_engine import OpenVinoEngine
@@ -74,12 +75,12 @@ class Segmenter:
     precision
         Of the convolutions on a CPU.
     compiled
-        Compile for each size where OpenVINO is installed.
+        Compile a `SliceUNet` for each size where OpenVINO is installed.
     """
 
     def __init__(
         self,
-        network: SliceUNet,
+        network: SliceUNet | ExportedHeadNetwork,
         merged: Sequence[int] | None = None,
         temperature: float = 1.0,
         device: torch.device | str = "cpu",
@@ -97,7 +98,8 @@ class Segmenter:
         self.classes = max(self._merged) + 1
         self._temperature = temperature
         self._precision: Precision = precision
-        self._compiles = compiled and self._device.type == "cpu" and compiler() is not None
+        self._unet = network if isinstance(network, SliceUNet) else None
+        self._compiles = compiled and self._unet is not None and self._device.type == "cpu" and compiler() is not None
         self._engines: OrderedDict[tuple[int, int], Run] = OrderedDict()  # the one unused longest first
 
     def __call__(
@@ -173,31 +175,31 @@ class Segmenter:
 
     def _engine(self, size: tuple[int, int]) -> Run:
         """Return what runs the network on images of one size."""
-        if not self._compiles:
+        if not self._compiles or self._unet is None:
             return self._network
         engine = self._engines.get(size)
         if engine is None:
-            engine = self._engines[size] = self._compile(size)
+            engine = self._engines[size] = self._compile(self._unet, size)
             if len(self._engines) > _PROGRAMS:
                 self._engines.popitem(last=False)
         self._engines.move_to_end(size)
         return engine
 
-    def _compile(self, size: tuple[int, int]) -> Run:
+    def _compile(self, network: SliceUNet, size: tuple[int, int]) -> Run:
         """Compile the network and compare it with the plain one, which takes its place where they differ."""
-        noise = torch.rand(1, self._network.slices, *size, generator=torch.Generator().manual_seed(0))
+        noise = torch.rand(1, network.slices, *size, generator=torch.Generator().manual_seed(0))
         try:
-            engine = OpenVinoEngine(self._network, size, self._precision, torch.get_num_threads())
-            made, expected = engine(noise), self._network(noise)
+            engine = OpenVinoEngine(network, size, self._precision, torch.get_num_threads())
+            made, expected = engine(noise), network(noise)
         except (RuntimeError, ValueError):
             _log.exception("cannot compile a head for %d x %d; images of this size take the plain path", *size)
-            return self._network
+            return network
         difference = float(torch.linalg.vector_norm(made - expected) / torch.linalg.vector_norm(expected))
         allowed = _LARGEST_DIFFERENCE if self._precision == "float32" else 100 * _LARGEST_DIFFERENCE
         if difference <= allowed:
             return engine
         _log.warning("a head compiled for %d x %d differs by %.2g from the plain one, which is used", *size, difference)
-        return self._network
+        return network
 
 
 def blocks_of(prepared: Prepared, slices: int) -> list[Block]:

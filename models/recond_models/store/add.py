@@ -13,12 +13,14 @@ from typing import Any, Final
 from recond_models import registry
 from recond_models.contract import Contract
 from recond_models.exported.archive import is_exported
+from recond_models.heads.contract import HeadContract
 from recond_models.store import folders
 from recond_models.store.architecture import Recognised, recognise
-from recond_models.store.cards import card_of_program, card_of_weights
+from recond_models.store.cards import card_of_head_program, card_of_program, card_of_weights
 from recond_models.store.catalogue import StoredModel, stored_models
 from recond_models.store.errors import HashMismatchError, NameTakenError, StoreError
-from recond_models.store.heads import write_head
+from recond_models.store.head_bundle import HEAD_OPTIONS, HeadBundle
+from recond_models.store.heads import TOLERANCE, write_head
 from recond_models.store.lineage import Lineage
 from recond_models.store.load import load, load_head
 from recond_models.store.manifest import (
@@ -138,15 +140,20 @@ def add_model(request: AddRequest, report: Callable[[str], None] = lambda step: 
     StoreError
         One of its subclasses says why the model is refused; nothing was changed then.
     """
-    name = request.name or name_for(request.path)
+    bundle = HeadBundle.read(request.path) if HeadBundle.is_in(request.path) else None
+    name = request.name or (bundle.texts["name"] if bundle is not None else "") or name_for(request.path)
     check_name(name)
     check_version(request.version or _VERSION)
     version = request.version or _VERSION
     is_folder = (request.path / MANIFEST_FILE).is_file()
-    if is_folder and not request.version:
+    if bundle is not None and not request.version:
+        version = bundle.texts["version"] or _VERSION
+    elif is_folder and not request.version:
         version = Manifest.read(request.path.resolve()).version
     check_free(name, version, replace=request.replace)
     report(f"reading {request.path.name}")
+    if bundle is not None:
+        return _add_head_program(request, bundle, name, version, report)
     if is_folder:
         return _add_folder(request, name)
     if is_exported(request.path):
@@ -196,24 +203,53 @@ def _add_program(request: AddRequest, name: str, report: Callable[[str], None]) 
     return _put_program(request, described, tried, request.lineage)
 
 
-def _put_program(request: AddRequest, described: Description, tried: Tried, lineage: Lineage) -> Added:
+def _add_head_program(
+    request: AddRequest, bundle: HeadBundle, name: str, version: str, report: Callable[[str], None]
+) -> Added:
+    """Try out and store a head that `torch.export` wrote."""
+    _require_nothing_stated(request)
+    file_sha256 = checked_hash(bundle.program, request.sha256)
+    report("trying out the exported head")
+    tried = try_out(bundle.program, name, request.contract, request.limits, (bundle.head, bundle.options))
+    texts = bundle.texts
+    described = Description(
+        name=name,
+        version=version,
+        description=texts["description"] or f"Exported head for {bundle.head.task}.",
+        reference=texts["reference"],
+        licence=texts["licence"],
+        source=texts["source"] or f"{bundle.program.name}, SHA-256 {file_sha256}",
+        card=card_of_head_program(name, bundle.head, file_sha256, tried, texts["licence"], bundle.card),
+    )
+    return _put_program(request, described, tried, bundle.lineage, bundle.head)
+
+
+def _put_program(
+    request: AddRequest, described: Description, tried: Tried, lineage: Lineage, head: HeadContract | None = None
+) -> Added:
     manifest = draft_manifest(
         described, tried.architecture, tried.data, tried.contract, parameters=tried.parameters, lineage=lineage
     )
     manifest = dataclasses.replace(manifest, golden_sha256=hashlib.sha256(tried.pair).hexdigest())
+    if head is not None:
+        manifest = dataclasses.replace(manifest, head=head, golden_tolerance=TOLERANCE)
     made = (tried.data, tried.pair, tried.seconds)
     folder = folders.models_folder()
     packaged = put_package(folder, manifest, described, made, replace=request.replace, beside_others=True)
     return Added(packaged, Recognised(tried.architecture, {}, "", ()))
 
 
-def _add_folder(request: AddRequest, name: str) -> Added:
-    """Store the model in a folder, after it has been verified as on every load."""
+def _require_nothing_stated(request: AddRequest) -> None:
     if request.contract != Contract() or request.licence or request.lineage != Lineage():
         raise StoreError(
             f"the model in {request.path} brings its own contract, licence and lineage: leave those options out, or add its "
             "weights file"
         )
+
+
+def _add_folder(request: AddRequest, name: str) -> Added:
+    """Store the model in a folder, after it has been verified as on every load."""
+    _require_nothing_stated(request)
     manifest = Manifest.read(request.path.resolve())
     if request.sha256 and request.sha256.strip().lower() != manifest.weights_sha256:
         raise HashMismatchError(
@@ -231,6 +267,12 @@ def _add_folder(request: AddRequest, name: str) -> Added:
         source=manifest.source,
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )
+    if manifest.family == EXPORTED:
+        checked_hash(request.path / WEIGHTS_FILE, manifest.weights_sha256)
+        options = {name: value for name, value in manifest.architecture.items() if name in HEAD_OPTIONS}
+        head = None if manifest.head is None else (manifest.head, options)
+        tried = try_out(request.path / WEIGHTS_FILE, name, manifest.contract, request.limits, head)
+        return _put_program(request, described, tried, manifest.lineage, manifest.head)
     if manifest.head is not None:
         load_head(StoredModel(manifest, request.path, "added"), "cpu")
         tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
@@ -245,10 +287,6 @@ def _add_folder(request: AddRequest, name: str) -> Added:
             beside_others=True,
         )
         return Added(packaged, Recognised(manifest.architecture, tensors, "", ()))
-    if manifest.family == EXPORTED:
-        checked_hash(request.path / WEIGHTS_FILE, manifest.weights_sha256)
-        tried = try_out(request.path / WEIGHTS_FILE, name, manifest.contract, request.limits)
-        return _put_program(request, described, tried, manifest.lineage)
     load(StoredModel(manifest, request.path, "added"), "cpu")
     tensors = read_weights(request.path / WEIGHTS_FILE, manifest.weights_sha256).tensors
     packaged = write_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recond_models.contract import Contract
+from recond_models.heads.contract import HeadContract
 from recond_models.store.architecture import Recognised, named
 from recond_models.store.trial import Tried
 from recond_models.store.weights import WeightFile
@@ -45,6 +46,32 @@ def card_of_program(name: str, file_name: str, sha256: str, tried: Tried, licenc
         "",
         "Added on this machine. recond runs what the program says, and knows nothing of its training: compare its images with",
         "those of a classical model before trusting them.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def card_of_head_program(name: str, head: HeadContract, sha256: str, tried: Tried, licence: str, brought: str) -> str:
+    """Return the card of an exported head, as Markdown: what was found out, and behind it the card that it brought."""
+    facts = tried.architecture
+    groups = (f"{group.name}: {', '.join(group.names)}" for group in head.groups)
+    lines = [
+        f"# {name}",
+        "",
+        f"- Head for {head.task}, program of torch.export ({facts['torch']}), {tried.parameters} weights",
+        f"- Takes: {facts['takes']}",
+        f"- Returns: {facts['returns']}",
+        *(
+            f"- {axis.capitalize()}: {facts[axis][0]} to {facts[axis][1]}, step {facts[axis][2]}"
+            for axis in ("rows", "columns")
+        ),
+        *(f"- Tells {group}" for group in groups),
+        f"- File: `program.pt2`, SHA-256 `{sha256}`",
+        f"- Licence of the weights: {licence or 'not stated'}",
+        f"- Made for: {head.anatomy or 'any anatomy'}, {', '.join(head.contrasts) or 'any contrast'}",
+        "",
+        "Added on this machine. recond runs what the program says, and knows nothing of its training: compare its answers with",
+        "those of people before trusting them.",
+        *(("", brought.strip()) if brought.strip() else ()),
     ]
     return "\n".join(lines) + "\n"
 

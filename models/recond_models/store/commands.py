@@ -87,7 +87,8 @@ def add(
     """Add trained weights, or an exported program, in FILE to the models of this machine.
 
     FILE is a bare state dict (.pt, .pth), a Lightning checkpoint (.ckpt) or a safetensors file of a network with fastMRI's names,
-    a reconstruction that torch.export wrote (.pt2), or the folder of a model that recond wrote, as recond train does.
+    a reconstruction that torch.export wrote (.pt2), the folder of a model that recond wrote, as recond train does, or a folder with
+    a head that torch.export wrote: program.pt2 and manifest.json.
     What the options say about the training becomes the model's contract: data outside it are reconstructed with a warning.
     Another --version of a model that is there is kept beside it, and runs once it is promoted.
     """
@@ -148,13 +149,14 @@ def _show(added: Added) -> None:
     if added.recognised.left_out:
         left_out = ", ".join(added.recognised.left_out[:5])
         click.echo(f"left out, because they are not part of the network: {left_out}")
+    option = "--model" if manifest.head is None else "--heads"
     click.echo(f"tried out on a simulated phantom in {added.packaged.seconds:.2f} s")
     click.echo(f"wrote {added.packaged.folder}")
     runs = promoted_version(folders.models_folder(), manifest.name)
     if runs == manifest.version:
-        click.echo(f"use it: recond reconstruct INPUT --model {manifest.name}")
+        click.echo(f"use it: recond reconstruct INPUT {option} {manifest.name}")
         return
     click.echo(
-        f"{manifest.name} still runs {runs}; use this one: recond reconstruct INPUT --model {manifest.name}@{manifest.version}"
+        f"{manifest.name} still runs {runs}; use this one: recond reconstruct INPUT {option} {manifest.name}@{manifest.version}"
     )
     click.echo(f"or have it run: recond models promote {manifest.name} {manifest.version}")

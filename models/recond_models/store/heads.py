@@ -17,15 +17,19 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from recond_models.contract import Contract
+from recond_models.exported.errors import ProgramError
+from recond_models.exported.program import Program
 from recond_models.heads.contract import HeadContract
+from recond_models.heads.exported import ExportedHeadNetwork
 from recond_models.heads.families import build
 from recond_models.heads.framing import Framing, frame_slice
 from recond_models.heads.head import Head, options_of
 from recond_models.model import ModelInfo
-from recond_models.store.errors import DamagedModelError, GoldenMismatchError, WrongKeysError
+from recond_models.store.errors import DamagedModelError, GoldenMismatchError, ProgramRefusedError, WrongKeysError
 from recond_models.store.lineage import Lineage
-from recond_models.store.manifest import Manifest
+from recond_models.store.manifest import EXPORTED, Manifest
 from recond_models.store.package import Description, Packaged, draft_manifest, put_package
+from recond_models.store.program import split_program
 from recond_models.store.weights import as_float32
 
 TOLERANCE: Final = 0.02
@@ -98,35 +102,71 @@ def write_head(
     parameters = sum(tensor.numel() for tensor in weights.values())
     draft = draft_manifest(described, architecture, data, Contract(), parameters=parameters, lineage=lineage)
     draft = replaced(draft, head=contract, golden_tolerance=TOLERANCE)
-    head = make_head_ready(draft.info("added"), architecture, weights, "cpu")
-    slices = _example(contract)
+    pair, seconds = record_head(make_head_ready(draft.info("added"), architecture, weights, "cpu"))
+    manifest = replaced(draft, golden_sha256=hashlib.sha256(pair).hexdigest())
+    return put_package(place, manifest, described, (data, pair, seconds), replace=replace, beside_others=beside_others)
+
+
+def record_head(head: Head) -> tuple[bytes, float]:
+    """Run a head on its golden slices: return its golden pair, and what a run takes, seconds.
+
+    Raises
+    ------
+    WrongKeysError
+        Its outputs are not those of its contract.
+    GoldenMismatchError
+        Its outputs are not finite.
+    """
+    slices = _example(head.contract)
     first = _answer(head, slices)
     if not bool(torch.isfinite(first).all()):
-        raise GoldenMismatchError(f"{described.name} has outputs that are not finite: its weights are of no use")
+        raise GoldenMismatchError(f"{head.info.name} has outputs that are not finite: its weights are of no use")
     begun = time.perf_counter()
     _answer(head, slices)
     seconds = time.perf_counter() - begun
-    pair = save_safetensors({"slices": slices, "probabilities": first.contiguous()})
-    manifest = replaced(draft, golden_sha256=hashlib.sha256(pair).hexdigest())
-    return put_package(place, manifest, described, (data, pair, seconds), replace=replace, beside_others=beside_others)
+    return save_safetensors({"slices": slices, "probabilities": first.contiguous()}), seconds
 
 
 def make_head_ready(
     info: ModelInfo, architecture: Mapping[str, Any], weights: Mapping[str, Tensor], device: str
 ) -> Head:
-    """Build the network of a head and give it its weights.
+    """Build the network of a head and give it its weights; or make its exported program ready, which lies among these.
 
     Raises
     ------
     WrongKeysError
-        The architecture cannot be, or the weights are not those of it.
+        The architecture cannot be, or the weights are not those of it; or the program tells other classes apart than the contract.
+    ProgramRefusedError
+        The program is not run here, or takes or returns something else.
     """
+    if architecture.get("family") == EXPORTED:
+        return _ready_program(info, architecture, weights, device)
     try:
         network = build(architecture)
         network.load_state_dict(dict(weights), strict=True)
         network.requires_grad_(requires_grad=False)
         return Head(info, network, device, **options_of(architecture))
     except (RuntimeError, ValueError) as error:
+        raise WrongKeysError(f"{info.name}: {error}") from error
+
+
+def _ready_program(
+    info: ModelInfo, architecture: Mapping[str, Any], weights: Mapping[str, Tensor], device: str
+) -> Head:
+    together = architecture.get("together") is True and device != "cpu"
+    try:
+        program = Program(*split_program(weights))
+        network = ExportedHeadNetwork(program, info.head_info.contract, together=together)
+    except ProgramError as error:
+        raise ProgramRefusedError(f"{info.name}: {error}") from error
+    contract = info.head_info.contract
+    if not contract.whole_volumes and network.classes != contract.outputs:
+        raise WrongKeysError(
+            f"{info.name}: the program tells {network.classes} classes apart, the contract {contract.outputs} in all groups"
+        )
+    try:
+        return Head(info, network, device, **options_of(architecture))
+    except ValueError as error:
         raise WrongKeysError(f"{info.name}: {error}") from error
 
 
@@ -174,7 +214,9 @@ def _answer(head: Head, slices: Tensor) -> Tensor:
                 [labelled.sums.flatten(1).cpu() / _SIDE**2, labelled.confidence.flatten(1).cpu().float() / 255], dim=1
             )
         probabilities = head.classify(slices, frame_slice(slices.numpy())).cpu()
-    except (RuntimeError, ValueError) as error:
+    except ProgramError as error:
+        raise ProgramRefusedError(f"{head.info.name}: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise WrongKeysError(f"{head.info.name} cannot be run on {tuple(slices.shape)}: {error}") from error
     if tuple(probabilities.shape) != (2, head.contract.outputs):
         raise WrongKeysError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recond_models.contract import Contract
+from recond_models.heads.contract import HeadContract
 from recond_models.store import errors
 from recond_models.store.errors import StoreError, TrialError
 
@@ -45,7 +46,7 @@ class TrialLimits:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A program that made images.
+    """A program that made images, or that answered as a head.
 
     Parameters
     ----------
@@ -69,8 +70,14 @@ class Tried:
     seconds: float
 
 
-def try_out(path: Path, name: str, contract: Contract, limits: TrialLimits | None = None) -> Tried:
-    """Read an exported program and run it on simulated frames, in a process that sees no other file, no network and has limits.
+def try_out(
+    path: Path,
+    name: str,
+    contract: Contract,
+    limits: TrialLimits | None = None,
+    head: tuple[HeadContract, dict[str, Any]] | None = None,
+) -> Tried:
+    """Read an exported program and run it on simulated frames or slices, in a process with limits: no other file, no network.
 
     Parameters
     ----------
@@ -82,6 +89,8 @@ def try_out(path: Path, name: str, contract: Contract, limits: TrialLimits | Non
         What was stated about its training.
     limits
         What the trial may take.
+    head
+        Of a head its contract, and the arguments of `recond_models.heads.head.Head`; None for a reconstruction.
 
     Returns
     -------
@@ -103,6 +112,8 @@ def try_out(path: Path, name: str, contract: Contract, limits: TrialLimits | Non
         "memory_bytes": memory,
         "cpu_seconds": limits.seconds,
     }
+    if head is not None:
+        job |= {"head": head[0].to_json(), "options": head[1]}
     ours, theirs = socket.socketpair()
     with ours:
         command = [sys.executable, "-P", "-m", "recond_models.store.trial_process", str(theirs.fileno())]
@@ -120,7 +131,7 @@ def try_out(path: Path, name: str, contract: Contract, limits: TrialLimits | Non
             return _follow(ours, job, time.monotonic() + _START_SECONDS + 2 * limits.seconds)
         except TimeoutError:
             raise TrialError(
-                f"{name} was not done with two small frames after {limits.seconds} s: nobody would wait for its images"
+                f"{name} was not done with two small frames after {limits.seconds} s: nobody would wait for it"
             ) from None
         except (EOFError, OSError):
             raise TrialError(_ended(name, process, limits.seconds, memory)) from None
@@ -177,7 +188,7 @@ def _ended(name: str, process: subprocess.Popen[bytes], seconds: int, memory: in
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=5)
     if process.returncode == -signal.SIGXCPU:
-        return f"{name} was not done with two small frames after {seconds} s of computing: nobody would wait for its images"
+        return f"{name} was not done with two small frames after {seconds} s of computing: nobody would wait for it"
     if process.returncode in {-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV}:
         return f"{name} ended the process that tried it out ({signal.Signals(-process.returncode).name}), within {memory >> 20} MiB"
     return (

@@ -25,8 +25,11 @@ from recond_models.exported.errors import ProgramError
 from recond_models.exported.program import Program
 from recond_models.exported.reconstructor import ExportedReconstructor
 from recond_models.finishing import magnitudes
+from recond_models.heads.contract import HeadContract
+from recond_models.heads.exported import ExportedHeadNetwork
 from recond_models.model import MINIMUM_CALIBRATION, ModelInfo
 from recond_models.store.errors import ProgramRefusedError, StoreError, UnsafeFileError, WeightsNotFiniteError
+from recond_models.store.heads import make_head_ready, record_head
 from recond_models.store.manifest import EXPORTED
 from recond_models.store.package import first_runs
 from recond_models.store.pickles import code_in_export
@@ -42,7 +45,8 @@ def try_out(job: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
     Parameters
     ----------
     job
-        ``path`` of the archive or file of weights, ``name`` of the model, ``contract`` as `Contract.to_json`.
+        ``path`` of the archive or file of weights, ``name`` of the model, ``contract`` as `Contract.to_json`; for a head ``head``
+        as `HeadContract.to_json`, and its ``options``.
 
     Returns
     -------
@@ -65,31 +69,64 @@ def try_out(job: dict[str, Any]) -> tuple[dict[str, Any], bytes, bytes]:
         name=job["name"],
         version="1",
         description="",
-        kind="network",
+        kind="network" if "head" not in job else "head",
         reference="",
         needs_calibration=False,
         fits_samples=False,
         origin="added",
+        head=None if "head" not in job else HeadContract.from_json(job["head"]),
     )
-    model = ExportedReconstructor(info, Program(*split_program(weights)))
-    contract = model.signature.contract(Contract.from_json(job["contract"]), MINIMUM_CALIBRATION)
-    _, pair, seconds = first_runs(contract, model)
+    contract = Contract.from_json(job["contract"])
+    if info.head is not None:
+        architecture, pair, seconds = _try_head(info, job["options"], weights)
+    else:
+        model = ExportedReconstructor(info, Program(*split_program(weights)))
+        contract = model.signature.contract(contract, MINIMUM_CALIBRATION)
+        _, pair, seconds = first_runs(contract, model)
+        architecture = {**model.signature.to_json(), "together": _takes_together(model, pair)}
     if any(not torch.equal(before[name], tensors[name]) for name in tensors):
         raise ProgramRefusedError(
             "the program changes its weights when it runs: export it in evaluation mode, network.eval()"
         )
     facts = {
-        "architecture": {
-            "family": EXPORTED,
-            **model.signature.to_json(),
-            "together": _takes_together(model, pair),
-            "torch": written_by,
-        },
+        "architecture": {"family": EXPORTED, **architecture, "torch": written_by},
         "contract": contract.to_json(),
         "parameters": max(1, sum(tensor.numel() for tensor in tensors.values())),
         "seconds": seconds,
     }
     return facts, data, pair
+
+
+def _try_head(
+    info: ModelInfo, options: dict[str, Any], weights: dict[str, Tensor]
+) -> tuple[dict[str, Any], bytes, float]:
+    """Run a program as a head: return its architecture, its golden pair, and what a run takes."""
+    head = make_head_ready(info, {"family": EXPORTED, **options}, weights, "cpu")
+    network = head.network
+    pair, seconds = record_head(head)
+    together = False
+    if isinstance(network, ExportedHeadNetwork):
+        together = _sees_slices_apart(network)
+        options = {**network.to_json(), **options}
+    return {**options, "together": together}, pair, seconds
+
+
+def _sees_slices_apart(network: ExportedHeadNetwork) -> bool:
+    """Tell whether slices that are given to the program together have the answers that they have alone."""
+    if not network.takes_batches:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    two = torch.rand(2, network.slices, 64, 64, generator=generator) * torch.tensor([1.0, 3.0])[:, None, None, None]
+    try:
+        with torch.inference_mode():
+            alone = network(two)
+            network.together = True
+            both = network(two)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        network.together = False
+    return bool((both - alone).abs().max() <= _TOGETHER * alone.abs().max())
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:

@@ -20,6 +20,7 @@ from recond_models.store.errors import StoreError
 from recond_models.store.lineage import Lineage
 from recond_models.store.versions import read_state
 from recond_service.api.errors import shortened, status_code, status_details
+from recond_service.backends import Work, work_of
 from recond_service.telemetry import Metrics, ModelUse
 from recond_service.types import ModelNotFoundError
 
@@ -30,12 +31,12 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     Parameters
     ----------
     ready
-        Tells whether a worker has the models loaded.
+        Tells whether a model server can run a kind of model.
     metrics
         Knows how they did.
     """
 
-    def __init__(self, ready: Callable[[], bool], metrics: Metrics) -> None:
+    def __init__(self, ready: Callable[[Work], bool], metrics: Metrics) -> None:
         self._ready = ready
         self._metrics = metrics
 
@@ -48,8 +49,8 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         infos = sorted(registry.available(), key=lambda info: (info.name, info.version))
         heads = sorted(registry.heads(), key=lambda info: (info.name, info.version))
         return pb.ListModelsResponse(
-            models=[_model_message(info, ready=self._ready()) for info in infos],
-            heads=[_model_message(info, ready=self._ready()) for info in heads],
+            models=[self._message(info) for info in infos],
+            heads=[self._message(info) for info in heads],
         )
 
     async def GetModel(  # noqa: N802 - named by the proto
@@ -60,7 +61,7 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
             info = registry.find_entry_of_any_kind(request.name, request.version).info
         except UnknownModelError as unknown:
             await _not_found(unknown, context)
-        return pb.GetModelResponse(model=_model_message(info, ready=self._ready()))
+        return pb.GetModelResponse(model=self._message(info))
 
     async def GetModelHistory(  # noqa: N802 - named by the proto
         self,
@@ -87,12 +88,15 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
             ],
         )
 
+    def _message(self, info: ModelInfo) -> pb.Model:
+        return _model_message(info, ready=self._ready(work_of(info)))
+
     def _version_message(self, entry: registry.Entry) -> pb.ModelVersion:
         info, stored = entry.info, entry.stored
         use = self._metrics.model_uses.get((info.name, info.version), ModelUse())
         lineage = None if stored is None else stored.manifest.lineage
         return pb.ModelVersion(
-            model=_model_message(info, ready=self._ready()),
+            model=self._message(info),
             added="" if stored is None or stored.origin == "shipped" else stored.added,
             lineage=None if lineage is None or lineage == Lineage() else _lineage_message(lineage),
             use=pb.ModelUse(

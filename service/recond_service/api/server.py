@@ -24,7 +24,7 @@ from recond_service.api.models import ModelServicer
 from recond_service.api.observation import SchedulerObserver
 from recond_service.api.reconstruct.servicer import ReconstructionServicer
 from recond_service.api.reconstruct.servicer import add_to as add_reconstruction
-from recond_service.backends import Backend, EmbeddedBackend, ModelServer
+from recond_service.backends import ALL_WORK, Backend, EmbeddedBackend, JoinedBackend, ModelServer, Work
 from recond_service.config import Settings, SettingsError, read_weights, split_address
 from recond_service.pipeline import Services
 from recond_service.processes import FreedMemory
@@ -72,16 +72,20 @@ class Server:
             settings.admission.max_backlog_seconds,
             lambda: self.scheduler.capacity,
             loop.time,
+            # Where no server runs heads, those that there are say so.
+            head_capacity=lambda: self.scheduler.capacity_for(
+                "heads" if self.scheduler.does("heads") else "reconstruction"
+            ),
         )
         self.upload_costs = UploadCosts()
         self.sandboxes = scan_sandboxes(lambda: self.admission.requests < 2, settings.scans.scan_process_requests)
         self._health = health_aio.HealthServicer()
         self._health_changes: set[asyncio.Task[None]] = set()
-        self._serving = False
+        self._serving: frozenset[Work] = frozenset()
         self._models_published: frozenset[str] = frozenset()
         self._calls = Calls(self.tracing, self.metrics)
         self._servers_up: set[str] = set()
-        self._no_worker: asyncio.TimerHandle | None = None
+        self._no_worker: dict[Work, asyncio.TimerHandle] = {}
         self._idling: asyncio.Task[None] | None = None
         self._metrics_server: MetricsServer | None = None
         self.metrics.bytes_in_flight.set_function(lambda: self.admission.bytes_held)
@@ -99,13 +103,19 @@ class Server:
             # Only who uses Triton pays for loading its client.
             from recond_service.backends.triton.backend import TritonBackend  # noqa: PLC0415
 
-            return TritonBackend(
+            fleet = TritonBackend(
                 settings.triton.addresses,
                 batch_seconds=settings.models.batch_seconds,
                 shared_memory=settings.triton.triton_shared_memory,
                 ca=settings.triton.triton_ca,
                 on_change=self._on_server,
             )
+            heads = settings.triton.head_workers
+            return JoinedBackend(fleet, self._make_workers(heads, heads_only=True)) if heads else fleet
+        return self._make_workers(settings.models.workers)
+
+    def _make_workers(self, workers: int, *, heads_only: bool = False) -> EmbeddedBackend:
+        settings = self._settings
         return EmbeddedBackend(
             settings.models.compute_threads,
             settings.models.worker_start_seconds,
@@ -113,9 +123,10 @@ class Server:
             settings.telemetry.log_level,
             settings.telemetry.log_format,
             self._on_server,
-            workers=settings.models.workers,
+            workers=workers,
             batch_seconds=settings.models.batch_seconds,
-            warm_up=settings.models.warm_up_frames,
+            warm_up=() if heads_only else settings.models.warm_up_frames,
+            heads_only=heads_only,
         )
 
     def _build(self) -> grpc.aio.Server:
@@ -135,7 +146,7 @@ class Server:
         )
         add_reconstruction(server, ReconstructionServicer(self._calls, services))
         add_analysis(server, AnalysisServicer(self._calls, services))
-        models = ModelServicer(lambda: self.scheduler.capacity > 0, self.metrics)
+        models = ModelServicer(lambda work: self.scheduler.capacity_for(work) > 0, self.metrics)
         model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
         kserve_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServeServicer(self._calls, services), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -161,7 +172,7 @@ class Server:
             If the worker does not come up.
         """
         self._listen()
-        self._publish_health(serving=False)
+        self._publish_health(frozenset())
         await self._health.set(_MODELS, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
         self._idling = asyncio.create_task(self._give_back_memory())
@@ -184,7 +195,7 @@ class Server:
             memory.look(working=self.admission.requests > 0 or self.admission.admitted != seen)
             seen = self.admission.admitted
             if self._models_published != _model_names():
-                self._publish_health(serving=self._serving)  # a model was added or removed meanwhile
+                self._publish_health(self._serving)  # a model was added or removed meanwhile
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _listen(self) -> None:
@@ -216,36 +227,42 @@ class Server:
         elif server.name in self._servers_up:
             self._servers_up.remove(server.name)
             self.metrics.server_lost.labels(server.name).inc()
-        up = self.scheduler.capacity > 0
+        up = frozenset(work for work in ALL_WORK if self.scheduler.capacity_for(work) > 0)
         if up != self._serving:
-            self._publish_health(serving=up and not self.admission.draining)
+            self._publish_health(frozenset() if self.admission.draining else up)
         if server.up:
             self.scheduler.learn(self.backend.measurements())
         self.scheduler.dispatch()
-        if up and self._no_worker is not None:
-            self._no_worker.cancel()
-            self._no_worker = None
-        elif not up and self._no_worker is None:
-            loop = asyncio.get_running_loop()
-            self._no_worker = loop.call_later(self._settings.models.worker_start_seconds, self._give_up_waiting)
+        for work in filter(self.scheduler.does, ALL_WORK):
+            if work in up and work in self._no_worker:
+                self._no_worker.pop(work).cancel()
+            elif work not in up and work not in self._no_worker:
+                self._limit_waiting(work)
 
-    def _give_up_waiting(self) -> None:
-        self._no_worker = None
+    def _limit_waiting(self, work: Work) -> None:
+        seconds = self._settings.models.worker_start_seconds
+        self._no_worker[work] = asyncio.get_running_loop().call_later(seconds, self._give_up_waiting, work)
+
+    def _give_up_waiting(self, work: Work) -> None:
+        self._limit_waiting(work)  # requests that are let in for other work may still name a head
         self.scheduler.refuse_waiting(
             UnavailableError(
-                f"no worker came up for {self._settings.models.worker_start_seconds:g} s; try another service, or this one later",
+                f"no model server for {work} came up for {self._settings.models.worker_start_seconds:g} s; try another service, or "
+                "this one later",
                 reason="NO_WORKER",
                 retry_after=10.0,
-            )
+            ),
+            {work} if self.scheduler.does("heads") else ALL_WORK,
         )
 
-    def _publish_health(self, *, serving: bool) -> None:
-        """Set the health of the service as a whole, of its reconstruction service and of every model."""
+    def _publish_health(self, serving: frozenset[Work]) -> None:
+        """Set the health of the service as a whole, of its services and of every model, after the work that can be done."""
         not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-        status = health_pb2.HealthCheckResponse.SERVING if serving else not_serving
         removed = self._models_published
         self._serving, self._models_published = serving, _model_names()
-        changes = dict.fromkeys(("", _RECONSTRUCTION, _ANALYSIS, *sorted(self._models_published)), status)
+        status = health_pb2.HealthCheckResponse.SERVING if "reconstruction" in serving else not_serving
+        changes = dict.fromkeys(("", _RECONSTRUCTION, *sorted(self._models_published)), status)
+        changes[_ANALYSIS] = health_pb2.HealthCheckResponse.SERVING if "heads" in serving else not_serving
         changes |= dict.fromkeys(sorted(removed - self._models_published), not_serving)
         for name, state in changes.items():
             task = asyncio.get_running_loop().create_task(self._health.set(name, state))
@@ -271,8 +288,8 @@ class Server:
         await self.scheduler.close()
         await self.backend.close()
         await self.sandboxes.close()
-        if self._no_worker is not None:
-            self._no_worker.cancel()
+        for timer in self._no_worker.values():
+            timer.cancel()
         if self._idling is not None:
             self._idling.cancel()
         if self._metrics_server is not None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from recond_models.evidence import HeldOut
 from recond_models.model import ModelInfo
 from recond_models.note import Note
 from recond_service.processes import FrameLayout, SharedBlock, SliceLayout
+
+Work = Literal["reconstruction", "heads"]
+"""What a model server may be there for: frames of k-space, or the slices that heads run on."""
+
+ALL_WORK: Final[frozenset[Work]] = frozenset(get_args(Work))
+
+
+def work_of(model: ModelInfo) -> Work:
+    """Return what a server must be there for to run a model."""
+    return "heads" if model.kind == "head" else "reconstruction"
 
 
 class ServerLostError(Exception):
@@ -188,6 +198,10 @@ class ModelServer(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Memory that batches may take at once, 0 if that is not known."""
+
+    @property
+    def work(self) -> frozenset[Work]:
+        """What it is there for; it gets nothing else, whatever it has. Fixed."""
 
     def has(self, model: ModelInfo) -> bool:
         """Tell whether it has the model, or had it when it was last up and is likely to come back; as far as is known."""

@@ -228,6 +228,13 @@ class TritonSettings(SettingsGroup):
         default="auto", description="Hand frames to Triton servers on this machine in shared memory, or never."
     )
 
+    head_workers: int = Field(
+        default=1,
+        ge=0,
+        description="Worker processes on the CPU of this machine that run heads, for backend triton, whose servers run none; "
+        "0 refuses heads.",
+    )
+
     @field_validator("triton")
     @classmethod
     def _addresses(cls, value: str) -> str:

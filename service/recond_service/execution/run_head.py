@@ -14,11 +14,13 @@ from torch import Tensor
 
 from recond_kernels import interruption
 from recond_models.evidence import HeldOut
+from recond_models.heads.exported import SliceTooLargeError
 from recond_models.heads.head import Head
 from recond_models.note import Note
 from recond_service.execution.device import Device, ran_out_of_memory
 from recond_service.execution.run_batch import BatchResult, ModelFailedError, OutOfDeviceMemoryError
 from recond_service.processes import SliceLayout
+from recond_service.types import UnsupportedDataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ def run_head(
     ------
     OutOfDeviceMemoryError
         There was not enough memory.
+    UnsupportedDataError
+        The images are larger than the program of the head takes.
     ModelFailedError
         The head failed, or its outputs are not finite.
     """
@@ -93,6 +97,8 @@ def run_head(
         return BatchResult(answers, time.perf_counter() - begun, peak_bytes)
     except interruption.Interrupted:
         return BatchResult((None,) * len(layouts))
+    except SliceTooLargeError as error:
+        raise UnsupportedDataError(f"{head.info.name}: {error}", reason="FIELD_TOO_LARGE", field="spec.heads") from None
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
         if not ran_out_of_memory(error):
             raise ModelFailedError(head.info.name, error) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from recond_service.backends import Work
 from recond_service.pipeline.context import Elapsed, RequestContext
 from recond_service.pipeline.events import Admitted, Analysed, Compared, FileReady, Sink
 from recond_service.pipeline.eviction import end_when_evicted
@@ -57,7 +58,8 @@ class AnalysisPipeline:
             What keeps the images from the heads.
         """
         services, request, caller = self._services, self._request, self._context.caller
-        demand = Demand(request.size_bytes, 0.0, request.priority, caller.name, caller.deadline)
+        work: Work | None = "heads" if request.heads else None
+        demand = Demand(request.size_bytes, 0.0, request.priority, caller.name, caller.deadline, work)
         with services.admission.admit(demand) as ticket:
             await sink(Admitted())
             self._context.record.stages["admission"] = self._total.seconds

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from recond_service.backends import Work
 from recond_service.types import DeadlineExceededError, LimitExceededError, OverloadedError, Priority, UnavailableError
 
 _KEPT_FREE = {Priority.STAT: 0.0, Priority.CLINICAL: 0.1, Priority.RESEARCH: 0.2}
@@ -37,6 +38,8 @@ class Demand:
         Name of the client, for fairness between clients.
     deadline
         Time on the clock of the admission after which nobody wants the images, or None.
+    work
+        What a model server must be there for to compute it; None if it needs none.
     """
 
     size_bytes: int
@@ -44,6 +47,7 @@ class Demand:
     priority: Priority = Priority.CLINICAL
     client: str = ""
     deadline: float | None = None
+    work: Work | None = "reconstruction"
 
 
 class Ticket:
@@ -123,6 +127,8 @@ class Admission:
         For this many seconds without a model server requests are still let in: one is probably being started again.
     clock
         Seconds, monotonic.
+    head_capacity
+        As `capacity`, for blocks of slices that heads run on; None where the same servers do both.
 
     Attributes
     ----------
@@ -142,11 +148,15 @@ class Admission:
         capacity: Callable[[], int],
         clock: Callable[[], float],
         patience: float = 10.0,
+        head_capacity: Callable[[], int] | None = None,
     ) -> None:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._capacity = capacity
+        self._capacities: dict[Work, Callable[[], int]] = {
+            "reconstruction": capacity,
+            "heads": head_capacity or capacity,
+        }
         self.clock = clock
         self._patience = patience
         self._tickets: set[Ticket] = set()
@@ -154,7 +164,7 @@ class Admission:
         # Seconds, and when they were learnt.
         self._overheads: dict[tuple[int, Priority], tuple[float, float]] = {}
         self._probed_at = -math.inf
-        self._down_since: float | None = None
+        self._down_since: dict[Work, float] = {}
         self.bytes_held = 0
         self.admitted = 0
         self.draining = False
@@ -184,7 +194,7 @@ class Admission:
             If its images cannot be ready in time.
         """
         now = self.clock()
-        self._check_open(now)
+        self._check_open(demand.work, now)
         self._check_room(demand)
         self._check_time(demand, now)
         ticket = Ticket(self, demand)
@@ -193,21 +203,22 @@ class Admission:
         ticket.hold(demand.size_bytes)
         return ticket
 
-    def _check_open(self, now: float) -> None:
+    def _check_open(self, work: Work | None, now: float) -> None:
         if self.draining:
             raise UnavailableError(
                 "this service is shutting down; try another one, or this one again later",
                 reason="DRAINING",
                 retry_after=5.0,
             )
-        if self._capacity() > 0:
-            self._down_since = None
+        if work is None:
             return
-        if self._down_since is None:
-            self._down_since = now
-        if now - self._down_since >= self._patience:
+        if self._capacities[work]() > 0:
+            self._down_since.pop(work, None)
+            return
+        down = now - self._down_since.setdefault(work, now)
+        if down >= self._patience:
             raise UnavailableError(
-                f"no model server has been up for {now - self._down_since:.0f} s; try another service, or this one later",
+                f"no model server for {work} has been up for {down:.0f} s; try another service, or this one later",
                 reason="NO_WORKER",
                 retry_after=5.0,
             )
@@ -289,7 +300,7 @@ class Admission:
             else:
                 others[ticket.demand.client] = others.get(ticket.demand.client, 0.0) + ticket.seconds
         fair = sum(min(theirs, mine) for theirs in others.values())
-        return (before + mine + fair) / max(self._capacity(), 1)
+        return (before + mine + fair) / max(self._capacities["reconstruction"](), 1)
 
     def _overhead(self, demand: Demand) -> float:
         """Return what is known of requests of that class and size, to a factor of two; what was learnt long ago counts for less."""
@@ -302,7 +313,7 @@ class Admission:
         for left, ticket in enumerate(_smallest_first(self._tickets)):
             if left >= requests and free_bytes >= size:
                 break
-            elapsed += ticket.seconds / max(self._capacity(), 1)
+            elapsed += ticket.seconds / max(self._capacities["reconstruction"](), 1)
             free_bytes += ticket.held
         return elapsed
 

@@ -7,19 +7,22 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from recond_models.model import ModelInfo
 from recond_service.backends import (
+    ALL_WORK,
     Batch,
     BatchOutcome,
     Measurement,
     ModelServer,
     ServerLostError,
     TooLargeError,
+    Work,
+    work_of,
 )
 from recond_service.scheduling.batching import Arrivals, Batching, Choice
 from recond_service.scheduling.bucket import Bucket
@@ -115,8 +118,16 @@ class Scheduler:
 
     @property
     def capacity(self) -> int:
-        """How many batches the servers that are up compute at once."""
-        return sum(lane.server.concurrency for lane in self._lanes if lane.server.up)
+        """How many batches of frames the servers that are up reconstruct at once."""
+        return self.capacity_for("reconstruction")
+
+    def capacity_for(self, work: Work) -> int:
+        """Return how many batches of one kind of work the servers that are up compute at once."""
+        return sum(lane.server.concurrency for lane in self._lanes if lane.server.up and work in lane.server.work)
+
+    def does(self, work: Work) -> bool:
+        """Tell whether there is a server, up or not, for some work."""
+        return any(work in lane.server.work for lane in self._lanes)
 
     def serves(self, model: ModelInfo) -> bool:
         """Tell whether a server that is up has a model."""
@@ -139,10 +150,16 @@ class Scheduler:
         return total
 
     def backlog_seconds(self) -> float:
-        """Return the predicted time until the frames that wait and run now are done."""
+        """Return the predicted time until the frames that wait and run now are done: of the work that takes longest."""
         now = self._clock()
-        rest = sum(max(lane.busy_until(now) - now, 0.0) for lane in self._lanes)
-        return (rest + sum(self._seconds_of(job) for job in self._waiting)) / max(self.capacity, 1)
+        longest = 0.0
+        for work in ALL_WORK:
+            lanes = [lane for lane in self._lanes if work in lane.server.work]
+            theirs = {other for lane in lanes for other in lane.server.work} or {work}
+            rest = sum(max(lane.busy_until(now) - now, 0.0) for lane in lanes)
+            rest += sum(self._seconds_of(job) for job in self._waiting if work_of(job.model) in theirs)
+            longest = max(longest, rest / max(self.capacity_for(work), 1))
+        return longest
 
     def frames_ahead(self, model: str = "") -> int:
         """Return how many frames of one request may be under way, so that batches of the size that pays can be filled.
@@ -188,9 +205,9 @@ class Scheduler:
             self._observer.withdrawn("server")
             job.batch.withdraw(job.place)
 
-    def refuse_waiting(self, error: RecondError) -> None:
-        """Give every frame that waits this error."""
-        for job in self._waiting:
+    def refuse_waiting(self, error: RecondError, kinds: Collection[Work] = ALL_WORK) -> None:
+        """Give every frame that waits for some kinds of work this error."""
+        for job in [job for job in self._waiting if work_of(job.model) in kinds]:
             self._fail_waiting(job, error)
 
     def _fail_waiting(self, job: FrameJob, error: RecondError) -> None:
@@ -268,7 +285,9 @@ class Scheduler:
         return not self._serves(lane, job) or any(self._serves(each, job) for each in before)
 
     def _serves(self, lane: Lane, job: FrameJob) -> bool:
-        """Tell whether a server has the model of a frame. If none has, any may say so."""
+        """Tell whether a server has the model of a frame. If none has, any for such work may say so, or any if there is none."""
+        if self.does(work_of(job.model)) and work_of(job.model) not in lane.server.work:
+            return False
         return lane.server.has(job.model) or not any(each.server.has(job.model) for each in self._lanes)
 
     def _recall_staged(self, now: float) -> None:

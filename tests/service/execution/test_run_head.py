@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from recond_models.heads.exported import SliceTooLargeError
 from recond_models.heads.framing import Framing
 from recond_models.heads.head import Labelled
 from recond_service.execution import ModelFailedError, OutOfDeviceMemoryError, device_of
 from recond_service.execution.run_head import run_head
 from recond_service.processes import SliceLayout
+from recond_service.types import UnsupportedDataError
 
 DEVICE = device_of("cpu")
 FRAMING = Framing((8, 6), (8, 6), (0, 0), (32, 32), 1.0)
@@ -54,6 +56,12 @@ def test_each_block_has_its_answer():
     (scores,) = run(Scripted(), SLICES).frames[0].arrays
     assert scores.shape == (3, 2)
     assert scores.dtype == np.float32
+
+
+def test_images_that_an_exported_head_cannot_take_are_told_apart():
+    with pytest.raises(UnsupportedDataError, match="scripted: 160 x 96") as caught:
+        run(Scripted(SliceTooLargeError("160 x 96 pixels")), PIXELS)
+    assert (caught.value.reason, caught.value.field) == ("FIELD_TOO_LARGE", "spec.heads")
 
 
 def test_a_withdrawn_block_is_not_computed_and_the_others_are():

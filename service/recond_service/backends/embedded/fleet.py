@@ -35,6 +35,8 @@ class EmbeddedBackend:
         A batch that takes longer than this, and 20 times longer than predicted, is taken to hang; its worker is replaced.
     warm_up
         Frames that workers are made ready for and that are measured at their first start: ``MODEL:COILSxROWSxCOLUMNS``.
+    heads_only
+        They run heads beside other model servers, and no model that reconstructs.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class EmbeddedBackend:
         workers: int = 0,
         batch_seconds: float = 120.0,
         warm_up: Sequence[str] = (),
+        heads_only: bool = False,
     ) -> None:
         devices = (visible_gpus() if workers == 0 else ()) or ("cpu",) * max(workers, 1)
         each = threads or max(1, cores() // len(devices))
@@ -59,12 +62,13 @@ class EmbeddedBackend:
             EmbeddedServer(
                 self._zygote,
                 WorkerOptions(
-                    name=f"worker-{number}",
+                    name=f"heads-{number}" if heads_only else f"worker-{number}",
                     device=device,
                     threads=each,
                     beat_seconds=heartbeat_seconds / _BEATS_PER_LIMIT,
                     workers=devices.count(device),
                     warm_up=tuple(warm_up),
+                    heads_only=heads_only,
                 ),
                 start_seconds,
                 heartbeat_seconds,

@@ -59,6 +59,8 @@ class WorkerOptions:
         How many of them share the memory of the device.
     warm_up
         Entries as for `WarmUp.parse`.
+    heads_only
+        It runs heads, and no model that reconstructs: these are not loaded.
     measure
         Measure models before the first batch; not needed when a worker is started again.
     """
@@ -69,4 +71,5 @@ class WorkerOptions:
     beat_seconds: float
     workers: int = 1
     warm_up: tuple[str, ...] = ()
+    heads_only: bool = False
     measure: bool = False

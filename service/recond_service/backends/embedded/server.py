@@ -13,6 +13,7 @@ import structlog
 
 from recond_models.model import ModelInfo
 from recond_service.backends.backend import (
+    ALL_WORK,
     Batch,
     BatchOutcome,
     ComputedFrame,
@@ -21,6 +22,8 @@ from recond_service.backends.backend import (
     ServerLostError,
     SlicesInput,
     TooLargeError,
+    Work,
+    work_of,
 )
 from recond_service.backends.embedded.board import Board
 from recond_service.backends.embedded.messages import (
@@ -175,6 +178,7 @@ class EmbeddedServer:
         self._up = False
         self._supervisor: asyncio.Task[None] | None = None
         self.name = options.name
+        self.work: frozenset[Work] = frozenset({"heads"}) if options.heads_only else ALL_WORK
         self.memory_bytes = 0
         self.measurements: tuple[Measurement, ...] = ()
         self.starts = 0
@@ -193,9 +197,9 @@ class EmbeddedServer:
         """Process id of the worker, None if there is none."""
         return self._worker.pid if self._worker else None
 
-    def has(self, model: ModelInfo) -> bool:  # noqa: ARG002 - workers load what this service has
-        """Return True: it can load every model. See `ModelServer.has`."""
-        return True
+    def has(self, model: ModelInfo) -> bool:
+        """Tell whether a model is of its work: it can load every one of these. See `ModelServer.has`."""
+        return work_of(model) in self.work
 
     def start(self) -> None:
         """Start supervising."""

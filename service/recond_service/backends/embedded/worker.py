@@ -64,7 +64,7 @@ class Worker:
         """Serve until the supervisor closes the channel."""
         _in_background("heartbeat", self._beat)
         memory_bytes = self._device.memory_bytes(self._options.workers)
-        known = (*registry.available(), *registry.heads())
+        known = (*(() if self._options.heads_only else registry.available()), *registry.heads())
         coming = [info for info in known if info.origin in {"built-in", "shipped"}]
         warm = [info for info in coming if self._models.warm(info)]
         measurements = []

@@ -21,6 +21,8 @@ from recond_service.backends.backend import (
     Measurement,
     ModelServer,
     ServerLostError,
+    Work,
+    work_of,
 )
 from recond_service.backends.triton import faults
 from recond_service.backends.triton.checks import Checks
@@ -90,6 +92,7 @@ class TritonModelServer:
     """
 
     memory_bytes = 0
+    work: frozenset[Work] = frozenset({"reconstruction"})
 
     def __init__(
         self,
@@ -151,10 +154,10 @@ class TritonModelServer:
 
     async def run(self, batch: Batch) -> BatchOutcome:
         """Reconstruct a batch. See `ModelServer.run`."""
-        if batch.model.kind == "head":
+        if work_of(batch.model) not in self.work:
             raise UnsupportedDataError(
-                f"{batch.model.name} runs on embedded workers, and this service has none: leave heads empty, or ask one "
-                "that has",
+                f"{batch.model.name} runs on embedded workers, and this service has none: leave heads empty, ask one that has, "
+                "or have it started with --head-workers 1",
                 reason="NO_WORKER_FOR_HEADS",
                 field="spec.heads",
             )
