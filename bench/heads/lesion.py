@@ -35,8 +35,8 @@ from recond_models.training.volumes import SIGNAL_UNITS, SOURCES, VOXEL, Volume,
 Spacing = tuple[float, float, float]
 _SIZES = ((0.0, 0.1), (0.1, 0.5), (0.5, 2.0), (2.0, 10.0), (10.0, 1e3))
 _SYNTHETIC: tuple[tuple[str, Weighting], ...] = (
-    ("heads_training_seg_16", "t1post"), ("heads_training_seg_17", "flair"), ("heads_training_seg_16", "t2"),
-    ("heads_training_seg_17", "t1post"), ("heads_training_seg_16", "flair"), ("heads_training_seg_17", "t2"),
+    ("heads_training_seg_16", "t1post"), ("heads_training_seg_17", "flair"), ("heads_training_seg_16", "flair"),
+    ("heads_training_seg_17", "t1post"), ("heads_training_seg_16", "flair"), ("heads_training_seg_17", "flair"),
     ("colin27", "t1post"), ("brainbrowser-1", "t1post"),
 )  # fmt: skip
 _STEPS = (1.2, 3.0, 5.0)
@@ -205,7 +205,7 @@ def evaluate(
 def synthetic_figures(results: list[tuple[Case, Detection, Matched | None]]) -> dict[str, object]:
     """Return sensitivities by size, false positives, Dice and errors of the volume."""
     figures: dict[str, object] = {}
-    for group in ("t1post", "flair", "t2", "all"):
+    for group in ("t1post", "flair", "all"):
         chosen = [
             (case, found, matched) for case, found, matched in results if group in {"all", case.group} and matched
         ]
