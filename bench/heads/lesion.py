@@ -4,7 +4,7 @@
 
 RUN holds ``architecture.json`` and ``best.safetensors``; HEADS what `recond_models.training.heads.prepare_heads` wrote. With
 ``--calibrate`` the rules of the detection are fitted on synthetic volumes and healthy heads that are not in the figures, so that
-there is at most one false positive a volume (``detection.json`` in the output).
+there is half a false positive a volume of each contrast (``detection.json`` in the output).
 """
 
 from __future__ import annotations
@@ -45,9 +45,16 @@ _HEALTHY = ("colin27", "mni152-2009a", "brainbrowser-1", "lowfield_pair_6B_3T_T1
             "lowfield_pair_6B_3T_FLAIR")  # fmt: skip
 # Healthy on T1; for the calibration, so not in the figures.
 _CALIBRATING = ("itk-t1", "ms_long_patient04_study1_T1W")
-_ALLOWED = 1.0
+_ALLOWED = 0.5
+_KINDS = (("t1post", "healthy"), ("flair",))
+"""Which volumes settle how confident the first kind of lesion has to be, and which the second."""
+
+Maps = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Probability of lesion in 1/255, and the kind."""
+
 _EXTENTS = (0.15, 0.2, 0.3, 0.4, 0.5)
 _SEED = 0.5
+_HALF = 128
 _PATIENTS = ("lowfield_pair_6A_3T_FLAIR", "lowfield_pair_6A_3T_T1w", "lowfield_pair_6A_3T_T2w", "lowfield_pair_7A_3T_FLAIR",
              "lowfield_pair_7A_3T_T2w", "ms_long_patient04_study1_FLAIR", "ms_long_patient04_study1_T2W")  # fmt: skip
 
@@ -83,9 +90,11 @@ class LesionNetwork:
         network.load_state_dict(load_file(run / "best.safetensors"))
         self._segmenter = Segmenter(network)
 
-    def __call__(self, image: NDArray[np.float32], spacing: Spacing) -> NDArray[np.uint8]:
-        """Return the probability of lesion of either class in 1/255."""
-        return np.asarray(255 - self._segmenter(image, spacing).probabilities[0])
+    def __call__(self, image: NDArray[np.float32], spacing: Spacing) -> Maps:
+        """Return the probability of lesion of either kind in 1/255, and the more probable kind where a lesion is probable."""
+        none, *kinds = (np.asarray(each) for each in self._segmenter(image, spacing).probabilities)
+        kind = (np.argmax(kinds, axis=0) + 1).astype(np.uint8)
+        return 255 - none, np.where(none < _HALF, kind, 0).astype(np.uint8)
 
 
 def synthetic(heads: Path, repeats: int, seed: int) -> Iterator[Case]:
@@ -155,7 +164,7 @@ def fitted(found: list[tuple[Detection, Matched]], rules: DetectionRules) -> Det
 
 
 def calibrated(network: LesionNetwork, cases: list[Case], rules: DetectionRules) -> DetectionRules:
-    """Return rules with the extent of the best mean Dice and a fitted confidence, and one false positive a volume on average."""
+    """Return rules with the extent of the best mean Dice, a fitted confidence, and `_ALLOWED` false positives a volume."""
     seen = [(case, network(case.image, case.spacing)) for case in cases]
 
     def overlap(extent: float) -> float:
@@ -175,11 +184,14 @@ def calibrated(network: LesionNetwork, cases: list[Case], rules: DetectionRules)
     extent = max(overlaps, key=overlaps.__getitem__)
     every = replace(rules, extent=extent, seed=max(extent, _SEED), confidence=0.0)
     fit = fitted([(found, matched) for _, found, matched in evaluate(seen, every) if matched], every)
-    matches = [matched for _, _, matched in evaluate(seen, fit) if matched]
-    false = np.sort([confidence for each in matches for confidence in each.false])[::-1]
-    allowed = int(_ALLOWED * len(matches))
-    threshold = float(false[allowed]) + 1e-4 if len(false) > allowed else 0.0
-    return replace(fit, confidence=min(threshold, 0.999))
+    evaluated = evaluate(seen, fit)
+    thresholds = []
+    for groups in _KINDS:
+        matches = [matched for case, _, matched in evaluated if matched and case.group in groups]
+        false = np.sort([confidence for each in matches for confidence in each.false])[::-1]
+        allowed = int(_ALLOWED * len(matches))
+        thresholds.append(min(float(false[allowed]) + 1e-4, 0.999) if len(false) > allowed else 0.0)
+    return replace(fit, confidence=max(thresholds), confidences=tuple(thresholds))
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -187,13 +199,11 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return float(2 * (first & second).sum() / max(1, first.sum() + second.sum()))
 
 
-def evaluate(
-    cases: list[tuple[Case, NDArray[np.uint8]]], rules: DetectionRules
-) -> list[tuple[Case, Detection, Matched | None]]:
+def evaluate(cases: list[tuple[Case, Maps]], rules: DetectionRules) -> list[tuple[Case, Detection, Matched | None]]:
     """Detect lesions in every case and match them with the truth."""
     results = []
-    for case, probability in cases:
-        detection = detect(probability, case.spacing, rules)
+    for case, (probability, kinds) in cases:
+        detection = detect(probability, case.spacing, rules, kinds)
         truth = np.zeros(case.image.shape, np.uint8) if case.truth is None else case.truth
         confidences = [lesion.confidence for lesion in detection.lesions]
         results.append(
@@ -264,7 +274,7 @@ def main() -> None:
         (arguments.output / "detection.json").write_text(json.dumps(rules.to_json(), indent=2) + "\n")
     cases = [(case, network(case.image, case.spacing)) for case in synthetic(arguments.heads, arguments.repeats, 2)]
     report: dict[str, object] = {"rules": rules.to_json()}
-    every = replace(rules, confidence=0.0)
+    every = replace(rules, confidence=0.0, confidences=())
     report["synthetic"] = synthetic_figures(evaluate(cases, every))
     report["synthetic_with_rules"] = synthetic_figures(evaluate(cases, rules))
     groups = (

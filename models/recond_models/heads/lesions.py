@@ -37,6 +37,8 @@ class DetectionRules:
         Parts that are no further from each other are one lesion.
     coefficients
         Of a logistic regression on `FEATURES`, which gives the confidence.
+    confidences
+        In place of `confidence` for lesions of kind 1, 2, and so on, where kinds are known.
     """
 
     extent: float = 0.5
@@ -45,6 +47,7 @@ class DetectionRules:
     confidence: float = 0.0
     gap_mm: float = 2.0
     coefficients: tuple[float, ...] = (0.0, 1.0, 0.0, 0.0, 0.0)
+    confidences: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.extent <= self.seed <= 1:
@@ -64,13 +67,18 @@ class DetectionRules:
             A field is unknown or out of range.
         """
         try:
-            return cls(**data | {"coefficients": tuple(data.get("coefficients", cls().coefficients))})
+            tuples = {name: tuple(data.get(name, getattr(cls(), name))) for name in ("coefficients", "confidences")}
+            return cls(**data | tuples)
         except TypeError as error:
             raise ValueError(f"rules of the detection of lesions: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values."""
-        return asdict(self) | {"coefficients": list(self.coefficients)}
+        return asdict(self) | {"coefficients": list(self.coefficients), "confidences": list(self.confidences)}
+
+    def least_confidence(self, kind: int) -> float:
+        """Return how confident a lesion of a kind has to be, 0 for an unknown kind."""
+        return self.confidences[kind - 1] if 1 <= kind <= len(self.confidences) else self.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +93,14 @@ class Candidate:
         Values of `FEATURES`.
     confidence
         How probable it is that it is one, 0 to 1.
+    kind
+        What most of its voxels are, from 1 on; 0 where that is not known.
     """
 
     volume_mm3: float
     features: tuple[float, ...]
     confidence: float
+    kind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,10 @@ class Detection:
 
 
 def detect(
-    probability: NDArray[np.uint8], spacing: tuple[float, float, float], rules: DetectionRules | None = None
+    probability: NDArray[np.uint8],
+    spacing: tuple[float, float, float],
+    rules: DetectionRules | None = None,
+    kinds: NDArray[np.uint8] | None = None,
 ) -> Detection:
     """Find the lesions of a volume.
 
@@ -121,16 +135,20 @@ def detect(
         Distance of slices, of rows and of columns, mm.
     rules
         What counts; the usual ones if None.
+    kinds
+        uint8 (slices, rows, columns): the most probable kind of lesion of each voxel, from 1 on; None where kinds are not known.
 
     Raises
     ------
     ValueError
-        The probabilities are not a volume of uint8, or the spacing is not positive.
+        The probabilities are not a volume of uint8, the kinds are not of its shape, or the spacing is not positive.
     """
     if probability.ndim != 3 or probability.dtype != np.uint8:
         raise ValueError(
             f"probabilities are uint8 (slices, rows, columns), got {probability.dtype} of shape {probability.shape}"
         )
+    if kinds is not None and kinds.shape != probability.shape:
+        raise ValueError(f"kinds of shape {kinds.shape} for probabilities of shape {probability.shape}")
     if len(spacing) != 3 or not all(np.isfinite(step) and step > 0 for step in spacing):
         raise ValueError(f"distances of slices, rows and columns are positive mm, got {spacing}")
     rules = rules or DetectionRules()
@@ -141,7 +159,9 @@ def detect(
     for number, window in enumerate(ndimage.find_objects(numbers, count), start=1):
         if window is None:
             continue
-        candidate = _candidate(probability[window], numbers[window] == number, spacing, rules)
+        inside = numbers[window] == number
+        kind = 0 if kinds is None else _most(kinds[window][inside])
+        candidate = _candidate(probability[window], inside, spacing, rules, kind)
         if candidate is not None:
             found.append((candidate, number))
     found.sort(key=lambda pair: -pair[0].volume_mm3)
@@ -156,6 +176,7 @@ def _candidate(
     inside: NDArray[np.bool_],
     spacing: tuple[float, float, float],
     rules: DetectionRules,
+    kind: int,
 ) -> Candidate | None:
     """Return what a connected part is, or None if it does not count."""
     values = np.sort(probability[inside])[::-1].astype(np.float64) / _BYTES
@@ -173,7 +194,13 @@ def _candidate(
     )
     total = float(np.dot(features, rules.coefficients))
     confidence = 1 / (1 + float(np.exp(-np.clip(total, -50, 50))))
-    return Candidate(volume, features, confidence) if confidence >= rules.confidence else None
+    return Candidate(volume, features, confidence, kind) if confidence >= rules.least_confidence(kind) else None
+
+
+def _most(kinds: NDArray[np.uint8]) -> int:
+    """Return the most frequent kind above 0, 0 if there is none: in a filled core nothing is above 0."""
+    counts = np.bincount(kinds.ravel(), minlength=2)[1:]
+    return int(counts.argmax()) + 1 if counts.any() else 0
 
 
 def _filled(within: NDArray[np.bool_], pixel_mm2: float) -> NDArray[np.bool_]:

@@ -254,7 +254,7 @@ def lesions(run: HeadRun, tissue: HeadRun | None) -> HeadResult:
     rules = DetectionRules.from_json(contract.detection)
     if grid is None:
         raise SpacingUnknownError("the images do not say how large their voxels are: give the spacing with them")
-    found = detect(run.confidence, grid.spacing, rules)
+    found = detect(run.confidence, grid.spacing, rules, run.labels)
     # Doubled, because a map of zeros and ones would be split into its connected parts again.
     numbers = found.labels.astype(np.int32) * 2
     structures, names = None, None

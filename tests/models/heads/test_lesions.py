@@ -73,3 +73,17 @@ def test_what_is_no_volume_of_probabilities_is_refused():
         detect(np.zeros((3, 4, 4), np.float32), (1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="mm"):
         detect(np.zeros((3, 4, 4), np.uint8), (1.0, 0.0, 1.0))
+
+
+def test_each_kind_has_its_own_least_confidence():
+    probability = volume()
+    kinds = np.where(probability > 0, 2, 0).astype(np.uint8)
+    sure = detect(probability, (3.0, 1.0, 1.0), DetectionRules(confidence=1.0, confidences=(1.0, 0.0)), kinds).lesions
+    assert {each.kind for each in sure} == {2}
+    assert len(sure) == len(detect(probability, (3.0, 1.0, 1.0)).lesions)
+    strict = DetectionRules(confidences=(0.0, 1.0))
+    assert detect(probability, (3.0, 1.0, 1.0), strict, kinds).lesions == ()
+    assert detect(probability, (3.0, 1.0, 1.0), strict).lesions[0].kind == 0
+    assert DetectionRules.from_json(strict.to_json()) == strict
+    with pytest.raises(ValueError, match="kinds"):
+        detect(probability, (3.0, 1.0, 1.0), strict, kinds[:1])
