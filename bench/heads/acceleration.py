@@ -126,7 +126,9 @@ def raw_data(scan: Scan, path: Path) -> None:
 
 
 def scores(result: recond_client.HeadResult, scan: Scan) -> dict[str, float]:
-    """Return figures of what a head has found."""
+    """Return figures of what a head has found; nothing where the guard took the image for something else."""
+    if result.refusal == "WRONG_ANATOMY":
+        return {}
     if result.label_map is None:
         raise RuntimeError(f"{scan.name}: {result.problem}")
     if scan.head == "tissue":
@@ -208,7 +210,7 @@ def _mean(results: dict[str, dict[str, float]], head: str, model: str, accelerat
     found = [
         figures[name]
         for key, figures in results.items()
-        if (key.split("|")[0], *key.split("|")[2:]) == (head, model, str(acceleration))
+        if (key.split("|")[0], *key.split("|")[2:]) == (head, model, str(acceleration)) and name in figures
     ]
     return float(np.mean(found)) if found else float("nan")
 

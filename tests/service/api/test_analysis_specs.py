@@ -101,7 +101,7 @@ def test_heads_run_where_no_label_map_stands_in_for_them():
     request = compare.read_spec(
         comparison(*given, heads=["lesion", "bright"], clinical_rows=part(5, "x/v.csv")), Limits()
     )
-    assert [head.info.name for head in request.scan.heads] == ["bright"]
+    assert {head.info.name: head.wanted for head in request.scan.heads} == {"bright": True, "series": False}
     assert [(each.role.name, each.visit, each.head) for each in request.scan.parts] == [
         ("IMAGES", 0, ""),
         ("LABELS", 0, "lesion"),
