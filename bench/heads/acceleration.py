@@ -127,7 +127,7 @@ def raw_data(scan: Scan, path: Path) -> None:
 
 def scores(result: recond_client.HeadResult, scan: Scan) -> dict[str, float]:
     """Return figures of what a head has found; nothing where the guard took the image for something else."""
-    if result.refusal == "WRONG_ANATOMY":
+    if result.refusal in {"WRONG_ANATOMY", "WRONG_CONTRAST"}:
         return {}
     if result.label_map is None:
         raise RuntimeError(f"{scan.name}: {result.problem}")
