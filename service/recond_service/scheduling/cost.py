@@ -71,9 +71,13 @@ class _Line:
         scale = _FORGETTING + x1 * g1 + x2 * g2
         k1, k2 = g1 / scale, g2 / scale
         error = value - predicted
-        self.frame = self.frame + k1 * error
+        self.frame = max(self.frame + k1 * error, 0.0)
         self.coil = max(self.coil + k2 * error, 0.0)
-        self.frame = max(self.frame, 0.0)
+        # What became negative is 0 now: that must not carry the prediction past the value.
+        fitted = self.at(frames, coils)
+        rescaled = min(max(fitted, min(predicted, value)), max(predicted, value)) / fitted
+        self.frame *= rescaled
+        self.coil *= rescaled
         self.p11 = min((self.p11 - k1 * g1) / _FORGETTING, _MOST_COVARIANCE)
         self.p22 = min((self.p22 - k2 * g2) / _FORGETTING, _MOST_COVARIANCE)
         self.p12 = max(min((self.p12 - k1 * g2) / _FORGETTING, _MOST_COVARIANCE), -_MOST_COVARIANCE)
@@ -196,7 +200,8 @@ class CostModel:
         if size == 1:
             cost.seconds.follow(1, total, seconds)
         else:
-            self._learn_size(cost, size, seconds / cost.seconds.at(size, total))
+            known = cost.seconds.seen > 0  # else the line is a guess, which the batch is to overrule
+            self._learn_size(cost, size, seconds / cost.seconds.at(size, total) if known else 1.0)
             cost.seconds.follow(size, total, seconds / _factor(cost, size), _BATCH_OUTLIER)
         if peak_bytes > 0:
             cost.memory.follow(size, total, float(peak_bytes))
@@ -204,6 +209,8 @@ class CostModel:
 
     @staticmethod
     def _learn_size(cost: _BucketCost, size: int, factor: float) -> None:
+        # Frames of a batch that seem to cost many times what they cost alone tell of a slow batch, or of a line that is wrong.
+        factor = min(factor, _OUTLIER)
         record = cost.sizes.get(size)
         if record is None:
             cost.sizes[size] = _SizeRecord(factor, 1)
