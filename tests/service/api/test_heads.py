@@ -1,6 +1,7 @@
 """Heads over the wire: on reconstructed images, on images of files, on visits that are compared."""
 
 import gzip
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from recond_testing import fastmri_file, refused, requests_for
 
 import recond_client
 from recond.v1 import reconstruction_pb2 as pb
+from recond_models.simulate.head import head_slices
 from recond_models.store.place import remove_model
 
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
@@ -108,6 +110,22 @@ def test_what_is_no_head_is_not_labelled_as_one(client):
     both = client.analyze(nifti(bottles), heads=[BRAIN, HEADS[0]])
     assert (both.heads[BRAIN].refusal, both.heads[HEADS[0]].refusal) == ("WRONG_ANATOMY", "")
     assert "head-refused" in {finding.code for finding in both.findings}
+
+
+def test_a_head_is_taken_for_one(client):
+    """The average head of MNI152, which nilearn brings along; nothing was trained on it."""
+    if importlib.util.find_spec("nilearn") is None:
+        pytest.skip("the head is not installed: pip install --no-deps nilearn")
+    cut = head_slices(16, 120, 120, 240.0, 6.0)
+    affine = np.diag([-2.0, -2.0, -cut.spacing, 1.0])
+    content = nifti(cut.images.transpose(2, 1, 0).astype(np.float32), affine)
+    analysis = client.analyze(content, heads=[BRAIN, "series"])
+    assert dict(analysis.heads["series"].answers)["anatomy"] == "head"
+    assert "head-outside-contract" not in {finding.code for finding in analysis.findings}
+    brain = analysis.heads[BRAIN]
+    labelled = sum(brain.measured("volume", label) for label in brain.labels.values())
+    assert brain.measured("volume") == pytest.approx(labelled)
+    assert labelled > 1000
 
 
 def test_a_head_that_is_not_there(client, stub):
