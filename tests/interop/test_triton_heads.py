@@ -27,7 +27,7 @@ ANALYSIS = "recond.v1.AnalysisService"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("models")
-    write_brightness_head(folder, HEAD, tissue_contract())
+    write_brightness_head(folder, HEAD, tissue_contract(anatomy=""))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECOND_MODELS_DIR", str(folder))
         yield
