@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grimp
 
-PACKAGES = ("recond", "recond_kernels", "recond_models", "recond_service", "recond_client", "recond_loadtest")
+PACKAGES = ("recond", "recond_kernels", "recond_models", "recond_service", "recond_client", "recond_gateway", "recond_loadtest")
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 _BLOCK = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 _NAMES = {
@@ -17,6 +17,7 @@ _NAMES = {
     "recond_kernels": "kernels",
     "recond_models": "models",
     "recond_client": "clients/python",
+    "recond_gateway": "clients/gateway",
     "recond_loadtest": "loadtest",
 }
 _LEFT_OUT = {"recond_service", "recond_service.__main__"}

@@ -41,6 +41,7 @@ _ABOUT: Final = {
     "loadtest": "Drive a service at a given load, and report what came of it.",
     "train": "Train a reconstruction network on simulated scans.",
     "triton": "Prepare Triton Inference Servers as model servers.",
+    "gateway": "Stand between scanners and a service: MRD streams in, images back while the scan runs.",
 }
 
 _UNPRINTABLE: Final = "recond-unprintable"
