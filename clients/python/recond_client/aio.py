@@ -107,6 +107,11 @@ class AsyncImageStream:
         return self._stream.model
 
     @property
+    def version(self) -> str:
+        """Version of the model that runs; empty until that is decided."""
+        return self._stream.version
+
+    @property
     def delivered(self) -> bool:
         """Whether any image or file has arrived."""
         return self._stream.delivered

@@ -85,6 +85,11 @@ class ImageStream:
         return self._assembler.model
 
     @property
+    def version(self) -> str:
+        """Version of the model that runs; empty until that is decided."""
+        return self._assembler.version
+
+    @property
     def delivered(self) -> bool:
         """Whether any image or file has arrived."""
         return self._assembler.delivered

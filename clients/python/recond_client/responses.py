@@ -152,6 +152,11 @@ class ResponseAssembler:
         return self._plan.model
 
     @property
+    def version(self) -> str:
+        """Version of the model that runs, empty while it is not known."""
+        return self._plan.version
+
+    @property
     def images_done(self) -> int:
         """Number of images that have arrived."""
         return len(self._images)
@@ -262,6 +267,8 @@ class ResponseAssembler:
             self._geometry_of(first),
             received if is_complex else None,
             _uncertainty_of(partial),
+            first.data_consistency_residual if first.HasField("data_consistency_residual") else None,
+            findings_of(first.findings),
         )
         self._images[number] = image
         return image

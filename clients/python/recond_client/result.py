@@ -66,6 +66,28 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was noticed in the data, and what was done about it.
+
+    Parameters
+    ----------
+    code
+        Stable name, such as ``"noise-scan-missing"``.
+    severity
+        ``"info"`` or ``"warning"``.
+    message
+        What was found and what was done about it, in one sentence.
+    count
+        How often it happened.
+    """
+
+    code: str
+    severity: str
+    message: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One reconstructed image.
 
@@ -81,6 +103,11 @@ class Image:
         complex64 (rows, columns), the same with its phase; None where that was not asked for.
     uncertainty
         float32 (rows, columns): standard deviation of the error of `pixels`, in their units; None where that was not asked for.
+    data_consistency_residual
+        ``||A x - y|| / ||y||`` over the measured samples of this image; None where the model does not fit the samples, or where the
+        image was put together from several frames.
+    findings
+        What was noticed on this image: that a classical model took the place of the network, for example.
     """
 
     index: ImageIndex
@@ -88,6 +115,8 @@ class Image:
     geometry: Geometry | None = None
     complex_pixels: NDArray[np.complex64] | None = None
     uncertainty: NDArray[np.float32] | None = None
+    data_consistency_residual: float | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +161,6 @@ class Seconds:
     compute: float = 0.0
     encode: float = 0.0
     total: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that was noticed in the data, and what was done about it.
-
-    Parameters
-    ----------
-    code
-        Stable name, such as ``"noise-scan-missing"``.
-    severity
-        ``"info"`` or ``"warning"``.
-    message
-        What was found and what was done about it, in one sentence.
-    count
-        How often it happened.
-    """
-
-    code: str
-    severity: str
-    message: str
-    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

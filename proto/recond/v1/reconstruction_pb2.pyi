@@ -285,7 +285,7 @@ class Geometry(_message.Message):
     def __init__(self, position: _Optional[_Iterable[float]] = ..., row_direction: _Optional[_Iterable[float]] = ..., column_direction: _Optional[_Iterable[float]] = ..., slice_direction: _Optional[_Iterable[float]] = ..., spacing: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Image(_message.Message):
-    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry", "pixel_type", "uncertainty")
+    __slots__ = ("index", "rows", "columns", "first_row", "pixels", "geometry", "pixel_type", "uncertainty", "data_consistency_residual", "findings")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +294,8 @@ class Image(_message.Message):
     GEOMETRY_FIELD_NUMBER: _ClassVar[int]
     PIXEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    DATA_CONSISTENCY_RESIDUAL_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     index: ImageIndex
     rows: int
     columns: int
@@ -302,7 +304,9 @@ class Image(_message.Message):
     geometry: Geometry
     pixel_type: PixelType
     uncertainty: bytes
-    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ..., uncertainty: _Optional[bytes] = ...) -> None: ...
+    data_consistency_residual: float
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, index: _Optional[_Union[ImageIndex, _Mapping]] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., first_row: _Optional[int] = ..., pixels: _Optional[bytes] = ..., geometry: _Optional[_Union[Geometry, _Mapping]] = ..., pixel_type: _Optional[_Union[PixelType, str]] = ..., uncertainty: _Optional[bytes] = ..., data_consistency_residual: _Optional[float] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
 
 class FileChunk(_message.Message):
     __slots__ = ("format", "offset", "size_bytes", "data", "stack", "part")

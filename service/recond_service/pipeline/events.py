@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from recond_models.model import ModelInfo
+from recond_models.note import Note
 from recond_service.pipeline.evidence import Evidence
 from recond_service.processes import SharedBlock
 from recond_service.types import Figures, Finding, HeadResult, ImagePlace, OutputFormat, StackSummary
@@ -55,6 +56,10 @@ class ImageReady:
         The standard deviations of the magnitudes follow the pixels, float32.
     pixels
         The image in the units of the measured data, C order. Valid until the sink returns.
+    residual
+        ``||A x - y|| / ||y||`` over its samples; None where that is not known.
+    notes
+        What the model noticed on it.
     """
 
     place: ImagePlace
@@ -62,6 +67,8 @@ class ImageReady:
     is_complex: bool
     uncertainty: bool
     pixels: SharedBlock
+    residual: float | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

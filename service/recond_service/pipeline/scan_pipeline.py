@@ -374,7 +374,15 @@ class _Conversation:
             if prepared.place is not None:
                 self.images += 1
                 await self._sink(
-                    ImageReady(prepared.place, layout.image_shape, layout.complex_image, layout.uncertainty, image)
+                    ImageReady(
+                        prepared.place,
+                        layout.image_shape,
+                        layout.complex_image,
+                        layout.uncertainty,
+                        image,
+                        computed.residual,
+                        computed.notes,
+                    )
                 )
             await self._sandbox.send(Image(prepared.number), [image.fd])
 

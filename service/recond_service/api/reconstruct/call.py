@@ -147,6 +147,8 @@ def _image_messages(event: ImageReady) -> Iterator[pb.Image]:
             else b"",
             geometry=None if event.place.geometry is None else wire.geometry_message(event.place.geometry),
             pixel_type=pb.PIXEL_TYPE_COMPLEX64 if event.is_complex else pb.PIXEL_TYPE_FLOAT32,
+            data_consistency_residual=None if first else event.residual,
+            findings=() if first else [wire.note_message(note) for note in event.notes],
         )
 
 

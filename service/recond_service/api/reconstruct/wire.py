@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from recond.v1 import analysis_pb2
 from recond.v1 import reconstruction_pb2 as pb
+from recond_models.note import Note
 from recond_service.pipeline import Analysed, Evidence, Finished, Planned, ReconstructionRequest
 from recond_service.types import (
     ConditioningOptions,
@@ -341,6 +342,11 @@ def figures_message(figures: Figures) -> pb.Figures:
         psnr_object=figures.psnr_object,
         nmse_object=figures.nmse_object,
     )
+
+
+def note_message(note: Note) -> pb.Finding:
+    """Return the message of what a model noticed on an image."""
+    return pb.Finding(code=note.code, severity=pb.SEVERITY_WARNING, message=note.message, count=1)
 
 
 def finding_message(finding: Finding) -> pb.Finding:

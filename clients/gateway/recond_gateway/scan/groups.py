@@ -1,0 +1,269 @@
+"""Which readouts belong to which image, when an image has all of them, and what is missing in the end.
+
+Counters decide and flags are hints: streams that were split or converted lose flags (SIRF issue 513). The service groups by itself; this is
+the gateway's own account, for deadlines, for the headers of images and for what it reports.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recond_client.result import ImageIndex
+from recond_gateway.mrd.layouts import AcquisitionFlag as Flag
+from recond_gateway.scan.header import HeaderFacts
+
+
+class GroupKey(NamedTuple):
+    """Counters that tell images apart; of a 3-D scan, `slice` counts slabs."""
+
+    encoding: int
+    slice: int
+    contrast: int
+    phase: int
+    repetition: int
+    set: int
+
+    def __str__(self) -> str:
+        named = zip(self._fields, self, strict=True)
+        shown = [f"{name} {value}" for name, value in named if value or name == "slice"]
+        return ", ".join(shown)
+
+
+#: Readouts that make no image, by what they are for; the first that holds names it.
+_ASIDE: Final = (
+    ("noise", Flag.NOISE_MEASUREMENT),
+    ("navigator", Flag.NAVIGATION),
+    ("phase correction", Flag.PHASE_CORRECTION),
+    ("feedback", Flag.HP_FEEDBACK | Flag.RT_FEEDBACK),
+    ("dummy", Flag.DUMMY),
+)
+#: These are used all the same.
+_USED: Final = frozenset({"noise", "calibration"})
+_ANY_ASIDE: Final = np.uint64(sum(int(flags) for _, flags in _ASIDE) | int(Flag.PARALLEL_CALIBRATION))
+_MOST_TOLD: Final = 12
+
+
+@dataclass(slots=True)
+class Group:
+    """The readouts of an image.
+
+    Parameters
+    ----------
+    first
+        Header of the first one, 340 bytes.
+    lines
+        Counters of its lines, partition * 65536 + line.
+    readouts
+        How many there were.
+    last_at
+        When the last one came, seconds of the ledger's clock.
+    closed_at
+        When the image had all of them; None while more may come.
+    """
+
+    first: NDArray[np.void]
+    lines: set[int] = field(default_factory=set)
+    readouts: int = 0
+    last_at: float = 0.0
+    closed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """An image that lacks lines.
+
+    Parameters
+    ----------
+    key
+        Which.
+    has
+        How many lines it has.
+    wanted
+        How many the others have, or the header announces.
+    missing
+        Which lines are missing, as far as that is known.
+    """
+
+    key: GroupKey
+    has: int
+    wanted: int
+    missing: tuple[int, ...]
+
+    def __str__(self) -> str:
+        told = ""
+        if self.missing:
+            lines = [line & 0xFFFF for line in self.missing[:_MOST_TOLD]]
+            more = f" and {len(self.missing) - _MOST_TOLD} more" if len(self.missing) > _MOST_TOLD else ""
+            told = f": missing {', '.join(map(str, lines))}{more}"
+        return f"{self.key} has {self.has} of {self.wanted} lines{told}"
+
+
+class GroupLedger:
+    """The groups of a scan. Safe to use from several threads.
+
+    Parameters
+    ----------
+    header
+        Of the scan.
+    now
+        Seconds that never go back.
+    """
+
+    def __init__(self, header: HeaderFacts, now: Callable[[], float] = time.monotonic) -> None:
+        self._header = header
+        self._now = now
+        self._lock = threading.Lock()
+        self._groups: dict[GroupKey, Group] = {}
+        self._aside: Counter[str] = Counter()
+        self._imaging = 0
+        self._ended = False
+
+    @property
+    def received(self) -> int:
+        """Readouts that came."""
+        with self._lock:
+            return self._imaging + sum(self._aside.values())
+
+    @property
+    def used(self) -> int:
+        """Readouts that images are made from: of images, calibration and noise."""
+        with self._lock:
+            return self._imaging + sum(self._aside[name] for name in _USED)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Readouts that no image is made from, by what they are for."""
+        with self._lock:
+            return {name: count for name, count in self._aside.items() if name not in _USED}
+
+    def take(self, headers: NDArray[np.void]) -> None:
+        """Enter readouts.
+
+        Parameters
+        ----------
+        headers
+            Acquisition headers (readouts,), in the order in which they came.
+        """
+        now = self._now()
+        with self._lock:
+            bits = headers["flags"]
+            if (bits & _ANY_ASIDE).any():
+                headers = headers[self._set_aside(bits)]
+            self._imaging += len(headers)
+            if not len(headers):
+                return
+            counters = headers["idx"]
+            keys = np.stack(
+                [headers["encoding_space_ref"]]
+                + [counters[name] for name in ("slice", "contrast", "phase", "repetition", "set")],
+                axis=1,
+            )
+            lines = counters["kspace_encode_step_2"].astype(np.int64) << 16 | counters["kspace_encode_step_1"]
+            changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
+            bounds = [0, *changes.tolist(), len(headers)]
+            for start, stop in zip(bounds, bounds[1:], strict=False):
+                self._enter(GroupKey(*keys[start].tolist()), headers[start:stop], lines[start:stop], now)
+
+    def end(self) -> None:
+        """Close all groups: nothing more is going to come."""
+        with self._lock:
+            self._ended = True
+            for group in self._groups.values():
+                self._close(group)
+
+    def group_of(self, index: ImageIndex) -> Group | None:
+        """Return the readouts that an image was made from; None where the counters name none."""
+        with self._lock:
+            for encoding in range(max(len(self._header.encodings), 1)):
+                # The images of a 3-D scan count partitions, slab after slab; most have one slab.
+                slices = (0, index.slice) if self._header.encoding(encoding).volume else (index.slice,)
+                for number in slices:
+                    key = GroupKey(encoding, number, index.contrast, index.phase, index.repetition, index.set)
+                    if key in self._groups:
+                        return self._groups[key]
+            return None
+
+    def overdue(self, seconds: float) -> bool:
+        """Whether any group has been complete for so long."""
+        bound = self._now() - seconds
+        with self._lock:
+            return any(
+                group.closed_at is not None and group.closed_at <= bound for group in self._groups.values()
+            )
+
+    def waited(self, index: ImageIndex) -> float | None:
+        """Seconds since the readouts of an image were complete; None while more may come, or where it is not known."""
+        group = self.group_of(index)
+        if group is None:
+            return None
+        return None if group.closed_at is None else self._now() - group.closed_at
+
+    def incomplete(self) -> list[Incomplete]:
+        """Return the images that lack lines: those that the header announces, or that other images of their encoding have."""
+        found = []
+        with self._lock:
+            for encoding in sorted({key.encoding for key in self._groups}):
+                groups = {key: group for key, group in self._groups.items() if key.encoding == encoding}
+                every: set[int] = set().union(*(group.lines for group in groups.values()))
+                most = max(len(group.lines) for group in groups.values())
+                facts = self._header.encoding(encoding)
+                wanted = most if len(groups) > 1 else facts.expected_lines
+                if facts.expected_lines > wanted:
+                    wanted = facts.expected_lines
+                expected = self._announced(encoding) if wanted == facts.expected_lines else every
+                for key, group in groups.items():
+                    if len(group.lines) < wanted:
+                        missing = tuple(sorted(expected - group.lines)) if len(expected) == wanted else ()
+                        found.append(Incomplete(key, len(group.lines), wanted, missing))
+        return found
+
+    def _announced(self, encoding: int) -> set[int]:
+        facts = self._header.encoding(encoding)
+        if not facts.expected_lines or facts.lines is None:
+            return set()
+        partitions = facts.partitions if facts.volume and facts.partitions is not None else (0, 0)
+        return {
+            partition << 16 | line
+            for partition in range(partitions[0], partitions[1] + 1)
+            for line in range(facts.lines[0], facts.lines[1] + 1)
+        }
+
+    def _set_aside(self, bits: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Count what makes no image, and return which readouts do."""
+        left = np.ones(len(bits), bool)
+        for name, flags in _ASIDE:
+            held = left & ((bits & np.uint64(int(flags))) != 0)
+            self._aside[name] += int(held.sum())
+            left &= ~held
+        both = np.uint64(int(Flag.PARALLEL_CALIBRATION_AND_IMAGING))
+        only = left & ((bits & np.uint64(int(Flag.PARALLEL_CALIBRATION))) != 0) & ((bits & both) == 0)
+        self._aside["calibration"] += int(only.sum())
+        return left & ~only
+
+    def _enter(self, key: GroupKey, headers: NDArray[np.void], lines: NDArray[np.int64], now: float) -> None:
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(headers[:1].copy())
+        group.lines.update(lines.tolist())
+        group.readouts += len(headers)
+        group.last_at = now
+        bits = int(np.bitwise_or.reduce(headers["flags"]))
+        facts = self._header.encoding(key.encoding)
+        last = Flag.LAST_IN_REPETITION if facts.volume else Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION
+        if bits & Flag.LAST_IN_MEASUREMENT:
+            for other in self._groups.values():
+                self._close(other)
+        elif bits & last or (facts.expected_lines and len(group.lines) >= facts.expected_lines):
+            group.closed_at = now
+
+    def _close(self, group: Group) -> None:
+        if group.closed_at is None:
+            group.closed_at = self._now()

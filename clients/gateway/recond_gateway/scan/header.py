@@ -1,0 +1,154 @@
+"""What the gateway reads of an MRD header: sizes, limits and times. Nothing that tells who was scanned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as SafeTree
+
+from recond_gateway.errors import SessionError
+
+
+class _Element(Protocol):
+    tag: str
+    text: str | None
+
+    def __iter__(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingFacts:
+    """One encoding.
+
+    Parameters
+    ----------
+    lines
+        First and last phase-encode counter; None where the header does not say.
+    partitions
+        The same of the partitions.
+    acceleration
+        Along both.
+    volume
+        Encoded in three dimensions.
+    """
+
+    lines: tuple[int, int] | None = None
+    partitions: tuple[int, int] | None = None
+    acceleration: tuple[int, int] = (1, 1)
+    volume: bool = False
+
+    @property
+    def expected_lines(self) -> int:
+        """How many lines an image has that is sampled fully; 0 where that is not known."""
+        if self.lines is None or self.acceleration != (1, 1):
+            return 0
+        partitions = 1 if self.partitions is None or not self.volume else self.partitions[1] - self.partitions[0] + 1
+        return (self.lines[1] - self.lines[0] + 1) * partitions
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFacts:
+    """A header.
+
+    Parameters
+    ----------
+    encodings
+        At least one.
+    echo_times, inversion_times
+        ms, one for each contrast.
+    """
+
+    encodings: tuple[EncodingFacts, ...]
+    echo_times: tuple[float, ...] = ()
+    inversion_times: tuple[float, ...] = ()
+
+    def encoding(self, number: int) -> EncodingFacts:
+        """Return an encoding by its number; the first one for numbers that the header does not have."""
+        return self.encodings[number] if number < len(self.encodings) else self.encodings[0]
+
+
+def read_header(xml: bytes) -> HeaderFacts:
+    """Return what is needed of a header.
+
+    Parameters
+    ----------
+    xml
+        As it came, without a NUL behind it.
+
+    Raises
+    ------
+    SessionError
+        It is not XML, or no MRD header. Numbers that are none are left to the service, which says where they stand.
+    """
+    try:
+        root = SafeTree.fromstring(xml, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        # The message of the parser may quote the text, which may name a patient: only where it stopped is told.
+        place = getattr(error, "position", None)
+        where = f" at line {place[0]}, column {place[1]}" if place else ""
+        msg = f"the HEADER message holds no XML that can be read{where}: send the ISMRMRD header of the measurement"
+        raise SessionError(msg, reason="BAD_HEADER") from None
+    encodings = tuple(_encoding(element) for element in _children(root, "encoding"))
+    if _name(root) != "ismrmrdHeader" or not encodings:
+        msg = "the HEADER message holds no ISMRMRD header with an encoding: send the ISMRMRD header of the measurement"
+        raise SessionError(msg, reason="BAD_HEADER")
+    sequence = next(iter(_children(root, "sequenceParameters")), None)
+    return HeaderFacts(encodings, _times(sequence, "TE"), _times(sequence, "TI"))
+
+
+def _encoding(element: _Element) -> EncodingFacts:
+    limits = next(iter(_children(element, "encodingLimits")), None)
+    parallel = next(iter(_children(element, "parallelImaging")), None)
+    factor = None if parallel is None else next(iter(_children(parallel, "accelerationFactor")), None)
+    space = next(iter(_children(element, "encodedSpace")), None)
+    matrix = None if space is None else next(iter(_children(space, "matrixSize")), None)
+    depth = 1 if matrix is None else _integer(matrix, "z", 1)
+    return EncodingFacts(
+        _limit(limits, "kspace_encoding_step_1"),
+        _limit(limits, "kspace_encoding_step_2"),
+        (1, 1)
+        if factor is None
+        else (_integer(factor, "kspace_encoding_step_1", 1), _integer(factor, "kspace_encoding_step_2", 1)),
+        depth > 1,
+    )
+
+
+def _limit(limits: _Element | None, name: str) -> tuple[int, int] | None:
+    found = None if limits is None else next(iter(_children(limits, name)), None)
+    if found is None:
+        return None
+    first, last = _integer(found, "minimum", 0), _integer(found, "maximum", 0)
+    return (first, last) if 0 <= first <= last <= 65535 else None
+
+
+def _integer(element: _Element, name: str, default: int) -> int:
+    found = next(iter(_children(element, name)), None)
+    try:
+        return default if found is None else int((found.text or "").strip())
+    except ValueError:
+        return default
+
+
+def _times(sequence: _Element | None, name: str) -> tuple[float, ...]:
+    times = []
+    for element in () if sequence is None else _children(sequence, name):
+        try:
+            value = float((element.text or "").strip())
+        except ValueError:
+            return ()
+        if not math.isfinite(value):
+            return ()
+        times.append(value)
+    return tuple(times)
+
+
+def _name(element: _Element) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _children(element: _Element, name: str) -> list[_Element]:
+    return [child for child in element if _name(child) == name]  # type: ignore[attr-defined]

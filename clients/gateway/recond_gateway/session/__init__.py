@@ -1,0 +1,1 @@
+"""A connection of a scanner: who speaks when, and how it ends."""
