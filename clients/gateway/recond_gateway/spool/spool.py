@@ -360,6 +360,7 @@ class Spool:
         except FileNotFoundError:
             nonce = os.urandom(12)
             new = path.with_name(f"{_CHECK}.new")
+            new.touch(0o600)
             new.write_bytes(nonce + cipher.encrypt(nonce, _KNOWN, None))
             new.replace(path)
         except (InvalidTag, ValueError):
