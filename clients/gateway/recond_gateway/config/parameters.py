@@ -74,7 +74,11 @@ PARAMETERS: Final = (
         default=False,
     ),
     Parameter(
-        "uncertainty", "boolean", "Uncertainty", "Return the standard deviation of the error as a series.", default=False
+        "uncertainty",
+        "boolean",
+        "Uncertainty",
+        "Return the standard deviation of the error as a series.",
+        default=False,
     ),
     Parameter("phase", "boolean", "Phase images", "Return the phase as a series of its own.", default=False),
     Parameter(

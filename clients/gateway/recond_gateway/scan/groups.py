@@ -67,6 +67,8 @@ class Group:
         When the last one came, seconds of the ledger's clock.
     closed_at
         When the image had all of them; None while more may come.
+    delivered
+        Whether an image of them is out.
     """
 
     first: NDArray[np.void]
@@ -74,6 +76,7 @@ class Group:
     readouts: int = 0
     last_at: float = 0.0
     closed_at: float | None = None
+    delivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,20 +194,39 @@ class GroupLedger:
                         return self._groups[key]
             return None
 
-    def overdue(self, seconds: float) -> bool:
-        """Whether any group has been complete for so long."""
+    def delivered(self, index: ImageIndex) -> None:
+        """Note that an image is out."""
+        group = self.group_of(index)
+        if group is not None:
+            group.delivered = True
+
+    @property
+    def all_delivered(self) -> bool:
+        """Whether every image is out as far as readouts came."""
+        with self._lock:
+            return all(group.delivered for group in self._groups.values())
+
+    def overdue(self, seconds: float, since: float) -> bool:
+        """Tell whether an image that is not out has been complete for so long.
+
+        Parameters
+        ----------
+        seconds
+            How long.
+        since
+            When the readouts began to be read: what was complete before counts from then on.
+        """
         bound = self._now() - seconds
         with self._lock:
             return any(
-                group.closed_at is not None and group.closed_at <= bound for group in self._groups.values()
+                not group.delivered and group.closed_at is not None and max(group.closed_at, since) <= bound
+                for group in self._groups.values()
             )
 
-    def waited(self, index: ImageIndex) -> float | None:
-        """Seconds since the readouts of an image were complete; None while more may come, or where it is not known."""
+    def waited(self, index: ImageIndex, since: float) -> float | None:
+        """Seconds since the readouts of an image were complete, or since then; None while more may come, or where it is not known."""
         group = self.group_of(index)
-        if group is None:
-            return None
-        return None if group.closed_at is None else self._now() - group.closed_at
+        return None if group is None or group.closed_at is None else self._now() - max(group.closed_at, since)
 
     def incomplete(self) -> list[Incomplete]:
         """Return the images that lack lines: those that the header announces, or that other images of their encoding have."""
@@ -215,9 +237,7 @@ class GroupLedger:
                 every: set[int] = set().union(*(group.lines for group in groups.values()))
                 most = max(len(group.lines) for group in groups.values())
                 facts = self._header.encoding(encoding)
-                wanted = most if len(groups) > 1 else facts.expected_lines
-                if facts.expected_lines > wanted:
-                    wanted = facts.expected_lines
+                wanted = max(most, facts.expected_lines)
                 expected = self._announced(encoding) if wanted == facts.expected_lines else every
                 for key, group in groups.items():
                     if len(group.lines) < wanted:

@@ -97,7 +97,9 @@ class ImageWriter:
             elif image.complex_pixels is not None:
                 whole = image.complex_pixels
                 pixels[output] = whole if output == "complex" else np.angle(whole).astype(np.float32)
-        if not pixels:  # a classical model without phase took the place of one with: its magnitude is better than nothing
+        if (
+            not pixels
+        ):  # a classical model without phase took the place of one with: its magnitude is better than nothing
             pixels["magnitude"] = image.pixels
         if self._pipeline.uncertainty and image.uncertainty is not None:
             pixels["uncertainty"] = image.uncertainty
@@ -162,7 +164,9 @@ class ImageWriter:
             **{f"RecondLabel{value}": name for name, value in result.labels.items()},
             **self._geometry(image),
         }
-        return writer.image(header, attributes_xml(attributes | self._restored), np.ascontiguousarray(labels.T).tobytes())
+        return writer.image(
+            header, attributes_xml(attributes | self._restored), np.ascontiguousarray(labels.T).tobytes()
+        )
 
     def _series_of(self, output: str, stack: int, shape: tuple[int, ...]) -> int:
         """Return the number of a series: images of one number must have one shape."""

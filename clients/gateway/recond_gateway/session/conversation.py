@@ -54,13 +54,17 @@ class Conversation:
             self.stage = Stage.HEADER
         elif isinstance(message, mrd.Header):
             if self.stage is Stage.CONFIG:
-                raise _refused("HEADER_BEFORE_CONFIG", "HEADER before CONFIG_FILE or CONFIG_TEXT: send a configuration first")
+                raise _refused(
+                    "HEADER_BEFORE_CONFIG", "HEADER before CONFIG_FILE or CONFIG_TEXT: send a configuration first"
+                )
             if self.stage is not Stage.HEADER:
                 raise _refused("SECOND_HEADER", "a second HEADER: a connection has one scan, so open another one")
             self.stage = Stage.PARAMETERS
         elif isinstance(message, _DATA):
             if self.stage in {Stage.CONFIG, Stage.HEADER}:
-                raise _refused("DATA_BEFORE_HEADER", f"{name} before HEADER: send a configuration and the ISMRMRD header first")
+                raise _refused(
+                    "DATA_BEFORE_HEADER", f"{name} before HEADER: send a configuration and the ISMRMRD header first"
+                )
             self.stage = Stage.DATA
         elif isinstance(message, mrd.Text) and self.stage is Stage.PARAMETERS:
             self.stage = Stage.DATA

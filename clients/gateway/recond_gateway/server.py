@@ -1,0 +1,183 @@
+"""The gateway: ports for scanners, and what works behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from recond_gateway.backlog import Backlog
+from recond_gateway.config import Listen
+from recond_gateway.errors import ConfigurationError
+from recond_gateway.services import Services
+from recond_gateway.session.console import Console
+from recond_gateway.session.session import Session
+
+_KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_REFUSAL_SECONDS: Final = 2.0
+_BACKLOG: Final = 16
+
+_log = structlog.get_logger(__name__)
+
+
+class Port:
+    """A port for one device.
+
+    Parameters
+    ----------
+    services
+        Shared by all sessions.
+    listen
+        What and for whom.
+
+    Raises
+    ------
+    ConfigurationError
+        The address cannot be bound.
+    """
+
+    def __init__(self, services: Services, listen: Listen) -> None:
+        self._services = services
+        self._listen = listen
+        self._lock = threading.Lock()
+        self._sessions: set[threading.Thread] = set()
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            msg = f"{listen.address} cannot be listened on: {error.strerror or error}"
+            raise ConfigurationError(msg, field="listen.address") from error
+        self._thread = threading.Thread(target=self._accept, name=f"recond-port-{listen.device}", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT`` that is listened on."""
+        host = f"[{self._listen.host}]" if ":" in self._listen.host else self._listen.host
+        return f"{host}:{self._socket.getsockname()[1]}"
+
+    @property
+    def device(self) -> str:
+        """Which scanner it is for."""
+        return self._listen.device
+
+    def start(self) -> None:
+        """Let scanners in."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let no more scanners in."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def wait(self, end: float) -> None:
+        """Wait for the sessions, until a time of the monotonic clock."""
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.join(max(0.0, end - time.monotonic()))
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, peer = self._socket.accept()
+            except OSError:
+                return
+            try:
+                self._let_in(connection, str(peer[0]))
+            except OSError as error:
+                _log.warning("connection-lost", device=self._listen.device, error=error.strerror)
+                connection.close()
+
+    def _let_in(self, connection: socket.socket, peer: str) -> None:
+        if not self._known(peer):
+            # Not a word to strangers: they learn nothing of what listens here.
+            self._services.metrics.sessions.labels(self._listen.device, "refused").inc()
+            _log.warning("stranger-refused", device=self._listen.device, peer=peer)
+            connection.close()
+            return
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        with self._lock:
+            full = len(self._sessions) >= self._listen.connections
+            if not full:
+                thread = threading.Thread(
+                    target=self._talk, args=(connection,), name=f"recond-session-{self._listen.device}", daemon=True
+                )
+                self._sessions.add(thread)
+                thread.start()
+        if full:
+            self._services.metrics.sessions.labels(self._listen.device, "refused").inc()
+            console = Console(connection, _REFUSAL_SECONDS)
+            console.text(
+                "ERROR",
+                f"{self._listen.connections} sessions are open on this port, which is all that it takes: close one, or raise "
+                "connections of this port (TOO_MANY_SESSIONS)",
+            )
+            console.close()
+            connection.close()
+
+    def _talk(self, connection: socket.socket) -> None:
+        try:
+            Session(self._services, self._listen, connection).run()
+        finally:
+            with self._lock:
+                self._sessions.discard(threading.current_thread())
+
+    def _known(self, peer: str) -> bool:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        if self._listen.loopback and not self._listen.scanner_network:
+            return address.is_loopback
+        return any(address in network for network in self._listen.scanner_network)
+
+
+class Gateway:
+    """Everything together; a context that stops it at its end.
+
+    Parameters
+    ----------
+    services
+        What sessions share; the client and the spool stay the caller's.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.ports: Final = [Port(services, listen) for listen in services.settings.listen]
+        self._backlog = Backlog(services)
+
+    def __enter__(self) -> Self:
+        self._backlog.start()
+        for port in self.ports:
+            port.start()
+            _log.info("listening", device=port.device, address=port.address)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop(0.0)
+
+    def stop(self, seconds: float) -> None:
+        """Let no more scanners in, let those that are here finish for so long, and stop.
+
+        What is not delivered then stays in the spool for the next process.
+        """
+        for port in self.ports:
+            port.close()
+        end = time.monotonic() + seconds
+        for port in self.ports:
+            port.wait(end)
+        self._backlog.stop()
+        self._services.running.stop()
+        for port in self.ports:
+            port.wait(time.monotonic() + 1.0)

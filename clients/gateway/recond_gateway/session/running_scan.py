@@ -1,0 +1,120 @@
+"""A scan whose images are on their way, with or without its console."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+
+from recond_client.errors import ServiceError
+from recond_gateway.scan.delivery import Delivery, Outcome
+from recond_gateway.scan.scan import Scan
+from recond_gateway.scan.summary import error_line, incomplete_line, summary_line
+from recond_gateway.services import Services
+from recond_gateway.session.console import Console
+from recond_gateway.session.delivered import Deliverer
+from recond_gateway.spool import SpoolError
+
+_log = structlog.get_logger(__name__)
+
+
+class RunningScan:
+    """Delivers a scan in a thread of its own, which goes on when the console is gone.
+
+    Parameters
+    ----------
+    services
+        Shared by all sessions.
+    scan
+        Which.
+    console
+        None for a scan without one.
+    """
+
+    def __init__(self, services: Services, scan: Scan, console: Console | None) -> None:
+        self.scan = scan
+        self._services = services
+        self._began = time.monotonic()
+        self._deliverer = Deliverer(scan, services.spool, services.metrics, console)
+        self._delivery = Delivery(
+            services.client, scan.sent_header, scan.feed, scan.groups, scan.pipeline, self._deliverer
+        )
+        self._outcome: Outcome | None = None
+        self._settled = threading.Lock()
+        self._attended = console is not None
+        self._kept = False
+        services.running.add(scan.scan_id, self._delivery)
+        self._thread = threading.Thread(target=self._run, name=f"recond-scan-{scan.scan_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> Outcome | None:
+        """Wait for the end; None if it takes longer."""
+        self._thread.join(seconds)
+        return None if self._thread.is_alive() else self._outcome
+
+    @property
+    def away(self) -> bool:
+        """Whether the service cannot be reached, as far as is known."""
+        return self._delivery.outcome.away
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since anything came of the scan."""
+        return time.monotonic() - self._deliverer.progress_at
+
+    def line(self, outcome: Outcome) -> str:
+        """Return the line that ends it well."""
+        return summary_line(self.scan, outcome, time.monotonic() - self._began)
+
+    def leave(self) -> None:
+        """The console does not wait any longer: images go to the spool alone, and stay there."""
+        with self._settled:
+            self._attended = False
+            self._deliverer.detach()
+            if self._outcome is not None:
+                self._settle(self._outcome)
+
+    def discard(self) -> None:
+        """The console has everything: nothing is kept."""
+        self._services.spool.remove(self.scan.scan_id)
+
+    def _run(self) -> None:
+        outcome = self._delivery.outcome
+        try:
+            outcome = self._delivery.run()
+        except Exception as error:
+            _log.exception("delivery-failed", scan=self.scan.scan_id)
+            outcome.error = ServiceError(
+                f"the gateway is at fault ({type(error).__name__}): tell its administrator",
+                status="INTERNAL",
+                reason="GATEWAY_FAILED",
+            )
+        finally:
+            self._services.running.remove(self.scan.scan_id)
+            with self._settled:
+                self._outcome = outcome
+                if not self._attended:
+                    self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Keep what came of a scan whose console is gone."""
+        scan_id = self.scan.scan_id
+        if self._kept or self._services.running.stopped:
+            return  # where the gateway ends, the next process begins again
+        self._kept = True
+        if outcome.error is None or outcome.images:
+            incomplete = incomplete_line(self.scan)
+            if incomplete:
+                self._deliverer.notice(incomplete)
+            self._deliverer.finish(self.line(outcome))
+        else:
+            self._deliverer.finish(error_line(outcome.error, scan_id), level="ERROR")
+        try:
+            self._services.spool.remove(scan_id, "scan")
+        except SpoolError as error:
+            _log.warning("scan-not-removed", scan=scan_id, reason=error.reason)
+        _log.info("images-held", scan=scan_id, images=outcome.images)

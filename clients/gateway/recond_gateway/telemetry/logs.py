@@ -1,0 +1,47 @@
+"""Structured logs on stderr, one JSON object per line.
+
+No text that a scanner sent is ever logged, and no field of a header but counters and sizes: keys and messages are the gateway's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+from recond_gateway.config import Logging
+
+
+def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
+    """Send the logs of this process to one stream in one format.
+
+    Parameters
+    ----------
+    settings
+        Level and format.
+    stream
+        Where to; stderr by default.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # Local variables of a traceback may hold headers and samples, so they stay out.
+    ending: list[structlog.typing.Processor] = (
+        [
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(sort_keys=True, default=str),
+        ]
+        if settings.format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+    )
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(stream if stream is not None else sys.stderr),
+        cache_logger_on_first_use=False,
+    )
