@@ -105,7 +105,7 @@ def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     if stop_with_stdin:
-        threading.Thread(target=lambda: (sys.stdin.read(), stopped.set()), daemon=True).start()
+        threading.Thread(target=_set_with_stdin, args=(stopped,), daemon=True).start()
     folder = settings.spool.folder
     key_file = settings.spool.key_file or folder.with_name(f"{folder.name}.key")
     with ExitStack() as stack:
@@ -134,3 +134,8 @@ def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
             sys.stdout.flush()
             stopped.wait()
             running.stop(_PATIENCE)
+
+
+def _set_with_stdin(stopped: threading.Event) -> None:
+    sys.stdin.read()
+    stopped.set()

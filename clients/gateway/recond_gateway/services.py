@@ -31,7 +31,7 @@ class Running:
             delivery.stop()
 
     def remove(self, scan_id: str) -> None:
-        """A delivery has ended."""
+        """Take out a delivery that has ended."""
         with self._lock:
             self._deliveries.pop(scan_id, None)
 

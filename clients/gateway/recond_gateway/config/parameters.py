@@ -1,7 +1,7 @@
 """Parameters that a scanner's console may set for a scan: one table for the label of OpenRecon, for docs and for reading them.
 
-OpenRecon sends them in the first TEXT message behind the header: ``{"parameters": {"model": "auto", "lesion": "true"}}``. Values may come as
-JSON values or as text.
+OpenRecon sends them in the first TEXT message behind the header: ``{"parameters": {"model": "auto", "lesion": "true"}}``. Values
+may come as JSON values or as text.
 """
 
 from __future__ import annotations

@@ -32,14 +32,12 @@ class Pipeline(BaseModel):
     uncertainty
         Return the standard deviation of the error as a series; models that predict none go without.
     pixels
-        What magnitudes and standard deviations are returned as. ``"int16"``: scaled so that the first image of a series fills an eighth of the
-        range, with `RescaleSlope` in the attributes. Complex images stay complex64.
+        What magnitudes and standard deviations are returned as. ``"int16"``: scaled so that the first image of a series fills an
+        eighth of the range, with `RescaleSlope` in the attributes. Complex images stay complex64.
     priority
         How urgent.
     partial_fourier, virtual_coils, coil_energy
         As for `recond_client.Client.stream`.
-    waveforms
-        ``"count"``: waveforms (ECG, breathing) end at the gateway; they go with no reconstruction that the service has.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,8 +1,8 @@
 """From a scan's readouts to its images, whatever happens to the service on the way.
 
-The model that was asked for gets the readouts as they come. If it is refused or fails, or if an image is late, a classical model reads the
-same scan from the start, and its images fill the gaps. If the service is away, or goes away half-way, the scan is read again when it is
-back; images that were delivered are not delivered twice.
+The model that was asked for gets the readouts as they come. If it is refused or fails, or if an image is late, a classical model
+reads the same scan from the start, and its images fill the gaps. If the service is away, or goes away half-way, the scan is read
+again when it is back; images that were delivered are not delivered twice.
 """
 
 from __future__ import annotations

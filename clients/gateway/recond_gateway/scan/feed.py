@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recond_client.acquisitions import AcquisitionBatch
 from recond_gateway.errors import SessionError
@@ -20,7 +21,8 @@ ACQUISITIONS: Final = 1
 """Kind of the records that hold acquisitions: headers, samples, trajectories."""
 
 _OVERFLOW_BYTES: Final = 64 << 20
-_MIB: Final = 1 << 20
+
+Buffer = bytes | memoryview
 
 
 class FeedLostError(SessionError):
@@ -37,8 +39,8 @@ class FeedLostError(SessionError):
 class Feed:
     """Takes readouts as they come; gives them, from the first one on, to everyone who asks.
 
-    They go to the spool. Where it has no room for more, the rest goes through memory, to one reader and once; then the scanner waits while
-    that reader is slow.
+    They go to the spool. Where it has no room for more, the rest goes through memory, to one reader and once; then the scanner
+    waits while that reader is slow.
 
     Parameters
     ----------
@@ -121,10 +123,10 @@ class Feed:
         """Yield the readouts; for `FeedReader`."""
         number = 0
         outgoing = self._outgoing.acquisitions()
-        while not reader.stopped:
+        while not reader.stopped():
             try:
                 for record in self.recording.read(number):
-                    if reader.stopped:
+                    if reader.stopped():
                         return
                     number += 1
                     if record.kind == ACQUISITIONS:
@@ -133,7 +135,7 @@ class Feed:
                 break
             except ReadingStoppedError:
                 continue  # another reader was stopped, and all were woken
-        while not reader.stopped and (batch := self._next(reader)) is not None:
+        while not reader.stopped() and (batch := self._next(reader)) is not None:
             yield _batch(outgoing(batch.headers), batch.samples, batch.trajectories)
 
     def wake(self) -> None:
@@ -150,9 +152,9 @@ class Feed:
                 self._reader = reader
             if self._reader is not reader:
                 raise FeedLostError
-            while not self._overflow and not self._ended and not reader.stopped:
+            while not self._overflow and not self._ended and not reader.stopped():
                 self._changed.wait()
-            if not self._overflow or reader.stopped:
+            if not self._overflow or reader.stopped():
                 return None
             batch = self._overflow.popleft()
             self._overflow_bytes -= len(batch.samples) + len(batch.trajectories) + batch.headers.nbytes
@@ -171,16 +173,20 @@ class FeedReader:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self.stopped = False
+        self._stopped = threading.Event()
+
+    def stopped(self) -> bool:
+        """Return whether the iteration was ended."""
+        return self._stopped.is_set()
 
     def __iter__(self) -> Iterator[AcquisitionBatch]:
         return self._feed.batches(self)
 
     def stop(self) -> None:
         """End the iteration, also while it waits."""
-        self.stopped = True
+        self._stopped.set()
         self._feed.wake()
 
 
-def _batch(headers: np.ndarray[tuple[int], np.dtype[np.void]], samples: bytes, trajectories: bytes) -> AcquisitionBatch:
+def _batch(headers: NDArray[np.void], samples: Buffer, trajectories: Buffer) -> AcquisitionBatch:
     return AcquisitionBatch(headers.tobytes(), bytes(samples), bytes(trajectories))

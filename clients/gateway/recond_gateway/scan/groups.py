@@ -1,11 +1,12 @@
 """Which readouts belong to which image, when an image has all of them, and what is missing in the end.
 
-Counters decide and flags are hints: streams that were split or converted lose flags (SIRF issue 513). The service groups by itself; this is
-the gateway's own account, for deadlines, for the headers of images and for what it reports.
+Counters decide and flags are hints: streams that were split or converted lose flags (SIRF issue 513). The service groups by
+itself; this is the gateway's own account, for deadlines, for the headers of images and for what it reports.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -172,7 +173,7 @@ class GroupLedger:
             lines = counters["kspace_encode_step_2"].astype(np.int64) << 16 | counters["kspace_encode_step_1"]
             changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
             bounds = [0, *changes.tolist(), len(headers)]
-            for start, stop in zip(bounds, bounds[1:], strict=False):
+            for start, stop in itertools.pairwise(bounds):
                 self._enter(GroupKey(*keys[start].tolist()), headers[start:stop], lines[start:stop], now)
 
     def end(self) -> None:
@@ -224,7 +225,7 @@ class GroupLedger:
             )
 
     def waited(self, index: ImageIndex, since: float) -> float | None:
-        """Seconds since the readouts of an image were complete, or since then; None while more may come, or where it is not known."""
+        """Seconds since the readouts of an image were complete, or since then; None while more may come, or where unknown."""
         group = self.group_of(index)
         return None if group is None or group.closed_at is None else self._now() - max(group.closed_at, since)
 
@@ -258,7 +259,7 @@ class GroupLedger:
 
     def _set_aside(self, bits: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Count what makes no image, and return which readouts do."""
-        left = np.ones(len(bits), bool)
+        left: NDArray[np.bool_] = np.ones(len(bits), bool)
         for name, flags in _ASIDE:
             held = left & ((bits & np.uint64(int(flags))) != 0)
             self._aside[name] += int(held.sum())
@@ -266,7 +267,8 @@ class GroupLedger:
         both = np.uint64(int(Flag.PARALLEL_CALIBRATION_AND_IMAGING))
         only = left & ((bits & np.uint64(int(Flag.PARALLEL_CALIBRATION))) != 0) & ((bits & both) == 0)
         self._aside["calibration"] += int(only.sum())
-        return left & ~only
+        left &= ~only
+        return left
 
     def _enter(self, key: GroupKey, headers: NDArray[np.void], lines: NDArray[np.int64], now: float) -> None:
         group = self._groups.get(key)

@@ -143,7 +143,7 @@ class ImageWriter:
         header["data_type"] = DataType.of(sent.dtype)
         extra = f"recond {origin.model}" + ("" if output == "magnitude" else f" {output}")
         attributes["SeriesDescriptionAdditional"] = extra
-        return writer.image(header, attributes_xml(attributes | self._restored), sent.tobytes())
+        return writer.image(header, attributes_xml({**attributes, **self._restored}), sent.tobytes())
 
     def _label_message(self, result: HeadResult, image: Image, labels: NDArray[np.uint16]) -> bytes:
         series = self._series_of(result.head, image.index.stack, labels.shape)
@@ -165,18 +165,18 @@ class ImageWriter:
             **self._geometry(image),
         }
         return writer.image(
-            header, attributes_xml(attributes | self._restored), np.ascontiguousarray(labels.T).tobytes()
+            header, attributes_xml({**attributes, **self._restored}), np.ascontiguousarray(labels.T).tobytes()
         )
 
     def _series_of(self, output: str, stack: int, shape: tuple[int, ...]) -> int:
         """Return the number of a series: images of one number must have one shape."""
         return self._series.setdefault((output, stack, (shape[0], shape[1])), len(self._series) + 1)
 
-    def _header_of(self, image: Image, shape: tuple[int, ...], series: int) -> NDArray[np.void]:
+    def _header_of(self, image: Image, shape: tuple[int, ...], series: int) -> np.void:
         rows, columns = shape
         geometry = image.geometry or _NOWHERE
         index = image.index
-        header = np.zeros((), IMAGE_HEADER)
+        header: np.void = np.zeros(1, IMAGE_HEADER)[0]
         header["version"] = HEADER_VERSION
         header["matrix_size"] = (rows, columns, 1)
         row, column, thickness = geometry.spacing

@@ -1,4 +1,4 @@
-"""What may come when: the states of a session, after the documentation of the protocol and Gadgetron's Connection. No network here."""
+"""What may come when: the states of a session, after the documentation of the protocol and Gadgetron. No network here."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _CONFIG: Final = (mrd.ConfigFile, mrd.ConfigText)
 class Conversation:
     """The order of a session's messages: a configuration, the header, data, CLOSE.
 
-    TEXT may come at any time, and so may Gadgetron's queries. CLOSE before the header ends a session that only asked. After the header one
-    TEXT may hold parameters.
+    TEXT may come at any time, and so may Gadgetron's queries. CLOSE before the header ends a session that only asked. After the
+    header one TEXT may hold parameters.
     """
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ class Deliverer:
         self._tell("WARNING", message)
 
     def detach(self) -> None:
-        """The console is not to be written to any more."""
+        """Write to the console no more."""
         self._console = None
 
     def finish(self, line: str, *, level: str = "INFO") -> None:

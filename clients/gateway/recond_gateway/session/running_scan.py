@@ -71,7 +71,7 @@ class RunningScan:
         return summary_line(self.scan, outcome, time.monotonic() - self._began)
 
     def leave(self) -> None:
-        """The console does not wait any longer: images go to the spool alone, and stay there."""
+        """Go on without the console: images go to the spool alone, and stay there."""
         with self._settled:
             self._attended = False
             self._deliverer.detach()
@@ -79,14 +79,14 @@ class RunningScan:
                 self._settle(self._outcome)
 
     def discard(self) -> None:
-        """The console has everything: nothing is kept."""
+        """Keep nothing: the console has everything."""
         self._services.spool.remove(self.scan.scan_id)
 
     def _run(self) -> None:
         outcome = self._delivery.outcome
         try:
             outcome = self._delivery.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort of a thread: told, logged, counted
             _log.exception("delivery-failed", scan=self.scan.scan_id)
             outcome.error = ServiceError(
                 f"the gateway is at fault ({type(error).__name__}): tell its administrator",

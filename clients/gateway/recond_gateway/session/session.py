@@ -72,7 +72,7 @@ class Session:
         end = "error"
         try:
             end = self._talk()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last resort of a thread: told, logged, counted
             self._log.exception("session-failed")
             self._console.text("ERROR", f"the gateway is at fault ({type(error).__name__}): tell its administrator")
             self._leave()
@@ -265,8 +265,8 @@ class Session:
             self._leave()
             self._console.text(
                 "INFO",
-                f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection with the "
-                f"configuration {_RESUME}{self._scan_id}",
+                f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection with "
+                f"the configuration {_RESUME}{self._scan_id}",
             )
             return "kept"
         incomplete = incomplete_line(scan)

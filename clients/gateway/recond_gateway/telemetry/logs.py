@@ -1,6 +1,6 @@
 """Structured logs on stderr, one JSON object per line.
 
-No text that a scanner sent is ever logged, and no field of a header but counters and sizes: keys and messages are the gateway's own.
+No text that a scanner sent is ever logged, and nothing of a header: keys and messages are the gateway's own.
 """
 
 from __future__ import annotations
