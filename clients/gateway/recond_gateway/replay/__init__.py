@@ -1,0 +1,1 @@
+"""A raw-data file played to a gateway as a scanner would, for tests, demonstrations and load."""
