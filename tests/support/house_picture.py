@@ -9,7 +9,15 @@ from pathlib import Path
 
 import grimp
 
-PACKAGES = ("recond", "recond_kernels", "recond_models", "recond_service", "recond_client", "recond_gateway", "recond_loadtest")
+PACKAGES = (
+    "recond",
+    "recond_kernels",
+    "recond_models",
+    "recond_service",
+    "recond_client",
+    "recond_gateway",
+    "recond_loadtest",
+)
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 _BLOCK = re.compile(r"```mermaid\n.*?```", re.DOTALL)
 _NAMES = {

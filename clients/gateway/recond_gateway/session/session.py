@@ -263,6 +263,8 @@ class Session:
         outcome = self._outcome(running)
         if outcome is None:
             self._leave()
+            if self._console.gone:
+                return "gone"
             self._console.text(
                 "INFO",
                 f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection with "
