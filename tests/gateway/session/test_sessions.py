@@ -6,11 +6,11 @@ import json
 import struct
 import threading
 import time
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from gateway_scans import COLUMNS, ROWS, SLICES, RawScan, Wire
+from defusedxml import ElementTree
+from gateway_scans import COLUMNS, ROWS, SLICES, Wire
 from waiting import eventually
 
 import recond_client

@@ -27,7 +27,7 @@ from recond_gateway.session.console import Console, linger
 from recond_gateway.session.conversation import Conversation, Stage
 from recond_gateway.session.delivered import IMAGE
 from recond_gateway.session.running_scan import RunningScan
-from recond_gateway.spool import ReadingStoppedError, SpoolError
+from recond_gateway.spool import ReadingStoppedError, Recording, SpoolError
 
 _RESUME: Final = "recond-resume:"
 _GLANCE: Final = 0.02
@@ -100,7 +100,7 @@ class Session:
             complete = self._conversation.stage is Stage.FINISHED
         except (ProtocolError, SessionError, SpoolError) as failed:
             error = failed
-        if self._running is None and self._xml is not None and error is None and complete:
+        if self._running is None and self._xml is not None and error is None and complete and not self._resume:
             error = self._begin()  # a header and nothing behind it
         if self._running is not None:
             return self._end(self._running, complete=complete, error=error)
@@ -267,8 +267,8 @@ class Session:
                 return "gone"
             self._console.text(
                 "INFO",
-                f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection with "
-                f"the configuration {_RESUME}{self._scan_id}",
+                f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection "
+                f"with the configuration {_RESUME}{self._scan_id}",
             )
             return "kept"
         incomplete = incomplete_line(scan)
@@ -306,11 +306,8 @@ class Session:
 
     def _return_held(self) -> str:
         """Send the images of an earlier scan, as they become ready if they are not yet."""
-        try:
-            held = self._services.spool.open(self._resume, "images")
-            if held.about.get("device") != self._listen.device:
-                raise KeyError(self._resume)
-        except (KeyError, ValueError, SpoolError):
+        held = self._held()
+        if held is None:
             self._fail(
                 SessionError(
                     "there are no images of this scan here: they were delivered, or held too long",
@@ -332,6 +329,30 @@ class Session:
             return "error"
         self._console.text("ERROR" if last[0] == "ERROR" else "INFO", last[1])
         return "done"
+
+    def _held(self) -> Recording | None:
+        """Return the images of the scan that is asked for; None where there are none of this device.
+
+        What an earlier process has begun is waited for: its scan is still to be reconstructed.
+        """
+        spool, end = self._services.spool, time.monotonic() + self._services.settings.service.wait
+        while True:
+            try:
+                held = spool.open(self._resume, "images")
+                if held.about.get("device") != self._listen.device:
+                    return None
+                if held.complete is not False:
+                    return held
+            except (ValueError, SpoolError):
+                return None
+            except KeyError:
+                pass
+            try:
+                if spool.open(self._resume).about.get("device") != self._listen.device or time.monotonic() > end:
+                    return None
+            except (KeyError, ValueError, SpoolError):
+                return None
+            time.sleep(_GLANCE)
 
 
 def _answer(query: str) -> str:

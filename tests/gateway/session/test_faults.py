@@ -1,0 +1,299 @@
+"""What goes wrong behind a gateway, or with it: no image is lost, none comes twice, and the operator is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+from gateway_scans import COLUMNS, ROWS, SLICES, RawScan, Wire
+from recond_testing import running
+from scripted_service import Conversation, reason, retry_in
+from waiting import eventually
+
+import recond_client
+from recond_gateway.mrd import writer
+
+PIXELS = np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def expected(service, scan):
+    with recond_client.Client(service.address) as client:
+        return client.reconstruct(scan.path, model="rss")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def wire_to(gateway) -> Wire:
+    return Wire(gateway.ports[0].address)
+
+
+def play(wire: Wire, scan: RawScan, config: str = "default") -> list[str]:
+    wire.send(writer.config_file(config), writer.header(scan.xml), scan.messages(), writer.close())
+    return wire.finish()
+
+
+def shown(wire: Wire) -> dict[int, np.ndarray]:
+    """The images by slice; none came twice."""
+    images = wire.images()
+    numbers = [int(image.header["slice"]) for image in images]
+    assert len(set(numbers)) == len(numbers)
+    return {
+        number: np.frombuffer(image.pixels, "<f4").reshape(COLUMNS, ROWS).T
+        for number, image in zip(numbers, images, strict=True)
+    }
+
+
+def attribute(image, name: str) -> str:
+    root = ElementTree.fromstring(image.attributes)
+    return next((meta.findtext("value") or "" for meta in root.iter("meta") if meta.findtext("name") == name), "")
+
+
+def scan_id_of(lines: list[str]) -> str:
+    line = next(line for line in lines if "recond scan " in line)
+    return line.split("recond scan ")[1].split(":")[0].split(";")[0]
+
+
+async def all_images(conversation: Conversation, factor: float = 1.0) -> None:
+    await conversation.accept()
+    await conversation.receive_all()
+    await conversation.plan(SLICES, conversation.received[0].spec.model)
+    for number in range(SLICES):
+        await conversation.image(number, factor * PIXELS, slice=number)
+    await conversation.summary(list(range(SLICES)), ROWS, COLUMNS)
+
+
+@pytest.mark.timeout(60)
+def test_a_late_network_is_replaced_by_the_classical_model(scripted, start_gateway, scan):
+    async def late(conversation: Conversation) -> None:
+        await conversation.accept()
+        await conversation.receive_all()
+        await conversation.plan(SLICES, "network")
+        await conversation.image(0, 2 * PIXELS, slice=0)
+        await asyncio.Event().wait()
+
+    scripted.peer.scripts = [late, all_images]
+    gateway = start_gateway(
+        scripted.peer.target,
+        pipelines={"default": {"model": "network", "fallback": ["cg-sense"], "slice_deadline": 0.3}},
+    )
+    wire = wire_to(gateway)
+    lines = play(wire, scan)
+    assert [call.received[0].spec.model for call in scripted.peer.calls] == ["network", "cg-sense"]
+    images = shown(wire)
+    assert np.array_equal(images[0], 2 * PIXELS)
+    assert all(np.array_equal(images[number], PIXELS) for number in range(1, SLICES))
+    fallbacks = [attribute(image, "RecondFallback") for image in wire.images()]
+    assert fallbacks == ["", "1", "1", "1"]
+    assert "0.3 s" in attribute(wire.images()[1], "RecondWarning")
+    assert "cg-sense" in attribute(wire.images()[1], "ImageComments")
+    assert lines[-1].startswith("INFO")
+    assert f"{SLICES} images (3 of them by a classical model" in lines[-1]
+
+
+def test_a_network_that_is_refused_is_replaced(scripted, start_gateway, scan):
+    async def refuse(conversation: Conversation) -> None:
+        await conversation.accept()
+        await conversation.abort(grpc.StatusCode.FAILED_PRECONDITION, "no network for a knee", reason("NO_MODEL"))
+
+    scripted.peer.scripts = [refuse, refuse, all_images]
+    gateway = start_gateway(scripted.peer.target, pipelines={"default": {"model": "network"}})
+    wire = wire_to(gateway)
+    lines = play(wire, scan)
+    assert [call.received[0].spec.model for call in scripted.peer.calls] == ["network", "cg-sense", "rss"]
+    assert len(shown(wire)) == SLICES
+    assert all("no network for a knee" in attribute(image, "RecondWarning") for image in wire.images())
+    assert lines[-1].startswith("INFO")
+
+
+def test_data_that_nobody_can_reconstruct_end_with_what_the_service_says(scripted, start_gateway, scan):
+    async def refuse(conversation: Conversation) -> None:
+        await conversation.accept()
+        await conversation.abort(grpc.StatusCode.INVALID_ARGUMENT, "readouts are NaN", reason("NOT_FINITE"))
+
+    scripted.peer.scripts = [refuse]
+    wire = wire_to(start_gateway(scripted.peer.target))
+    lines = play(wire, scan)
+    assert lines[-1].startswith("ERROR   readouts are NaN (NOT_FINITE")
+    assert wire.closed
+
+
+def test_a_service_that_is_full_is_asked_again(scripted, start_gateway, scan):
+    async def full(conversation: Conversation) -> None:
+        await conversation.receive()
+        await conversation.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", reason("OVERLOADED"), retry_in(0.05))
+
+    scripted.peer.scripts = [full, full, all_images]
+    wire = wire_to(start_gateway(scripted.peer.target))
+    lines = play(wire, scan)
+    assert len(shown(wire)) == SLICES
+    assert any(line.startswith("WARNING The service is away") for line in lines)
+
+
+@pytest.mark.timeout(120)
+def test_a_service_that_is_slower_than_the_scanner_holds_no_scanner_up(scripted, start_gateway, scan):
+    """Everything is sent before the service reads its first readout; what does not fit into memory waits on disk."""
+    begin = []
+
+    async def slow(conversation: Conversation) -> None:
+        await conversation.accept()
+        while not begin:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.01)
+        received = 0
+        while (message := await conversation.receive()) is not None:
+            received += message.acquisitions.count
+            conversation.received.clear()
+        assert received == repeats * len(scan.headers)
+        await conversation.plan(1, "rss")
+        await conversation.image(0, PIXELS)
+        await conversation.summary([0], ROWS, COLUMNS)
+
+    repeats = 200
+    scripted.peer.scripts = [slow]
+    gateway = start_gateway(
+        scripted.peer.target,
+        pipelines={"default": {"model": "rss", "slice_deadline": 600.0}},
+        spool={"memory_bytes": 4 << 20},
+    )
+    wire = wire_to(gateway)
+    wire.send(writer.config_file("default"), writer.header(scan.xml))
+    piece = scan.messages()
+    assert repeats * len(piece) > 8 * (4 << 20)
+    for _ in range(repeats):
+        wire.send(piece)
+    wire.send(writer.close())
+    eventually(lambda: gateway.services.spool.used_bytes > repeats * len(piece) * 0.99)
+    begin.append(True)
+    assert wire.finish()[-1].startswith("INFO")
+
+
+@pytest.mark.timeout(180)
+def test_a_service_that_is_killed_and_comes_back_loses_no_image(start_gateway, scan, expected, tmp_path):
+    port = free_port()
+    options = ("--listen", f"127.0.0.1:{port}")
+    with running(tmp_path / "first", *options) as first:
+        gateway = start_gateway(f"127.0.0.1:{port}")
+        wire = wire_to(gateway)
+        wire.send(writer.config_file("default"), writer.header(scan.xml))
+        wire.send(scan.messages(scan.slice(0)), scan.messages(scan.slice(1)))
+        wire.wait_for(lambda: len(wire.images()) == 2)
+        wire.send(scan.messages(scan.slice(2)[:20]))
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+    wire.send(scan.messages(scan.slice(2)[20:]), scan.messages(scan.slice(3)), writer.close())
+    wire.wait_for(lambda: any("The service is away" in line for line in wire.lines()))
+    with running(tmp_path / "second", *options):
+        lines = wire.finish()
+    images = shown(wire)
+    assert sorted(images) == list(range(SLICES))
+    assert all(np.array_equal(images[number], expected.images[number]) for number in images)
+    assert lines[-1].startswith("INFO")
+    assert wire.closed
+
+
+@pytest.mark.timeout(180)
+def test_a_scan_waits_for_a_service_that_is_away(start_gateway, scan, expected, tmp_path):
+    port = free_port()
+    gateway = start_gateway(f"127.0.0.1:{port}", service={"wait": 0.5})
+    wire = wire_to(gateway)
+    lines = play(wire, scan)
+    assert "is kept" in lines[-1]
+    assert not wire.images()
+    with running(tmp_path / "log", "--listen", f"127.0.0.1:{port}"):
+        again = wire_to(gateway)
+        again.send(writer.config_file(f"recond-resume:{scan_id_of(lines)}"), writer.close())
+        assert f"{SLICES} images" in again.finish()[-1]
+        images = shown(again)
+        assert all(np.array_equal(images[number], expected.images[number]) for number in range(SLICES))
+
+
+def test_a_full_spool_costs_no_image(service, start_gateway, scan, expected):
+    size = len(scan.messages())
+    gateway = start_gateway(service.address, spool={"max_bytes": max(1 << 20, size // 2)})
+    filler = gateway.services.spool.begin("filler", {})
+    with contextlib.suppress(recond_client.RecondError):
+        while True:
+            filler.append(1, bytes(10_000))
+    wire = wire_to(gateway)
+    lines = play(wire, scan)
+    if lines[-1].startswith("ERROR"):  # not even the header fits: then nothing is begun, and that is said
+        assert "SPOOL_FULL" in lines[-1]
+    filler.remove()
+    wire = wire_to(gateway)
+    wire.send(writer.config_file("default"), writer.header(scan.xml), scan.messages(scan.slice(0)))
+    wire.wait_for(wire.images)
+    filler = gateway.services.spool.begin("filler2", {})
+    with contextlib.suppress(recond_client.RecondError):
+        while True:
+            filler.append(1, bytes(10_000))
+    wire.send(scan.messages(scan.slice(1, 2, 3)), writer.close())
+    lines = wire.finish()
+    assert any("spool of the gateway is full" in line for line in lines)
+    images = shown(wire)
+    assert all(np.array_equal(images[number], expected.images[number]) for number in range(SLICES))
+
+
+@contextlib.contextmanager
+def gateway_process(folder: Path, server: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    command = [sys.executable, "-m", "recond_client", "gateway", "--listen", "127.0.0.1:0", "--server", server]
+    config = folder / "gateway.toml"
+    config.write_text('[service]\nwait = 0.5\n[spool]\nmin_free_bytes = 0\n[pipelines.default]\nmodel = "rss"\n')
+    with (folder / "gateway.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--config", str(config), "--spool", str(folder / "spool"), "--stop-with-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "listening on" in line, (folder / "gateway.log").read_text()
+        yield process, line.split("listening on ")[1].split()[0]
+    finally:
+        process.terminate()
+        process.wait(60)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.mark.timeout(180)
+def test_a_gateway_that_is_killed_goes_on_where_it_was(service, scan, expected, tmp_path):
+    with gateway_process(tmp_path, f"127.0.0.1:{free_port()}") as (process, address):
+        wire = Wire(address)
+        lines = play(wire, scan)
+        assert "is kept" in lines[-1]
+        half = Wire(address)
+        half.send(writer.config_file("default"), writer.header(scan.xml), scan.messages(scan.slice(0, 1)))
+        half_id = scan_id_of([half.wait_for(lambda: next(iter(half.lines()), ""))])
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        half.finish()
+    with gateway_process(tmp_path, service.address) as (_, address):
+        for scan_id, slices in ((scan_id_of(lines), range(SLICES)), (half_id, range(2))):
+
+            def returned(scan_id: str = scan_id) -> Wire | None:
+                again = Wire(address)
+                again.send(writer.config_file(f"recond-resume:{scan_id}"), writer.close())
+                return None if "NO_SUCH_SCAN" in again.finish()[-1] else again
+
+            images = shown(eventually(returned))
+            assert sorted(images) == list(slices)
+            assert all(np.array_equal(images[number], expected.images[number]) for number in slices)
