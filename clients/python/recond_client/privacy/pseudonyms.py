@@ -27,7 +27,7 @@ class Pseudonyms:
         self._key = derived_key(key, "pseudonyms")
 
     def uid(self, original: str) -> str:
-        """Return a UID in place of another: ``2.25.`` and a UUID of version 8 as a number (DICOM PS3.5 B.2), at most 44 characters."""
+        """Return a UID in place of another: ``2.25.`` and a UUID of version 8 as a number (DICOM PS3.5 B.2)."""
         raw = bytearray(self._hash("uid", original.strip().rstrip("\0"))[:16])
         raw[6] = raw[6] & 0x0F | 0x80
         raw[8] = raw[8] & 0x3F | 0x80

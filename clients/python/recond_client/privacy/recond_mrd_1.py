@@ -4,8 +4,8 @@ After the basic profile of DICOM PS3.15 Annex E, without its options, except tha
 Decisions where there was a choice:
 
 * Sex, weight and height are removed as in the basic profile: no reconstruction reads them.
-* Dates are removed, not shifted; time stamps of readouts, which count from midnight, are shifted so that the first is 0. Times since
-  a trigger are set to zero: they tell the heart rate, and nothing here reads them.
+* Dates are removed, not shifted; time stamps of readouts, which count from midnight, are shifted so that the first is 0. Times
+  since a trigger are set to zero: they tell the heart rate, and nothing here reads them.
 * Maker, model, field strength and channels stay, as the basic profile has it; institution, station, device and serial number go.
 * Coil names stay where they are technical, since noise scans are matched by them; others get names that are the same for the same
   original.
@@ -19,92 +19,32 @@ from typing import Final
 from recond_client.privacy import vocabulary
 from recond_client.privacy.profile import REMOVED_UNKNOWN, Action, Area, Profile, Rule
 from recond_client.privacy.values import Choice, CoilName, Number, Values, Whole, Words
+from recond_client.privacy.vocabulary import names_of
 
 _WHOLE: Final = Whole()
 _NUMBER: Final = Number()
 
 _NAMED_WHOLE: Final = frozenset(
-    [
-        "etl",
-        "numberOfNavigators",
-        "rampUpTime",
-        "rampDownTime",
-        "flatTopTime",
-        "echoSpacing",
-        "acqDelayTime",
-        "numSamples",
-        "interleaves",
-        "SamplingTime_ns",
-        "EmbeddedRefLinesE1",
-        "EmbeddedRefLinesE2",
-        "ReferenceLinesE1",
-        "ReferenceLinesE2",
-        "VENC*",
-        "TurboFactor",
-        "TFEfactor",
-        "EPIFactor",
-        "MultibandFactor",
-        "ZeroFillFactor",
-        "PhaseOversampling",
-        "SliceOversampling",
-    ]
+    names_of(
+        "etl numberOfNavigators rampUpTime rampDownTime flatTopTime echoSpacing acqDelayTime numSamples interleaves SamplingTime_ns "
+        "EmbeddedRefLinesE1 EmbeddedRefLinesE2 ReferenceLinesE1 ReferenceLinesE2 VENC* TurboFactor TFEfactor EPIFactor "
+        "MultibandFactor ZeroFillFactor PhaseOversampling SliceOversampling"
+    )
 )
 _NAMED_NUMBER: Final = frozenset(
-    [
-        "dwellTime",
-        "MaxGradient_G_per_cm",
-        "MaxSlewRate_G_per_cm_per_s",
-        "FOVCoeff_1_cm",
-        "krmax_per_cm",
-        "rampUpTime",
-        "rampDownTime",
-        "flatTopTime",
-        "acqDelayTime",
-        "echoSpacing",
-        "MaxwellCoefficient_*",
-        "VENC*",
-        "BValue*",
-        "Bandwidth",
-        "PixelBandwidth",
-        "SpacingBetweenSlices",
-    ]
+    names_of(
+        "dwellTime MaxGradient_G_per_cm MaxSlewRate_G_per_cm_per_s FOVCoeff_1_cm krmax_per_cm rampUpTime rampDownTime flatTopTime "
+        "acqDelayTime echoSpacing MaxwellCoefficient_* VENC* BValue* Bandwidth PixelBandwidth SpacingBetweenSlices"
+    )
 )
-_META_NUMBERS: Final = [
-    "RescaleIntercept",
-    "RescaleSlope",
-    "WindowCenter",
-    "WindowWidth",
-    "EchoTime",
-    "InversionTime",
-    "RepetitionTime",
-    "FlipAngle",
-    "Keep_image_geometry",
-    "ImageRowDir",
-    "ImageColumnDir",
-    "ImageSliceDir",
-    "SlicePosLightMarker",
-    "GADGETRON_ImageScale",
-]
-_LIMITS: Final = [
-    "kspace_encoding_step_0",
-    "kspace_encoding_step_1",
-    "kspace_encoding_step_2",
-    "average",
-    "slice",
-    "contrast",
-    "phase",
-    "repetition",
-    "set",
-    "segment",
-    "user_0",
-    "user_1",
-    "user_2",
-    "user_3",
-    "user_4",
-    "user_5",
-    "user_6",
-    "user_7",
-]
+_META_NUMBERS: Final = names_of(
+    "RescaleIntercept RescaleSlope WindowCenter WindowWidth EchoTime InversionTime RepetitionTime FlipAngle "
+    "Keep_image_geometry ImageRowDir ImageColumnDir ImageSliceDir"
+)
+_DIMENSIONS: Final = names_of(
+    "average contrast phase repetition set segment user_0 user_1 user_2 user_3 user_4 user_5 user_6 user_7"
+)
+_LIMITS: Final = ("kspace_encoding_step_0", "kspace_encoding_step_1", "kspace_encoding_step_2", "slice", *_DIMENSIONS)
 _DATA_ROLES: Final = ("Image", "Quantitative", "Segmentation", "Uncertainty", "Mask", "Map")
 
 
@@ -180,23 +120,7 @@ def _encoding() -> list[Rule]:
 def _xml() -> list[Rule]:
     subject, study, measurement = "subjectInformation", "studyInformation", "measurementInformation"
     system, sequence = "acquisitionSystemInformation", "sequenceParameters"
-    dimensions = [
-        "average",
-        "contrast",
-        "phase",
-        "repetition",
-        "set",
-        "segment",
-        "user_0",
-        "user_1",
-        "user_2",
-        "user_3",
-        "user_4",
-        "user_5",
-        "user_6",
-        "user_7",
-    ]
-    positions = tuple(["HFP", "HFS", "HFDR", "HFDL", "FFP", "FFS", "FFDR", "FFDL"])
+    positions = names_of("HFP HFS HFDR HFDL FFP FFS FFDR FFDL")
     return [
         _header("version", Action.KEEP, _WHOLE),
         *_remove(
@@ -285,7 +209,7 @@ def _xml() -> list[Rule]:
             "ScanningSequence",
         ),
         *_keep(sequence, "echo_spacing", _NUMBER),
-        _header(f"{sequence}.diffusionDimension", Action.KEEP, Choice(tuple(dimensions))),
+        _header(f"{sequence}.diffusionDimension", Action.KEEP, Choice(_DIMENSIONS)),
         *_keep(f"{sequence}.diffusion.gradientDirection", "rl ap fh", _NUMBER),
         *_keep(f"{sequence}.diffusion", "bvalue", _NUMBER),
         _header(f"{sequence}.diffusionScheme", Action.CLEAN, Words(vocabulary.DIFFUSION_SCHEMES, "schemes")),

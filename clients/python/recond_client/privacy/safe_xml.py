@@ -69,8 +69,8 @@ def parse(xml: bytes, what: str) -> Document:
     Parameters
     ----------
     xml
-        UTF-8, or UTF-16 with a byte order mark, or else Windows-1252. White space before it, and everything from the first NUL on, is
-        ignored.
+        UTF-8, or UTF-16 with a byte order mark, or else Windows-1252. White space before it, and everything from the first NUL
+        on, is ignored.
     what
         What this is, for messages, such as "The MRD header".
 

@@ -9,6 +9,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.lower().split())
 
 
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in a text, as they are written."""
+    return tuple(text.split())
+
+
 VENDORS: Final = _words(
     "Siemens SIEMENS_HEALTHCARE Healthcare Healthineers GE GEMS General Electric Medical Systems Philips Canon "
     "Toshiba Hitachi Fujifilm United Imaging UIH Bruker BioSpin MRI Agilent Varian Hyperfine Esaote Paramed Mindray "
