@@ -26,9 +26,9 @@ _NUMBER: Final = Number()
 
 _NAMED_WHOLE: Final = frozenset(
     names_of(
-        "etl numberOfNavigators rampUpTime rampDownTime flatTopTime echoSpacing acqDelayTime numSamples interleaves SamplingTime_ns "
-        "EmbeddedRefLinesE1 EmbeddedRefLinesE2 ReferenceLinesE1 ReferenceLinesE2 VENC* TurboFactor TFEfactor EPIFactor "
-        "MultibandFactor ZeroFillFactor PhaseOversampling SliceOversampling"
+        "etl numberOfNavigators rampUpTime rampDownTime flatTopTime echoSpacing acqDelayTime numSamples interleaves "
+        "SamplingTime_ns EmbeddedRefLinesE1 EmbeddedRefLinesE2 ReferenceLinesE1 ReferenceLinesE2 VENC* TurboFactor "
+        "TFEfactor EPIFactor MultibandFactor ZeroFillFactor PhaseOversampling SliceOversampling"
     )
 )
 _NAMED_NUMBER: Final = frozenset(

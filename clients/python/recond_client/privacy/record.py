@@ -63,8 +63,12 @@ class Treatment:
         """Note that something was done at a place, and keep the original for the map."""
         self._counts[area, place, action] += count
         if original is not None:
-            prefix = "" if area is Area.HEADER else f"{area.name.lower()}."
-            self._values.setdefault(prefix + place, []).append(original)
+            self.note_value(area, place, original)
+
+    def note_value(self, area: Area, place: str, original: str) -> None:
+        """Keep an original for the map."""
+        prefix = "" if area is Area.HEADER else f"{area.name.lower()}."
+        self._values.setdefault(prefix + place, []).append(original)
 
     def replaced(self, action: Action, original: str, prefix: str = "id") -> str:
         """Return the replacement of an identifier."""
