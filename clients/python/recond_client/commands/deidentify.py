@@ -13,9 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from recond_client.commands.display import print_json
-from recond_client.commands.outputs import check_output
+from recond_client.commands.outputs import check_output, check_place
 from recond_client.privacy.files import DeidentifiedFile, deidentify_file
 from recond_client.privacy.key_file import KEY_BYTES, create_key, read_key
+from recond_client.privacy.patient_map import PatientMap
 from recond_client.privacy.profile import Profile
 from recond_client.privacy.recond_mrd_1 import RECOND_MRD_1
 
@@ -51,8 +52,8 @@ class _Key:
     "key_file",
     metavar="KEYFILE",
     type=click.Path(path_type=Path),
-    help="The key of the site: with the same key the same UIDs and names get the same replacements. A file that is not there is made. "
-    "Without it a key is used that nobody keeps.",
+    help="The key of the site: with the same key the same UIDs and names get the same replacements. A file that is not there is "
+    "made. Without it a key is used that nobody keeps.",
 )
 @click.option("--show", is_flag=True, help="Say what would go, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -82,6 +83,9 @@ def deidentify(
     if map_file is not None and map_file.exists():
         msg = f"{str(map_file)!r} exists, and a map is never overwritten: choose another name"
         raise click.BadParameter(msg, param_hint="--map")
+    if target is not None and map_file is not None:
+        check_place(map_file, [file, target], "--map")
+        PatientMap().encrypt(bytes(KEY_BYTES))  # what is missing for it shows before anything is written
     key = _key(key_file, write=target is not None)
     done = deidentify_file(file, target, RECOND_MRD_1, key.key)
     if target is not None and map_file is not None:

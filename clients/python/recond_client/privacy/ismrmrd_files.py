@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import h5py
@@ -180,7 +181,7 @@ def _holds_objects(dtype: np.dtype[Any]) -> bool:
 def _checked(data: h5py.Dataset, place: str) -> np.dtype[Any]:
     """Return the type of the headers of readouts."""
     stored: np.dtype[Any] = data.dtype
-    fields = stored.fields or {}
+    fields: Mapping[str, Any] = stored.fields or {}
     if (
         data.ndim != 1
         or not {"head", "traj", "data"} <= set(fields)
@@ -192,7 +193,7 @@ def _checked(data: h5py.Dataset, place: str) -> np.dtype[Any]:
             f"{place} is not a list of ISMRMRD acquisitions (head, traj, data): write the file with an ISMRMRD library."
         )
         raise InputError(msg, reason="ACQUISITION_LAYOUT", field=place)
-    return fields["head"][0]
+    return np.dtype(fields["head"][0])
 
 
 def _packed(heads: NDArray[np.void], dtype: np.dtype[Any]) -> NDArray[np.void]:
