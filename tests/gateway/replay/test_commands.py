@@ -35,9 +35,9 @@ def played(
     return result, sessions[0]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return write_scan(tmp_path / "scan.h5", slices(), waves())
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5", slices(), waves())
 
 
 def test_what_people_see(path: Path) -> None:

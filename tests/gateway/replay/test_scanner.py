@@ -41,9 +41,9 @@ def play(
     return played, sessions[0]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return write_scan(tmp_path / "scan.h5", [noise(acquisition_time_stamp=90), *slices()], waves())
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5", [noise(acquisition_time_stamp=90), *slices()], waves())
 
 
 def test_a_scan_goes_out_whole_and_images_come_back(path: Path) -> None:
@@ -76,7 +76,8 @@ def test_images_come_while_the_scan_runs(tmp_path: Path) -> None:
     assert [image.seconds < played.sent.seconds for image in played.images] == [True, True, False]
 
 
-def test_a_damaged_file_ends_the_session(path: Path) -> None:
+def test_a_damaged_file_ends_the_session(tmp_path: Path) -> None:
+    path = write_scan(tmp_path / "scan.h5")
     with h5py.File(path, "a") as file:
         row = file["dataset/data"][20]
         row["data"] = row["data"][:-2]
