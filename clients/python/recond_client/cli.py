@@ -27,6 +27,7 @@ _OWN: Final = {
     "compare": "recond_client.commands.compare:compare",
     "models": "recond_client.commands.models:models",
     "evaluate": "recond_client.commands.evaluate:evaluate",
+    "deidentify": "recond_client.commands.deidentify:deidentify",
 }
 #: Shown by ``recond --help`` without loading the commands, some of which take seconds to import.
 _ABOUT: Final = {
@@ -35,6 +36,7 @@ _ABOUT: Final = {
     "compare": "Compare the scans of a patient: lesions and structures over time.",
     "models": "Show which models a service has and how they came to be; add trained ones.",
     "evaluate": "Score models on a folder of fastMRI files.",
+    "deidentify": "Take out of a raw-data file what tells who was scanned; keep the way back, encrypted.",
     "serve": "Run the service.",
     "doctor": "Say what is in a file, what is odd, and which model would run.",
     "simulate": "Turn images into raw k-space files.",

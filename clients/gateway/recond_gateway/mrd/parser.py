@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -73,20 +73,6 @@ class MrdParser:
         )
         self._at = 0
         self._error: ProtocolError | None = None
-        self._readers: Final[dict[int, Callable[[], Message | None]]] = {
-            MessageId.CONFIG_FILE: self._config_file,
-            MessageId.CONFIG_TEXT: lambda: self._long_text("CONFIG_TEXT", ConfigText),
-            MessageId.HEADER: self._header,
-            MessageId.CLOSE: self._close,
-            MessageId.TEXT: lambda: self._long_text("TEXT", Text),
-            MessageId.QUERY: self._query,
-            MessageId.RESPONSE: self._response,
-            MessageId.ERROR: self._gadgetron_error,
-            MessageId.ACQUISITION: self._acquisitions,
-            MessageId.IMAGE: self._image,
-            MessageId.WAVEFORM: self._waveforms,
-            MessageId.NDARRAY: self._array,
-        }
 
     @property
     def pending(self) -> bool:
@@ -144,10 +130,10 @@ class MrdParser:
         number = self._peek_id()
         if number is None:
             return None
-        reader = self._readers.get(number)
+        reader = self._READERS.get(number)
         if reader is None:
             raise self._refused(number)
-        return reader()
+        return reader(self)
 
     def _refused(self, number: int) -> ProtocolError:
         if number in DEPRECATED_IDS:
@@ -229,9 +215,13 @@ class MrdParser:
         self._take(begin + length)
         return string
 
-    def _long_text(self, name: str, kind: type[ConfigText] | type[Text]) -> ConfigText | Text | None:
-        string = self._string(name, _LENGTH, _ID.size, self._limits.text_bytes)
-        return None if string is None else kind(_text(string))
+    def _config_text(self) -> ConfigText | None:
+        string = self._string("CONFIG_TEXT", _LENGTH, _ID.size, self._limits.text_bytes)
+        return None if string is None else ConfigText(_text(string))
+
+    def _log_text(self) -> Text | None:
+        string = self._string("TEXT", _LENGTH, _ID.size, self._limits.text_bytes)
+        return None if string is None else Text(_text(string))
 
     def _header(self) -> Header | None:
         string = self._string("HEADER", _LENGTH, _ID.size, self._limits.text_bytes)
@@ -373,6 +363,21 @@ class MrdParser:
                 f"{name} at byte {self._at} has data type {data_type}, and only 1 to 8 are defined: correct its header, or "
                 "check that the stream is in step",
             ) from None
+
+    _READERS: ClassVar[dict[int, Callable[[MrdParser], Message | None]]] = {
+        MessageId.CONFIG_FILE: _config_file,
+        MessageId.CONFIG_TEXT: _config_text,
+        MessageId.HEADER: _header,
+        MessageId.CLOSE: _close,
+        MessageId.TEXT: _log_text,
+        MessageId.QUERY: _query,
+        MessageId.RESPONSE: _response,
+        MessageId.ERROR: _gadgetron_error,
+        MessageId.ACQUISITION: _acquisitions,
+        MessageId.IMAGE: _image,
+        MessageId.WAVEFORM: _waveforms,
+        MessageId.NDARRAY: _array,
+    }
 
 
 def _power_of_two(size: int) -> int:

@@ -90,7 +90,7 @@ def timing_of(stamps: NDArray[np.int64], xml: bytes, rate: Rate) -> Timing:
         steps = np.diff(stamps, prepend=stamps[0]).clip(0) * TICK_SECONDS
         shortened = int((steps > LONGEST_PAUSE).sum())
         pauses = f", {shortened} pauses shortened to {LONGEST_PAUSE:g} s" if shortened else ""
-        due = np.cumsum(np.minimum(steps, LONGEST_PAUSE) / rate.factor).astype(np.float64)
+        due = np.cumsum(np.minimum(steps, LONGEST_PAUSE) / rate.factor, dtype=np.float64)
         return Timing(due, f"time stamps{pauses}{speed}")
     repetition_time = _repetition_time(xml)
     if repetition_time is None:
@@ -98,7 +98,7 @@ def timing_of(stamps: NDArray[np.int64], xml: bytes, rate: Rate) -> Timing:
             "the acquisitions have no time stamps and the header no repetition time (TR): play the file with --rate MAX"
         )
         raise InputError(msg, reason="NO_TIMES", field="rate")
-    due = np.arange(len(stamps)) * (repetition_time / 1000 / rate.factor)
+    due = np.arange(len(stamps), dtype=np.float64) * (repetition_time / 1000 / rate.factor)
     return Timing(due, f"TR of {repetition_time:g} ms for each acquisition, since they have no time stamps{speed}")
 
 
