@@ -13,12 +13,13 @@ import click
 
 from recond_client.client import Client
 from recond_client.embedded import EmbeddedService
+from recond_client.errors import RecondError
 from recond_gateway.config import Settings, load_settings
-from recond_gateway.errors import ConfigurationError
 from recond_gateway.outgoing_of import outgoing_of
+from recond_gateway.replay.commands import replay
 from recond_gateway.server import Gateway
 from recond_gateway.services import Services
-from recond_gateway.spool import Spool, SpoolError, key_for
+from recond_gateway.spool import Spool, key_for
 from recond_gateway.telemetry import Metrics, configure_logging
 
 _USAGE: Final = 2
@@ -66,7 +67,7 @@ def gateway(context: click.Context, /, config: Path | None, *, stop_with_stdin: 
     try:
         settings = load_settings(config, _changes(options))
         _run(settings, stop_with_stdin=stop_with_stdin)
-    except (ConfigurationError, SpoolError) as error:
+    except RecondError as error:
         click.echo(f"recond gateway: {error}", err=True)
         sys.exit(_USAGE)
 
@@ -139,3 +140,6 @@ def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
 def _set_with_stdin(stopped: threading.Event) -> None:
     sys.stdin.read()
     stopped.set()
+
+
+gateway.add_command(replay)
