@@ -15,6 +15,7 @@ from recond_client.client import Client
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RecondError
 from recond_gateway.config import Settings, load_settings
+from recond_gateway.memory import keep_freed_memory
 from recond_gateway.outgoing_of import outgoing_of
 from recond_gateway.replay.commands import replay
 from recond_gateway.server import Gateway
@@ -102,6 +103,7 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
 
 def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
     configure_logging(settings.logging)
+    keep_freed_memory()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

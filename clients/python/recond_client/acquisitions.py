@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,21 @@ _SIZES: Final = np.dtype(
 )
 
 
+class EncodedRequest(NamedTuple):
+    """A `ReconstructRequest` as it goes over the wire.
+
+    Parameters
+    ----------
+    data
+        The message, serialised.
+    sample_bytes
+        Bytes of samples in it.
+    """
+
+    data: bytes
+    sample_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class AcquisitionBatch:
     """Consecutive acquisitions, in the order in which they were measured.
@@ -39,9 +54,9 @@ class AcquisitionBatch:
     headers
         ISMRMRD acquisition headers, 340 bytes each, packed; or an array with 340 bytes per item.
     samples
-        The samples one after another: complex64, (active channels, samples) each; as an array or as bytes.
+        The samples one after another: complex64, (active channels, samples) each; as an array, or as bytes or a view of them.
     trajectories
-        The trajectories one after another: float32, (samples, trajectory dimensions) each; as an array or as bytes.
+        The trajectories one after another: float32, (samples, trajectory dimensions) each; likewise.
 
     Raises
     ------
@@ -49,9 +64,9 @@ class AcquisitionBatch:
         If the headers are not whole, do not match the data that go with them, or the batch is over 4 MB.
     """
 
-    headers: bytes | NDArray[np.void]
-    samples: bytes | NDArray[np.complex64]
-    trajectories: bytes | NDArray[np.float32] = b""
+    headers: bytes | memoryview | NDArray[np.void]
+    samples: bytes | memoryview | NDArray[np.complex64]
+    trajectories: bytes | memoryview | NDArray[np.float32] = b""
 
     def __post_init__(self) -> None:
         headers = _bytes_of(self.headers, None, "headers")
@@ -85,6 +100,18 @@ class AcquisitionBatch:
         """Size in bytes."""
         return len(self.headers) + len(self.samples) + len(self.trajectories)
 
+    def encoded(self) -> EncodedRequest:
+        """Return the message that carries the batch as it goes over the wire.
+
+        The samples are copied once, where building the message, serialising it and handing it over copies them four times.
+        """
+        parts: list[bytes | memoryview] = [b"\x08", _varint(self.count)]
+        for tag, value in ((b"\x12", self.headers), (b"\x1a", self.trajectories), (b"\x22", self.samples)):
+            if len(value):
+                parts += [tag, _varint(len(value)), value]  # type: ignore[list-item] # bytes or views since __post_init__
+        size = sum(map(len, parts))
+        return EncodedRequest(b"".join((b"\x22", _varint(size), *parts)), len(self.samples))
+
     def to_wire(self) -> pb.ReconstructRequest:
         """Return the message that carries the batch."""
         return pb.ReconstructRequest(
@@ -97,7 +124,7 @@ class AcquisitionBatch:
         )
 
 
-def _bytes_of(value: bytes | NDArray[np.generic], dtype: str | None, name: str) -> bytes:
+def _bytes_of(value: bytes | memoryview | NDArray[np.generic], dtype: str | None, name: str) -> bytes | memoryview:
     """Return the bytes of a field; arrays of numbers must have the type of the wire already."""
     if isinstance(value, np.ndarray):
         if dtype is None and value.dtype.itemsize != HEADER_BYTES and value.dtype != np.uint8:
@@ -109,7 +136,19 @@ def _bytes_of(value: bytes | NDArray[np.generic], dtype: str | None, name: str) 
             msg = f"{name} have type {value.dtype}; give {np.dtype(dtype)}"
             raise InputError(msg, reason="WRONG_TYPE", field=name)
         return value.tobytes()
+    if isinstance(value, memoryview) and value.contiguous:
+        return value.cast("B")
     return bytes(value)
+
+
+def _varint(value: int) -> bytes:
+    """Return a number as protobuf writes it: seven bits in a byte, the lowest first."""
+    pieces = bytearray()
+    while value > 0x7F:
+        pieces.append(value & 0x7F | 0x80)
+        value >>= 7
+    pieces.append(value)
+    return bytes(pieces)
 
 
 def batches_of(

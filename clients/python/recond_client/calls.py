@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from recond.v1 import analysis_pb2, analysis_pb2_grpc, model_pb2, model_pb2_grpc, reconstruction_pb2_grpc
 from recond.v1 import reconstruction_pb2 as pb
+from recond_client.acquisitions import EncodedRequest
 from recond_client.analysis import AnalysisCall
 from recond_client.channel import Endpoint, error_of_call
 from recond_client.errors import RecondError
@@ -24,6 +25,7 @@ from recond_client.responses import ResponseAssembler
 from recond_client.result import Image, Result
 
 Response = TypeVar("Response")
+Request = pb.ReconstructRequest | EncodedRequest
 
 _CLOSED = "Channel closed!"  # as gRPC says of calls that run when it is
 
@@ -56,7 +58,7 @@ class ImageStream:
         self,
         stub: reconstruction_pb2_grpc.ReconstructionServiceStub,
         first: pb.ReconstructRequest,
-        data: Iterable[pb.ReconstructRequest],
+        data: Iterable[Request],
         *,
         timeout: float | None,
         images: bool,
@@ -131,9 +133,7 @@ class ImageStream:
     ) -> None:
         self.close()
 
-    def _requests(
-        self, first: pb.ReconstructRequest, data: Iterable[pb.ReconstructRequest]
-    ) -> Generator[pb.ReconstructRequest]:
+    def _requests(self, first: pb.ReconstructRequest, data: Iterable[Request]) -> Generator[Request]:
         """Yield the messages to send; gRPC runs this in a thread of its own and asks only while there is room."""
         yield first
         self._may_send.wait()
@@ -184,6 +184,11 @@ class Connection:
             else grpc.secure_channel(endpoint.target, credentials, endpoint.options())
         )
         self._reconstruction = reconstruction_pb2_grpc.ReconstructionServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._reconstruction.Reconstruct = self._channel.stream_stream(
+            "/recond.v1.ReconstructionService/Reconstruct",
+            request_serializer=_serialised,
+            response_deserializer=pb.ReconstructResponse.FromString,
+        )
         self._analysis = analysis_pb2_grpc.AnalysisServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
@@ -195,7 +200,7 @@ class Connection:
     def reconstruct(
         self,
         first: pb.ReconstructRequest,
-        data: Iterable[pb.ReconstructRequest],
+        data: Iterable[Request],
         *,
         timeout: float | None,
         images: bool,
@@ -270,6 +275,11 @@ class Connection:
                 return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise _translated(error, self.target) from error
+
+
+def _serialised(message: Request) -> bytes:
+    """Return a message as bytes, which some are already."""
+    return message.data if isinstance(message, EncodedRequest) else message.SerializeToString()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from recond.v1 import reconstruction_pb2 as pb
+from recond_client.acquisitions import EncodedRequest
 from recond_client.responses import ResponseAssembler
 from recond_client.result import Progress
 
@@ -35,11 +36,14 @@ class ProgressReporter:
         self._assembler = assembler
         self._sent_bytes = 0
 
-    def sent(self, message: pb.ReconstructRequest) -> None:
+    def sent(self, message: pb.ReconstructRequest | EncodedRequest) -> None:
         """Report a message that was sent."""
         if self._callback is None:
             return
-        self._sent_bytes += len(message.chunk.data) + len(message.acquisitions.samples)
+        if isinstance(message, EncodedRequest):
+            self._sent_bytes += message.sample_bytes
+        else:
+            self._sent_bytes += len(message.chunk.data) + len(message.acquisitions.samples)
         self.report()
 
     def report(self) -> None:

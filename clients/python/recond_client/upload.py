@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recond.v1 import reconstruction_pb2 as pb
-from recond_client.acquisitions import AcquisitionBatch
+from recond_client.acquisitions import AcquisitionBatch, EncodedRequest
 from recond_client.errors import InputError
 
 CHUNK_BYTES: Final = 1 << 20
@@ -166,7 +166,9 @@ class Upload:
                 raise InputError(msg, reason="SOURCE_CHANGED", field=f"parts[{number}]")
 
 
-def stream_data(header_xml: str | bytes, batches: Iterable[AcquisitionBatch]) -> Iterator[pb.ReconstructRequest]:
+def stream_data(
+    header_xml: str | bytes, batches: Iterable[AcquisitionBatch]
+) -> Iterator[pb.ReconstructRequest | EncodedRequest]:
     """Yield the messages of an acquisition stream behind its spec.
 
     Parameters
@@ -179,7 +181,7 @@ def stream_data(header_xml: str | bytes, batches: Iterable[AcquisitionBatch]) ->
     xml = header_xml.encode() if isinstance(header_xml, str) else header_xml
     yield pb.ReconstructRequest(mrd_header=pb.MrdHeader(xml=xml))
     for batch in batches:
-        yield batch.to_wire()
+        yield batch.encoded()
 
 
 def upload_of(

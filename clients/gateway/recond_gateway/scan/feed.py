@@ -189,4 +189,4 @@ class FeedReader:
 
 
 def _batch(headers: NDArray[np.void], samples: Buffer, trajectories: Buffer) -> AcquisitionBatch:
-    return AcquisitionBatch(headers.tobytes(), bytes(samples), bytes(trajectories))
+    return AcquisitionBatch(headers.tobytes(), samples, trajectories)

@@ -33,6 +33,7 @@ _RESUME: Final = "recond-resume:"
 _GLANCE: Final = 0.02
 _LINGER_SECONDS: Final = 30.0
 _ID_BYTES: Final = 6
+_PIECE_BYTES: Final = 1 << 20
 
 _log = structlog.get_logger(__name__)
 
@@ -141,12 +142,27 @@ class Session:
                 received = 0
             if not received:
                 return
-            count.inc(received)
             parser.received(received)
+            received += self._take_what_is_there(parser)
+            count.inc(received)
             for message in parser.messages():
                 yield message
                 if isinstance(message, mrd.Close):
                     return
+
+    def _take_what_is_there(self, parser: MrdParser) -> int:
+        """Receive what has arrived already, without waiting; return how much: large pieces cost less than many small ones."""
+        total = 0
+        while total < _PIECE_BYTES:
+            try:
+                received = self._connection.recv_into(parser.buffer(), 0, socket.MSG_DONTWAIT)
+            except OSError:
+                break
+            if not received:
+                break  # the end of the stream, which the next call finds again
+            parser.received(received)
+            total += received
+        return total
 
     def _patience(self) -> float:
         if self._conversation.stage is Stage.CONFIG:
