@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _NUMBER: Final = re.compile(
-    r"[+-]?(?:[0-9]{1,10}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?|[+-]?INF|NaN"
+    r"[+-]?(?:[0-9]{1,10}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?|[+-]?INF|NaN"
 )
 _BETWEEN_WORDS: Final = re.compile(r"[\s,;]+")
 _COIL_SEPARATORS: Final = re.compile(r"[\s:_./()+-]+")
