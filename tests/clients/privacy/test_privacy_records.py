@@ -14,7 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recond_client import InputError
-from recond_client.privacy.acquisitions import HeaderState, deidentify_headers, deidentify_image_headers
+from recond_client.privacy.acquisitions import (
+    HeaderState,
+    deidentify_headers,
+    deidentify_image_headers,
+    restore_image_headers,
+)
 from recond_client.privacy.header import new_treatment
 from recond_client.privacy.meta import deidentify_meta
 from recond_client.privacy.patient_map import PatientMap
@@ -116,6 +121,21 @@ def test_measurements_keep_apart_and_come_back() -> None:
     assert state.treatment.map.restored(f"measurement_uid:{done[3]}") == "8"
     other = HeaderState(new_treatment(RECOND_MRD_1, bytes(32)))
     assert deidentify_headers(headers, other)["measurement_uid"].tolist() != done
+
+
+def test_images_that_return_get_their_measurement_and_time_back() -> None:
+    state = HeaderState(treatment())
+    headers = stamped(20_000_000, 20_000_400)
+    headers["measurement_uid"] = 4711
+    done = deidentify_headers(headers, state)
+    images = np.zeros(3, IMAGE)
+    images["measurement_uid"] = [*done["measurement_uid"], 12]
+    images["acquisition_time_stamp"] = [400, 0, 7]
+    back = restore_image_headers(images, state)
+    assert back["measurement_uid"].tolist() == [4711, 4711, 12]
+    assert back["acquisition_time_stamp"].tolist() == [20_000_400, 0, 20_000_007]
+    as_bytes = restore_image_headers(images.view(np.uint8).reshape(-1, 198), state)
+    assert as_bytes.tobytes() == back.tobytes()
 
 
 def test_nothing_is_noted_of_what_was_empty() -> None:

@@ -87,7 +87,7 @@ def deidentify(
         check_place(map_file, [file, target], "--map")
         PatientMap().encrypt(bytes(KEY_BYTES))  # what is missing for it shows before anything is written
     key = _key(key_file, write=target is not None)
-    done = deidentify_file(file, target, RECOND_MRD_1, key.key)
+    done = deidentify_file(file, target, RECOND_MRD_1, key=key.key)
     if target is not None and map_file is not None:
         done.map.write(map_file, key.key)
     written = [path for path in (target, map_file if target is not None else None) if path is not None]
