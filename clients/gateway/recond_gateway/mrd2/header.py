@@ -26,7 +26,7 @@ def header_xml(header: mrd.Header) -> bytes:
         A value cannot be in version 1.
     """
     converted: xsd.ismrmrdHeader = _converted(header, xsd.ismrmrdHeader)
-    xml: str = converted.toXML()
+    xml: str = xsd.ToXML(converted, encoding="utf-8")
     return xml.encode()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from mrd import _binary
 
@@ -60,11 +60,13 @@ class LiveInput(_binary.CodedInputStream):  # type: ignore[misc] # the package h
         self._buffer[:held] = self._buffer[self._offset : self._last_read_count]
         self._offset = 0
         while held < max(min_count, 1):
-            count: Any = self._stream.readinto1(self._view[held:])
-            if not count:
+            # Not `readinto1`: that of CPython adds a read of its own, which may wait, to bytes that it has already.
+            data: bytes = self._stream.read1(len(self._view) - held)
+            if not data:
                 raise EOFError
-            held += count
-            self._left -= count
+            self._view[held : held + len(data)] = data
+            held += len(data)
+            self._left -= len(data)
             if self._left < 0:
                 raise ProtocolError(
                     "MESSAGE_TOO_LARGE",
