@@ -43,7 +43,9 @@ def play(
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scan(tmp_path_factory.mktemp("scan") / "scan.h5", [noise(acquisition_time_stamp=90), *slices()], waves())
+    return write_scan(
+        tmp_path_factory.mktemp("scan") / "scan.h5", [noise(acquisition_time_stamp=90), *slices()], waves()
+    )
 
 
 def test_a_scan_goes_out_whole_and_images_come_back(path: Path) -> None:

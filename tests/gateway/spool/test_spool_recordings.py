@@ -246,3 +246,36 @@ def test_a_record_that_is_too_large_is_refused(spool: Spool) -> None:
     with pytest.raises(ValueError, match="too large"):
         recording.append(0, *[bytes(1 << 26)] * 5)
     assert recording.append(0) == 0
+
+
+def test_removal_does_not_wait_for_the_disk(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        syncing.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    recording = spool.begin("scan", {})
+    recording.append(0, b"data")
+    finishing = in_thread(lambda: recording.finish(True))
+    assert syncing.wait(60)
+    assert [record.kind for record in recording.read()] == [0]  # readers see the end before the disk has it
+    spool.remove("scan")
+    spool.begin("scan", {}).append(0)
+    go_on.set()
+    finishing.join()
+
+
+def test_appending_to_a_closed_spool_says_so(tmp_path: Path) -> None:
+    with Spool(tmp_path, KEY, PLENTY, 0) as spool:
+        recording = spool.begin("scan", {})
+        recording.append(0)
+        reader = recording.read(1)
+    with pytest.raises(ReadingStoppedError):
+        next(reader)
+    with pytest.raises(SpoolError, match="was closed"):
+        recording.append(1)
+    recording.finish(True)
+    with Spool(tmp_path, KEY, PLENTY, 0) as spool:
+        assert not spool.scans()[0].complete

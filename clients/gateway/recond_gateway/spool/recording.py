@@ -168,29 +168,22 @@ class Recording:
             If the disk fails; readers of this process see the end nevertheless.
         """
         with self._writing:
-            if self._complete is not None:
+            if self._complete is not None or self._file < 0:
                 return
-            head, sealed = self._cipher.seal(self._count + 1, pack(Holds.END, int(complete)))
-            failed: OSError | None = None
-            try:
-                write_all(self._file, self._end, (head, sealed))
-            except OSError as error:
-                failed = error
-                self._room.count(-END_BYTES)
-            with self._changed:
-                self._end += 0 if failed else END_BYTES
-                self._complete = complete
-                self._drop_tail_if_unread()
-                self._changed.notify_all()
-            try:
-                os.fsync(self._file)
-            except OSError as error:
-                failed = failed or error
-            self._close_file()
-            if (
-                failed is not None and failed.errno not in _FULL
-            ):  # on a full disk the next process finds it cut off, no more
-                raise self.disk_error(failed)
+            file, self._file = self._file, -1
+            failed = self._write_end(file, complete)
+        # Not with the lock held: this may take seconds, in which the recording may well be removed.
+        try:
+            if not self._removed:
+                _sync(file, self._path.parent)
+        except OSError as error:
+            failed = failed or error
+        finally:
+            os.close(file)
+        if (
+            failed is not None and failed.errno not in _FULL
+        ):  # on a full disk the next process finds it cut off, no more
+            raise self.disk_error(failed)
 
     def read(self, start: int = 0, wait: bool = True) -> Iterator[Record]:
         """Read records, following the writer.
@@ -289,13 +282,32 @@ class Recording:
         msg = f"The recording of scan {self.scan_id} cannot be written: {error.strerror}. Check the disk of the spool."
         return SpoolError(msg, self.scan_id)
 
+    def _write_end(self, file: int, complete: bool) -> OSError | None:
+        """Write the last frame and let readers know; return what went wrong."""
+        head, sealed = self._cipher.seal(self._count + 1, pack(Holds.END, int(complete)))
+        failed: OSError | None = None
+        try:
+            write_all(file, self._end, (head, sealed))
+        except OSError as error:
+            failed = error
+            self._room.count(-END_BYTES)
+        with self._changed:
+            self._end += 0 if failed else END_BYTES
+            self._complete = complete
+            self._drop_tail_if_unread()
+            self._changed.notify_all()
+        return failed
+
     def _check_open(self) -> None:
         if self._removed:
             msg = f"The recording of scan {self.scan_id} was removed."
             raise SpoolError(msg, self.scan_id)
-        if self._complete is not None or self._file < 0:
+        if self._complete is not None:
             msg = f"the recording of scan {self.scan_id} is finished: nothing can be appended"
             raise ValueError(msg)
+        if self._file < 0:
+            msg = f"The spool with the recording of scan {self.scan_id} was closed."
+            raise SpoolError(msg, self.scan_id)
 
     def _write(self, sequence: int, plain: bytes) -> int:
         """Write a frame at the end; return its size."""
@@ -414,3 +426,13 @@ class Recording:
             "what lies before it can be read."
         )
         return SpoolDamagedError(msg, self.scan_id)
+
+
+def _sync(file: int, folder: Path) -> None:
+    """Have the disk itself hold a file, and its name."""
+    os.fsync(file)
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)

@@ -17,7 +17,7 @@ from recond_client.commands.outputs import check_output, check_place
 from recond_client.privacy.files import DeidentifiedFile, deidentify_file
 from recond_client.privacy.key_file import KEY_BYTES, create_key, read_key
 from recond_client.privacy.patient_map import PatientMap
-from recond_client.privacy.profile import Profile
+from recond_client.privacy.profile import Area, Profile
 from recond_client.privacy.recond_mrd_1 import RECOND_MRD_1
 
 _ENDINGS = (".h5", ".mrd", ".hdf5")
@@ -87,7 +87,7 @@ def deidentify(
         check_place(map_file, [file, target], "--map")
         PatientMap().encrypt(bytes(KEY_BYTES))  # what is missing for it shows before anything is written
     key = _key(key_file, write=target is not None)
-    done = deidentify_file(file, target, RECOND_MRD_1, key.key)
+    done = deidentify_file(file, target, RECOND_MRD_1, key=key.key)
     if target is not None and map_file is not None:
         done.map.write(map_file, key.key)
     written = [path for path in (target, map_file if target is not None else None) if path is not None]
@@ -130,9 +130,13 @@ def _object(
 
 def _print(done: DeidentifiedFile, profile: Profile, target: Path | None, written: list[Path]) -> None:
     console = Console()
-    table = Table("where", "place", Column("values", justify="right"), "", box=box.SIMPLE_HEAD)
-    for each in done.removed:
-        table.add_row(each.area.value, Text(each.place), f"{each.count}", each.action.said)
+    table = Table(Column("place", overflow="fold"), Column("values", justify="right"), "what", box=box.SIMPLE_HEAD)
+    for area in Area:
+        found = [each for each in done.removed if each.area is area]
+        if found:
+            table.add_row(Text(area.value, style="bold"))
+        for each in found:
+            table.add_row(Text(f"  {each.place}"), f"{each.count}", each.action.said)
     if table.row_count:
         console.print(table)
     said = "What was done" if target is not None else "What would be done; nothing was written, -o OUT writes it"

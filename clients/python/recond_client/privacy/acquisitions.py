@@ -79,6 +79,18 @@ class HeaderState:
         since[since < -(_TICKS_PER_DAY // 2)] += _TICKS_PER_DAY
         return np.where(stamps == 0, 0, np.clip(since, 0, _LARGEST)).astype(np.uint32)
 
+    def original_stamps(self, stamps: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Undo `since_first`, for a time stamp that is not 0; the first readout of a scan cannot be told from none."""
+        first = self._first or 0
+        return np.where(stamps == 0, 0, (stamps.astype(np.int64) + first) & _LARGEST).astype(np.uint32)
+
+    def original_numbers(self, numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Undo `replaced`; numbers that it never returned stay."""
+        known = {new: old for old, new in self._numbers.items()}
+        return np.array([known.get(int(number), int(number)) for number in numbers.flat], np.uint32).reshape(
+            numbers.shape
+        )
+
     def replaced(self, numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Return other numbers, the same for the same; 0 stays 0."""
         distinct, place = np.unique(numbers, return_inverse=True)
@@ -114,6 +126,21 @@ def deidentify_headers(headers: NDArray[Headers], state: HeaderState) -> NDArray
 def deidentify_image_headers(headers: NDArray[Headers], state: HeaderState) -> NDArray[Headers]:
     """De-identify headers of images: as `deidentify_headers`, with 198 bytes each."""
     return _deidentified(headers, state, Area.IMAGE, _IMAGE)
+
+
+def restore_image_headers(headers: NDArray[Headers], state: HeaderState) -> NDArray[Headers]:
+    """Put measurement and time stamps back into headers of images that return: a copy, as `deidentify_image_headers`.
+
+    Raises
+    ------
+    InputError
+        If the items are no such headers.
+    """
+    copied = np.array(headers, copy=True, order="C")
+    fields = _fields(copied, _IMAGE)
+    fields["measurement_uid"] = state.original_numbers(fields["measurement_uid"].copy())
+    fields["acquisition_time_stamp"] = state.original_stamps(fields["acquisition_time_stamp"].copy())
+    return copied
 
 
 def _deidentified(headers: NDArray[Headers], state: HeaderState, area: Area, packed: np.dtype[Any]) -> NDArray[Headers]:

@@ -45,7 +45,7 @@ class DeidentifiedFile:
 
 
 def deidentify_file(
-    source: Path, target: Path | None, profile: Profile = RECOND_MRD_1, key: bytes = b""
+    source: Path, target: Path | None, profile: Profile = RECOND_MRD_1, *, key: bytes
 ) -> DeidentifiedFile:
     """De-identify an ISMRMRD or fastMRI file.
 

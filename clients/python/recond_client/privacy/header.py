@@ -8,7 +8,6 @@ from typing import Final
 from recond_client.errors import InputError
 from recond_client.privacy.patient_map import PatientMap
 from recond_client.privacy.profile import REMOVED_UNKNOWN, Action, Area, Profile, Rule
-from recond_client.privacy.recond_mrd_1 import RECOND_MRD_1
 from recond_client.privacy.record import Removed, Treatment
 from recond_client.privacy.safe_xml import Element, escaped, parse
 
@@ -35,7 +34,7 @@ class Deidentified:
     map: PatientMap
 
 
-def deidentify_header(xml: bytes, profile: Profile = RECOND_MRD_1, key: bytes = b"") -> Deidentified:
+def deidentify_header(xml: bytes, profile: Profile, key: bytes) -> Deidentified:
     """Take out of an MRD header what may tell who was scanned, and everything that the profile does not name.
 
     Parameters
@@ -43,7 +42,7 @@ def deidentify_header(xml: bytes, profile: Profile = RECOND_MRD_1, key: bytes = 
     xml
         The header: UTF-8 or UTF-16, with any prefixes, up to 16 MiB; what follows a NUL is ignored.
     profile
-        What becomes of which element.
+        What becomes of which element, such as `RECOND_MRD_1`.
     key
         Of the site, 32 bytes: the same originals get the same replacements.
 

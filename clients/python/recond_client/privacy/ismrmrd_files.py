@@ -193,7 +193,8 @@ def _checked(data: h5py.Dataset, place: str) -> np.dtype[Any]:
             f"{place} is not a list of ISMRMRD acquisitions (head, traj, data): write the file with an ISMRMRD library."
         )
         raise InputError(msg, reason="ACQUISITION_LAYOUT", field=place)
-    return np.dtype(fields["head"][0])
+    head: np.dtype[Any] = fields["head"][0]
+    return head
 
 
 def _packed(heads: NDArray[np.void], dtype: np.dtype[Any]) -> NDArray[np.void]:

@@ -18,8 +18,8 @@ class Action(enum.Enum):
     """What becomes of a value: the letter of DICOM, and a word for people."""
 
     REMOVE = ("X", "removed")
-    UID = ("U", "replaced by a UID made with the key of the site")
-    DUMMY = ("D", "replaced by a name made with the key of the site")
+    UID = ("U", "another UID")
+    DUMMY = ("D", "another name")
     ZERO = ("Z", "set to zero")
     CLEAN = ("C", "cleaned")
     KEEP = ("K", "kept")

@@ -8,13 +8,15 @@ from typing import Final, Protocol
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,10}")
 _NUMBER: Final = re.compile(
-    r"[+-]?(?:[0-9]{1,10}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?|[+-]?INF|NaN"
+    r"[+-]?(?:[0-9]{1,10}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?|[+-]?INF|NaN"
 )
 _BETWEEN_WORDS: Final = re.compile(r"[\s,;]+")
 _COIL_SEPARATORS: Final = re.compile(r"[\s:_./()+-]+")
-_SHORT_CODE: Final = re.compile(r"[A-Za-z]{0,3}[0-9]{0,3}[A-Za-z]?")
+_SHORT_CODE: Final = re.compile(r"[A-Za-z]{1,3}[0-9]{0,3}|[A-Za-z]{0,2}[0-9]{1,3}[A-Za-z]?")
 _COIL_WORD: Final = re.compile(r"([A-Za-z]+?)s?[0-9]{0,3}")
 _LONGEST_TEXT: Final = 256
+_LONGEST_NUMBER: Final = 3
+_MOST_COIL_WORDS: Final = 5
 
 
 class Values(Protocol):
@@ -83,7 +85,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a vocabulary out of free text, and numbers of at most four digits beside them."""
+    """The words of a vocabulary out of free text, and numbers of at most three digits beside them."""
 
     vocabulary: frozenset[str]
     called: str
@@ -94,7 +96,11 @@ class Words:
         known = [word for word in words if word.lower() in self.vocabulary]
         if not known:
             return None
-        kept = [word for word in words if word.lower() in self.vocabulary or (word.isdecimal() and len(word) <= 4)]
+        kept = [
+            word
+            for word in words
+            if word.lower() in self.vocabulary or (word.isdecimal() and len(word) <= _LONGEST_NUMBER)
+        ]
         return text if len(kept) == len(words) and len(text) <= _LONGEST_TEXT else " ".join(kept)
 
     @property
@@ -111,9 +117,10 @@ class CoilName:
 
     def keep(self, text: str) -> str | None:
         """Return what stays of a value, None if nothing does."""
-        if len(text) > 64:
+        words = [word for word in _COIL_SEPARATORS.split(text[:_LONGEST_TEXT]) if word]
+        if len(words) > _MOST_COIL_WORDS or len(text) > _LONGEST_TEXT:
             return None
-        for word in filter(None, _COIL_SEPARATORS.split(text)):
+        for word in words:
             named = _COIL_WORD.fullmatch(word)
             known = named is not None and (named[1].lower() in self.vocabulary or word.lower() in self.vocabulary)
             if not known and not _SHORT_CODE.fullmatch(word):
