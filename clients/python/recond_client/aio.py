@@ -286,6 +286,7 @@ class Client:
         complex_images: bool = False,
         uncertainty: bool = False,
         expected_bytes: int = 0,
+        keep_images: bool = True,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> AsyncImageStream:
@@ -317,6 +318,7 @@ class Client:
             timeout=check_timeout(timeout),
             images=images,
             reporter=ProgressReporter(_in_loop(on_progress), expected_bytes),
+            keep_images=keep_images,
         )
         return AsyncImageStream(call, handed)
 

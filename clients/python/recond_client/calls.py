@@ -52,6 +52,8 @@ class ImageStream:
         Told about what was sent and what came.
     target
         Name of the service in messages.
+    keep_images
+        Whether the result is to hold the images.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class ImageStream:
         images: bool,
         reporter: ProgressReporter,
         target: str,
+        keep_images: bool = True,
     ) -> None:
-        self._assembler = ResponseAssembler(images=images, one_stack=bool(first.spec.stack))
+        self._assembler = ResponseAssembler(images=images, one_stack=bool(first.spec.stack), keep_images=keep_images)
         self._reporter = reporter
         self._target = target
         self._may_send = threading.Event()
@@ -205,6 +208,7 @@ class Connection:
         timeout: float | None,
         images: bool,
         reporter: ProgressReporter,
+        keep_images: bool = True,
     ) -> ImageStream:
         """Start a call; parameters as for `ImageStream`."""
         return ImageStream(
@@ -215,6 +219,7 @@ class Connection:
             images=images,
             reporter=reporter,
             target=self.target,
+            keep_images=keep_images,
         )
 
     def analyze(

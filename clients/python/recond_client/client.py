@@ -221,6 +221,7 @@ class Client:
         complex_images: bool = False,
         uncertainty: bool = False,
         expected_bytes: int = 0,
+        keep_images: bool = True,
         timeout: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> ImageStream:
@@ -238,6 +239,8 @@ class Client:
             `ismrmrd.Acquisition` objects.
         expected_bytes
             Bytes of samples in all, 0 if that is not known.
+        keep_images
+            False where the images are used as they come: the result is without them, and memory stays flat however many there are.
         model, model_version, undersample, outputs, heads, priority, images, timeout, on_progress
             As for `reconstruct`.
 
@@ -267,6 +270,7 @@ class Client:
             timeout=check_timeout(timeout),
             images=images,
             reporter=ProgressReporter(on_progress, expected_bytes),
+            keep_images=keep_images,
         )
 
     def analyze(

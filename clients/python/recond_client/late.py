@@ -76,7 +76,7 @@ class LateGroup(click.Group):
         return importlib.metadata.entry_points(group=self._entry_group)
 
 
-_EXTRAS = {"train": "train", "loadtest": "server,loadtest"}
+_EXTRAS = {"train": "train", "loadtest": "server,loadtest", "gateway": "gateway"}
 """What to install for a command, where that is not ``server``."""
 
 

@@ -117,10 +117,13 @@ class ResponseAssembler:
         Whether the images were asked for; if not, the result has none.
     one_stack
         One stack was asked for: the images of others come, but are not part of the result.
+    keep_images
+        Whether the result is to hold the images.
     """
 
-    def __init__(self, *, images: bool = True, one_stack: bool = False) -> None:
-        self._expects_images = images
+    def __init__(self, *, images: bool = True, one_stack: bool = False, keep_images: bool = True) -> None:
+        self._expects_images = images and keep_images
+        self._keeps_images = keep_images
         self._one_stack = one_stack
         self._stage = _Stage.OPENED
         self._partial: dict[int, _PartialImage] = {}
@@ -270,7 +273,7 @@ class ResponseAssembler:
             first.data_consistency_residual if first.HasField("data_consistency_residual") else None,
             findings_of(first.findings),
         )
-        self._images[number] = image
+        self._images[number] = image if self._keeps_images else _PASSED_ON
         return image
 
     def _take_head(self, response: pb.ReconstructResponse) -> None:
@@ -379,6 +382,10 @@ class ResponseAssembler:
     def _violation(self, what: str) -> ServiceError:
         msg = f"the service broke the wire contract: {what}; client and service may be of different versions"
         return ServiceError(msg, status="INTERNAL", reason="PROTOCOL_VIOLATION", request_id=self.request_id)
+
+
+_PASSED_ON = Image(ImageIndex(0), np.zeros((0, 0), np.float32))
+"""Stands for images that the result does not hold."""
 
 
 def _index_of(index: pb.ImageIndex) -> ImageIndex:

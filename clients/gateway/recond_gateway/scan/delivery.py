@@ -252,7 +252,7 @@ class Delivery:
                 self._streams.remove((stream, reader))
 
     def _open(self, reader: FeedReader, options: dict[str, Any]) -> ImageStream:
-        stream = self._client.stream(self._header, reader, **options)
+        stream = self._client.stream(self._header, reader, keep_images=False, **options)
         with self._lock:
             self._streams.append((stream, reader))
         if self._stop.is_set():

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from recond_client.result import ImageIndex
 from recond_gateway.mrd.layouts import AcquisitionFlag as Flag
 from recond_gateway.scan.header import HeaderFacts
+from recond_gateway.scan.lines import Lines
 
 
 class GroupKey(NamedTuple):
@@ -61,7 +62,7 @@ class Group:
     first
         Header of the first one, 340 bytes.
     lines
-        Counters of its lines, partition * 65536 + line.
+        Which.
     readouts
         How many there were.
     last_at
@@ -73,7 +74,7 @@ class Group:
     """
 
     first: NDArray[np.void]
-    lines: set[int] = field(default_factory=set)
+    lines: Lines = field(default_factory=Lines)
     readouts: int = 0
     last_at: float = 0.0
     closed_at: float | None = None
@@ -93,18 +94,18 @@ class Incomplete:
     wanted
         How many the others have, or the header announces.
     missing
-        Which lines are missing, as far as that is known.
+        Partition and line of those that are missing, as far as that is known.
     """
 
     key: GroupKey
     has: int
     wanted: int
-    missing: tuple[int, ...]
+    missing: tuple[tuple[int, int], ...]
 
     def __str__(self) -> str:
         told = ""
         if self.missing:
-            lines = [line & 0xFFFF for line in self.missing[:_MOST_TOLD]]
+            lines = [line for _, line in self.missing[:_MOST_TOLD]]
             more = f" and {len(self.missing) - _MOST_TOLD} more" if len(self.missing) > _MOST_TOLD else ""
             told = f": missing {', '.join(map(str, lines))}{more}"
         return f"{self.key} has {self.has} of {self.wanted} lines{told}"
@@ -170,11 +171,10 @@ class GroupLedger:
                 + [counters[name] for name in ("slice", "contrast", "phase", "repetition", "set")],
                 axis=1,
             )
-            lines = counters["kspace_encode_step_2"].astype(np.int64) << 16 | counters["kspace_encode_step_1"]
             changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
             bounds = [0, *changes.tolist(), len(headers)]
             for start, stop in itertools.pairwise(bounds):
-                self._enter(GroupKey(*keys[start].tolist()), headers[start:stop], lines[start:stop], now)
+                self._enter(GroupKey(*keys[start].tolist()), headers[start:stop], now)
 
     def end(self) -> None:
         """Close all groups: nothing more is going to come."""
@@ -235,27 +235,24 @@ class GroupLedger:
         with self._lock:
             for encoding in sorted({key.encoding for key in self._groups}):
                 groups = {key: group for key, group in self._groups.items() if key.encoding == encoding}
-                every: set[int] = set().union(*(group.lines for group in groups.values()))
+                every = Lines()
+                for group in groups.values():
+                    every.update(group.lines)
                 most = max(len(group.lines) for group in groups.values())
                 facts = self._header.encoding(encoding)
                 wanted = max(most, facts.expected_lines)
                 expected = self._announced(encoding) if wanted == facts.expected_lines else every
                 for key, group in groups.items():
                     if len(group.lines) < wanted:
-                        missing = tuple(sorted(expected - group.lines)) if len(expected) == wanted else ()
+                        missing = tuple(expected.without(group.lines)) if len(expected) == wanted else ()
                         found.append(Incomplete(key, len(group.lines), wanted, missing))
         return found
 
-    def _announced(self, encoding: int) -> set[int]:
+    def _announced(self, encoding: int) -> Lines:
         facts = self._header.encoding(encoding)
         if not facts.expected_lines or facts.lines is None:
-            return set()
-        partitions = facts.partitions if facts.volume and facts.partitions is not None else (0, 0)
-        return {
-            partition << 16 | line
-            for partition in range(partitions[0], partitions[1] + 1)
-            for line in range(facts.lines[0], facts.lines[1] + 1)
-        }
+            return Lines()
+        return Lines.between(facts.lines, facts.partitions if facts.volume and facts.partitions is not None else (0, 0))
 
     def _set_aside(self, bits: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Count what makes no image, and return which readouts do."""
@@ -270,11 +267,12 @@ class GroupLedger:
         left &= ~only
         return left
 
-    def _enter(self, key: GroupKey, headers: NDArray[np.void], lines: NDArray[np.int64], now: float) -> None:
+    def _enter(self, key: GroupKey, headers: NDArray[np.void], now: float) -> None:
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(headers[:1].copy())
-        group.lines.update(lines.tolist())
+        counters = headers["idx"]
+        group.lines.add(counters["kspace_encode_step_2"].tolist(), counters["kspace_encode_step_1"].tolist())
         group.readouts += len(headers)
         group.last_at = now
         bits = int(np.bitwise_or.reduce(headers["flags"]))

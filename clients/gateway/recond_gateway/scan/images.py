@@ -24,6 +24,7 @@ _INT16_MAX: Final = 32767
 _BRIGHT: Final = 99.9  # percentile that counts as the brightest of an image
 _WINDOW_FROM: Final = 100.0  # integers cannot say the window of images whose values are smaller than this
 _NOWHERE: Final = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
+_NO_PIXELS: Final = np.zeros((0, 0), np.float32)
 _TYPES: Final = {"magnitude": ImageType.MAGNITUDE, "phase": ImageType.PHASE, "complex": ImageType.COMPLEX}
 
 
@@ -89,7 +90,7 @@ class ImageWriter:
         origin
             What made it.
         """
-        self._places[image.index.image] = Image(image.index, image.pixels[:0, :0], image.geometry)
+        self._places[image.index.image] = Image(image.index, _NO_PIXELS, image.geometry)
         pixels: dict[str, NDArray[Any]] = {}
         for output in self._pipeline.outputs:
             if output == "magnitude":

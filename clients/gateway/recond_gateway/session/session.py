@@ -264,8 +264,8 @@ class Session:
         except RecondError as error:
             return error
         self._running = RunningScan(self._services, scan, self._console)
-        self._running.start()
         self._console.text("INFO", f"recond scan {self._scan_id}: receiving ({_shown(self._pipeline)})")
+        self._running.start()
         return None
 
     def _end(self, running: RunningScan, *, complete: bool, error: RecondError | None) -> str:

@@ -328,8 +328,8 @@ class Recording:
     def _leave_cache(self) -> None:
         """Have what was written go to the disk, and out of the page cache once it is there.
 
-        Little of it is read again, and a cache that fills up makes every further page cost the search for one to evict: measured on a
-        machine without free memory, half the processor time of writing.
+        Little of it is read again, and a cache that fills up makes every further page cost the search for one to evict: measured on
+        a machine without free memory, half the processor time of writing.
         """
         while self._end - self._advised >= _ADVISED_BYTES:
             for start in (self._advised, self._advised - _WRITTEN_BACK_BYTES):  # written to the disk now; there by now
