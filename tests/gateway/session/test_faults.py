@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from defusedxml import ElementTree
+from gateway_process import gateway_process
 from gateway_scans import COLUMNS, ROWS, SLICES, RawScan, Wire
 from recond_testing import running
 from scripted_service import Conversation, reason, retry_in
@@ -245,32 +242,6 @@ def test_a_full_spool_costs_no_image(service, start_gateway, scan, expected):
     assert any("spool of the gateway is full" in line for line in lines)
     images = shown(wire)
     assert all(np.array_equal(images[number], expected.images[number]) for number in range(SLICES))
-
-
-@contextlib.contextmanager
-def gateway_process(folder: Path, server: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    command = [sys.executable, "-m", "recond_client", "gateway", "--listen", "127.0.0.1:0", "--server", server]
-    config = folder / "gateway.toml"
-    config.write_text('[service]\nwait = 0.5\n[spool]\nmin_free_bytes = 0\n[pipelines.default]\nmodel = "rss"\n')
-    with (folder / "gateway.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--config", str(config), "--spool", str(folder / "spool"), "--stop-with-stdin"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "listening on" in line, (folder / "gateway.log").read_text()
-        yield process, line.split("listening on ")[1].split()[0]
-    finally:
-        process.terminate()
-        process.wait(60)
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
 
 
 @pytest.mark.timeout(180)
