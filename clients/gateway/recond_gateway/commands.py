@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from recond_client.cli import exit_code
 from recond_client.client import Client
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RecondError
@@ -20,6 +22,7 @@ from recond_gateway.outgoing_of import outgoing_of
 from recond_gateway.replay.commands import replay
 from recond_gateway.server import Gateway
 from recond_gateway.services import Services
+from recond_gateway.session.mrd2_session import talk
 from recond_gateway.spool import Spool, key_for
 from recond_gateway.telemetry import Metrics, configure_logging
 
@@ -56,9 +59,22 @@ _PATIENCE: Final = 30.0
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least severe message to log."
 )
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="For machines or for people.")
+@click.option(
+    "--mrd2",
+    is_flag=True,
+    help="Speak MRD version 2: from stdin to stdout, or, with --listen, one stream each way for each connection.",
+)
 @click.option("--stop-with-stdin", is_flag=True, hidden=True, help="Stop when stdin is closed: the parent is gone.")
 @click.pass_context
-def gateway(context: click.Context, /, config: Path | None, *, stop_with_stdin: bool, **options: Any) -> None:  # noqa: ANN401
+def gateway(
+    context: click.Context,
+    /,
+    config: Path | None,
+    *,
+    mrd2: bool,
+    stop_with_stdin: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
     """Take scans from scanners over TCP (MRD, port 9002), and return their images while they are measured.
 
     Ends with SIGTERM or Ctrl-C; what is not delivered by then stays in the spool for the next start.
@@ -66,14 +82,17 @@ def gateway(context: click.Context, /, config: Path | None, *, stop_with_stdin: 
     if context.invoked_subcommand is not None:
         return
     try:
-        settings = load_settings(config, _changes(options))
+        settings = load_settings(config, _changes(options, mrd2=mrd2))
+        if mrd2 and options["listen"] is None:
+            failed = _pipe(settings)
+            sys.exit(0 if failed is None else exit_code(failed))
         _run(settings, stop_with_stdin=stop_with_stdin)
     except RecondError as error:
         click.echo(f"recond gateway: {error}", err=True)
         sys.exit(_USAGE)
 
 
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
+def _changes(options: dict[str, Any], *, mrd2: bool) -> dict[str, Any]:
     """Return the options that were given, as the file has them."""
     listen = {
         name: value
@@ -81,6 +100,7 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
             ("address", options["listen"]),
             ("scanner_network", list(options["networks"]) or None),
             ("device", options["device"]),
+            ("protocol", "mrd2" if mrd2 else None),
         )
         if value is not None
     }
@@ -101,14 +121,9 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
-    configure_logging(settings.logging)
-    keep_freed_memory()
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    if stop_with_stdin:
-        threading.Thread(target=_set_with_stdin, args=(stopped,), daemon=True).start()
+@contextmanager
+def _services(settings: Settings) -> Iterator[Services]:
+    """Return a context with the spool and a connection to the service."""
     folder = settings.spool.folder
     key_file = settings.spool.key_file or folder.with_name(f"{folder.name}.key")
     with ExitStack() as stack:
@@ -125,18 +140,44 @@ def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
         address = settings.service
         target = address.server or stack.enter_context(EmbeddedService()).target
         client = stack.enter_context(Client(target, ca=address.ca, certificate=address.certificate, key=address.key))
-        metrics = Metrics()
+        if not address.server:
+            client.wait_until_ready()
+        yield Services(settings, client, spool, Metrics(), outgoing_of(settings))
+
+
+def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
+    configure_logging(settings.logging)
+    keep_freed_memory()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    if stop_with_stdin:
+        threading.Thread(target=_set_with_stdin, args=(stopped,), daemon=True).start()
+    with _services(settings) as services:
         if settings.logging.metrics_listen:
             host, _, port = settings.logging.metrics_listen.rpartition(":")
-            shown = metrics.serve(host.strip("[]"), int(port))
+            shown = services.metrics.serve(host.strip("[]"), int(port))
             click.echo(f"recond gateway: metrics on {host}:{shown}")
-        services = Services(settings, client, spool, metrics, outgoing_of(settings))
         with Gateway(services) as running:
-            for port_ in running.ports:
-                click.echo(f"recond gateway: listening on {port_.address} for {port_.device}")
+            for each in running.ports:
+                click.echo(f"recond gateway: listening on {each.address} for {each.device}")
             sys.stdout.flush()
             stopped.wait()
             running.stop(_PATIENCE)
+
+
+def _pipe(settings: Settings) -> RecondError | None:
+    """Reconstruct the stream of version 2 on stdin, and write its images to stdout; lines go to stderr."""
+    configure_logging(settings.logging)
+    keep_freed_memory()
+    with _services(settings) as services:
+        return talk(
+            services,
+            settings.listen[0],
+            sys.stdin.buffer,
+            sys.stdout.buffer,
+            lambda level, line: click.echo(f"{level.ljust(8)}{line}", err=True),
+        )
 
 
 def _set_with_stdin(stopped: threading.Event) -> None:

@@ -17,6 +17,7 @@ from recond_gateway.config import Listen
 from recond_gateway.errors import ConfigurationError
 from recond_gateway.services import Services
 from recond_gateway.session.console import Console
+from recond_gateway.session.mrd2_session import talk_over_socket
 from recond_gateway.session.session import Session
 
 _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -127,7 +128,10 @@ class Port:
 
     def _talk(self, connection: socket.socket) -> None:
         try:
-            Session(self._services, self._listen, connection).run()
+            if self._listen.protocol == "mrd2":
+                talk_over_socket(self._services, self._listen, connection)
+            else:
+                Session(self._services, self._listen, connection).run()
         finally:
             with self._lock:
                 self._sessions.discard(threading.current_thread())

@@ -108,6 +108,16 @@ def test_waveforms() -> None:
         writer.waveforms(headers, samples[1:])
 
 
+def test_nothing_of_our_memory_goes_out_between_the_fields() -> None:
+    rows = np.full(400, 0xAA, np.uint8).view([("head", WAVEFORM_HEADER), ("other", "V10")])
+    headers = rows["head"]
+    headers["number_of_samples"] = 0
+    octets = np.frombuffer(writer.waveforms(headers, b""), np.uint8).reshape(8, 2 + 40)[:, 2:]
+    assert not octets[:, 2:8].any()
+    assert not octets[:, 38:].any()
+    assert (octets[:, 8:28] == 0xAA).all()
+
+
 def test_images_say_how_long_their_attributes_are() -> None:
     made = image()
     header = np.frombuffer(bytes(made.getHead()), IMAGE_HEADER)[0]

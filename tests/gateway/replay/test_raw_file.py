@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import ismrmrd
 import numpy as np
+import psutil
 import pytest
 from mrd_files import LINES, noise, slices, waves, write_scan
 from mrd_streams import XML, acquisition, fed, flat, serialized
@@ -20,6 +21,12 @@ from recond_gateway.replay.raw_file import RawFile
 from recond_gateway.replay.timing import Rate, timing_of
 
 
+@pytest.fixture(autouse=True)
+def many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small files here are one block."""
+    monkeypatch.setattr(raw_file, "_FIRST_ROWS", 32)
+
+
 def pieces(path: Path, rate: str = "MAX") -> list:
     with RawFile(path) as file:
         return list(pieces_of(file, timing_of(file.stamps(), file.xml, Rate.parse(rate))))
@@ -28,7 +35,8 @@ def pieces(path: Path, rate: str = "MAX") -> list:
 def test_blocks_hold_what_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [noise(), *slices(), acquisition(3, 5, 2), acquisition(1, 0)]
     path = write_scan(tmp_path / "scan.h5", made)
-    for most in (1, 1000, 1 << 20):
+    for first, most in ((1, 1), (3, 5000), (32, 1 << 20)):
+        monkeypatch.setattr(raw_file, "_FIRST_ROWS", first)
         monkeypatch.setattr(raw_file, "_BLOCK_BYTES", most)
         with RawFile(path) as file:
             blocks = list(file.blocks())
@@ -55,9 +63,37 @@ def test_fields_are_found_however_the_file_lays_them_out(tmp_path: Path) -> None
         other["data"], other["traj"] = data["data"], data["traj"]
         del file["dataset/data"]
         file["dataset/data"] = other
+        assert file["dataset/data"].chunks is None
     with RawFile(path) as file:
-        (block,) = file.blocks()
-    assert block.headers.tobytes() == b"".join(bytes(one.getHead()) for one in made)
+        assert b"".join(block.headers.tobytes() for block in file.blocks()) == b"".join(
+            bytes(one.getHead()) for one in made
+        )
+        assert file.stamps().tolist() == [one.acquisition_time_stamp for one in made]
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (5,)}, {"chunks": (24,), "compression": "gzip"}])
+def test_times_are_read_however_the_table_is_stored(tmp_path: Path, options: dict) -> None:
+    path = write_scan(tmp_path / "scan.h5")
+    with h5py.File(path, "a") as file:
+        data = file["dataset/data"][()]
+        del file["dataset/data"]
+        file.create_dataset("dataset/data", data=data, **options)
+    with RawFile(path) as file:
+        assert file.stamps().tolist() == list(range(100, 124))
+
+
+def test_memory_stays_flat_over_a_long_file(tmp_path: Path) -> None:
+    """HDF5 does not give back the samples that it reads along with a column."""
+    lines = [acquisition(8, 2000, scan_counter=line) for line in range(60)]
+    path = write_scan(tmp_path / "scan.h5", lines)
+
+    def read() -> int:
+        with RawFile(path) as file:
+            assert file.stamps().size == sum(len(block.headers) for block in file.blocks()) == 60
+        return psutil.Process().memory_info().rss
+
+    first = max(read() for _ in range(3))
+    assert max(read() for _ in range(10)) < first + sum(line.data.nbytes for line in lines)
 
 
 def test_everything_is_sent_once_and_waveforms_by_their_time(tmp_path: Path) -> None:

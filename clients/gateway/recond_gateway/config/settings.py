@@ -73,6 +73,8 @@ class Listen(_Group):
         What names of configurations that are not in the table stand for.
     connections
         Most sessions at once.
+    protocol
+        ``"mrd"``: version 1, as scanners speak it; ``"mrd2"``: a stream of MRD version 2 each way.
     """
 
     address: str = "127.0.0.1:9002"
@@ -80,6 +82,7 @@ class Listen(_Group):
     scanner_network: tuple[Network, ...] = ()
     pipeline: str = "default"
     connections: Annotated[int, Field(ge=1, le=1000)] = 8
+    protocol: Literal["mrd", "mrd2"] = "mrd"
 
     @field_validator("device")
     @classmethod

@@ -180,7 +180,9 @@ def waveforms(headers: NDArray[np.void], samples: bytes | NDArray[np.uint32]) ->
         The samples are not what the headers say.
     """
     counts = 4 * headers["number_of_samples"].astype(np.int64) * headers["channels"]
-    packed = np.ascontiguousarray(headers, WAVEFORM_HEADER)
+    packed = np.zeros(len(headers), WAVEFORM_HEADER)  # numpy leaves what was in memory between the fields
+    for name in WAVEFORM_HEADER.names or ():
+        packed[name] = headers[name]
     return _interleaved(MessageId.WAVEFORM, packed, [(_octets(samples), counts)])
 
 

@@ -17,7 +17,8 @@ from recond_client.errors import InputError
 from recond_gateway.mrd.layouts import ACQUISITION_HEADER, WAVEFORM_HEADER
 
 _BLOCK_BYTES: Final = 4 << 20
-_HEADERS_AT_ONCE: Final = 1024
+_FIRST_ROWS: Final = 16
+_MOST_ROWS: Final = 1024
 _PARAMETERS: Final = "configAdditional"
 
 
@@ -121,22 +122,18 @@ class RawFile:
         InputError
             An acquisition has other samples than its header says.
         """
-        first = 0
+        first, count = 0, _FIRST_ROWS
         while first < self.count:
-            headers = _packed(
-                self._read(self._data.fields("head"), first, first + _HEADERS_AT_ONCE), ACQUISITION_HEADER
-            )
-            sizes = 8 * _products(headers, "active_channels") + 4 * _products(headers, "trajectory_dimensions")
-            count = max(1, int(np.searchsorted(np.cumsum(sizes), _BLOCK_BYTES, "right")))
-            block = self._read(self._data, first, first + count)
-            samples = self._values(
-                block["data"], 2 * _products(headers[:count], "active_channels"), "data", first, np.float32
-            )
+            rows = self._rows(self._data, first, first + count)
+            headers = _packed(rows["head"], ACQUISITION_HEADER)
+            samples = self._values(rows["data"], 2 * _products(headers, "active_channels"), "data", first, np.float32)
             trajectories = self._values(
-                block["traj"], _products(headers[:count], "trajectory_dimensions"), "traj", first, np.float32
+                rows["traj"], _products(headers, "trajectory_dimensions"), "traj", first, np.float32
             )
-            yield Block(headers[:count], samples.view(np.complex64), trajectories)
-            first += count
+            yield Block(headers, samples.view(np.complex64), trajectories)
+            first += len(headers)
+            each = (headers.nbytes + samples.nbytes + trajectories.nbytes) // len(headers)
+            count = min(max(_BLOCK_BYTES // each, 1), _MOST_ROWS)
 
     def waveforms(self, first: int, last: int) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
         """Return headers and samples of some waveforms.
@@ -148,7 +145,7 @@ class RawFile:
         """
         if self._waveforms is None:
             return np.zeros(0, WAVEFORM_HEADER), np.zeros(0, np.uint32)
-        table = self._read(self._waveforms, first, last)
+        table = self._rows(self._waveforms, first, last)
         headers = _packed(table["head"], WAVEFORM_HEADER)
         sizes = headers["number_of_samples"].astype(np.int64) * headers["channels"]
         return headers, self._values(table["data"], sizes, "waveforms", first, np.uint32)
@@ -172,16 +169,35 @@ class RawFile:
         return value[0] if isinstance(value[0], bytes) else value[0].encode()
 
     def _column(self, table: h5py.Dataset, name: str) -> NDArray[np.int64]:
-        starts = range(0, len(table), _HEADERS_AT_ONCE)
-        heads = (self._read(table.fields("head"), start, start + _HEADERS_AT_ONCE) for start in starts)
-        return np.concatenate([head[name].astype(np.int64) for head in heads])
+        return np.concatenate([head[name].astype(np.int64) for head in self._heads(table)])
 
-    def _read(self, table: Any, first: int, last: int) -> NDArray[np.void]:  # noqa: ANN401 - h5py has no types
+    def _heads(self, table: h5py.Dataset) -> Iterator[NDArray[np.void]]:
+        """Yield the headers alone, past the library where the table is stored in plain chunks.
+
+        Asked for one column, HDF5 reads the samples too, and does not give back their memory.
+        """
+        stored = table.id.get_type()
+        layout = table.dtype["head"]
+        index = stored.get_member_index(b"head")
+        plain = table.chunks is not None and table.id.get_create_plist().get_nfilters() == 0
+        if plain and stored.get_member_type(index).get_size() == layout.itemsize:
+            at, size = stored.get_member_offset(index), stored.get_size()
+            rows = np.dtype({"names": ["head"], "formats": [layout], "offsets": [at], "itemsize": size})
+            for start in range(0, len(table), table.chunks[0]):
+                try:
+                    _, chunk = table.id.read_direct_chunk((start,))
+                except (OSError, RuntimeError, ValueError) as error:
+                    raise self._damaged(start, error) from error
+                yield np.frombuffer(chunk, rows)["head"][: len(table) - start]
+            return
+        for start in range(0, len(table), _FIRST_ROWS):
+            yield self._rows(table, start, start + _FIRST_ROWS)["head"]
+
+    def _rows(self, table: h5py.Dataset, first: int, last: int) -> NDArray[np.void]:
         try:
             rows: NDArray[np.void] = table[first:last]
         except OSError as error:
-            msg = f"{self._path} cannot be read at acquisition {first}: {error}"
-            raise InputError(msg, reason="DAMAGED_FILE", field=str(self._path)) from error
+            raise self._damaged(first, error) from error
         return rows
 
     def _values(
@@ -193,6 +209,10 @@ class RawFile:
             at = int(wrong[0])
             raise self._bad(f"has {lengths[at]} values in {name} {first + at}, and its header says {sizes[at]}")
         return np.concatenate(column).astype(dtype, copy=False) if len(column) else np.zeros(0, dtype)
+
+    def _damaged(self, first: int, error: Exception) -> InputError:
+        msg = f"{self._path} cannot be read at acquisition {first}: {error}"
+        return InputError(msg, reason="DAMAGED_FILE", field=str(self._path))
 
     def _bad(self, what: str) -> InputError:
         return InputError(f"{self._path} {what}", reason="NOT_ISMRMRD", field=str(self._path))
@@ -209,8 +229,6 @@ def _ends(headers: NDArray[np.void], name: str) -> NDArray[np.int64]:
 
 def _packed(table: NDArray[np.void], layout: np.dtype[np.void]) -> NDArray[np.void]:
     """Return headers as they go over the wire, however the file lays its fields out."""
-    if table.dtype == layout:
-        return np.ascontiguousarray(table)
     packed = np.zeros(len(table), layout)
     _copy_fields(table, packed)
     return packed

@@ -7,15 +7,33 @@ import socket
 import struct
 import threading
 import time
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
 
 from recond_gateway.mrd import writer
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
+Tell = Callable[[Level, str], None]
+"""Takes a line with its severity."""
+
 _WIDTH: Final = 8
 _LONGEST_LINE: Final = 4000
 _DRAIN_BYTES: Final = 1 << 20
+
+
+class Way(Protocol):
+    """The way back from a scan; `gone` once nothing can be sent any more."""
+
+    gone: bool
+
+    def text(self, level: Level, message: str) -> None:
+        """Send a line for the log."""
+        ...
+
+    def image(self, message: bytes) -> bool:
+        """Send an image, given as the message of MRD version 1; tell whether it went out."""
+        ...
 
 
 class Console:

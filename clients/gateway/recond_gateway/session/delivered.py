@@ -14,7 +14,7 @@ from recond_client.result import Image
 from recond_gateway.scan.images import Origin
 from recond_gateway.scan.scan import Scan
 from recond_gateway.scan.summary import head_line
-from recond_gateway.session.console import Console
+from recond_gateway.session.console import Way
 from recond_gateway.spool import Recording, Spool, SpoolError
 from recond_gateway.telemetry import Metrics
 
@@ -48,7 +48,7 @@ class Deliverer:
         scan: Scan,
         spool: Spool,
         metrics: Metrics,
-        console: Console | None,
+        console: Way | None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scan = scan

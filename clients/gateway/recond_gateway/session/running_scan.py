@@ -12,9 +12,11 @@ from recond_gateway.scan.delivery import Delivery, Outcome
 from recond_gateway.scan.scan import Scan
 from recond_gateway.scan.summary import error_line, incomplete_line, summary_line
 from recond_gateway.services import Services
-from recond_gateway.session.console import Console
+from recond_gateway.session.console import Way
 from recond_gateway.session.delivered import Deliverer
 from recond_gateway.spool import SpoolError
+
+_GLANCE = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +34,7 @@ class RunningScan:
         None for a scan without one.
     """
 
-    def __init__(self, services: Services, scan: Scan, console: Console | None) -> None:
+    def __init__(self, services: Services, scan: Scan, console: Way | None) -> None:
         self.scan = scan
         self._services = services
         self._began = time.monotonic()
@@ -50,6 +52,21 @@ class RunningScan:
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def attend(self, console: Way) -> Outcome | None:
+        """Wait for what comes of the scan, whose last readout is in; None if its console is gone or has waited long enough.
+
+        That is as long as the settings say for a service that is away; for one that brings nothing, so long and twice the deadline
+        of an image.
+        """
+        ended = time.monotonic()
+        patience = self._services.settings.service.wait
+        while (outcome := self.wait(_GLANCE)) is None:
+            waited = time.monotonic() - ended
+            stuck = min(waited, self.idle_seconds) > patience + 2 * self.scan.pipeline.slice_deadline
+            if console.gone or stuck or (self.away and waited > patience):
+                return None
+        return outcome
 
     def wait(self, seconds: float) -> Outcome | None:
         """Wait for the end; None if it takes longer."""

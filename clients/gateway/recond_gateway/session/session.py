@@ -19,7 +19,6 @@ from recond_gateway.mrd import messages as mrd
 from recond_gateway.mrd.errors import ProtocolError
 from recond_gateway.mrd.limits import WireLimits
 from recond_gateway.mrd.parser import MrdParser
-from recond_gateway.scan.delivery import Outcome
 from recond_gateway.scan.scan import Scan, begin
 from recond_gateway.scan.summary import error_line, incomplete_line
 from recond_gateway.services import Services
@@ -284,7 +283,7 @@ class Session:
             error = SessionError(
                 "the connection ended without CLOSE: the images are of what came until then", reason="NO_CLOSE"
             )
-        outcome = self._outcome(running)
+        outcome = running.attend(self._console)
         if outcome is None:
             self._leave()
             if self._console.gone:
@@ -307,17 +306,6 @@ class Session:
             return "gone" if self._console.gone else "error"
         self._console.text("INFO", running.line(outcome))
         return "gone" if self._console.gone else "done"
-
-    def _outcome(self, running: RunningScan) -> Outcome | None:
-        """Return what came of a scan; None if the console has waited long enough for a service that is away, or is gone itself."""
-        ended = time.monotonic()
-        patience = self._services.settings.service.wait
-        while (outcome := running.wait(_GLANCE)) is None:
-            waited = time.monotonic() - ended
-            stuck = min(waited, running.idle_seconds) > patience + 2 * running.scan.pipeline.slice_deadline
-            if self._console.gone or stuck or (running.away and waited > patience):
-                return None
-        return outcome
 
     def _leave(self) -> None:
         if self._running is not None:

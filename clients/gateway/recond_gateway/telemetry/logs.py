@@ -14,6 +14,16 @@ import structlog
 from recond_gateway.config import Logging
 
 
+def _without_values(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Leave of an exception its type and where it was raised: what it says may quote what a scanner sent."""
+    for each in event.get("exception", ()):
+        each.pop("exc_value", None)
+        each.pop("exc_notes", None)
+    return event
+
+
 def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
     """Send the logs of this process to one stream in one format.
 
@@ -33,6 +43,7 @@ def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
     ending: list[structlog.typing.Processor] = (
         [
             structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+            _without_values,
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(sort_keys=True, default=str),
         ]
