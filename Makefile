@@ -9,10 +9,11 @@ ARGS ?=
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test interop lint format bench soak training-data quality compare proto interop-venv triton-venv clean
+.PHONY: help setup demo demo-scanner test interop lint format bench soak training-data quality compare proto interop-venv triton-venv clean
 
 help:
 	@echo "make demo    simulate a head, reconstruct it, show the figures and a picture"
+	@echo "make demo-scanner  a scan at the rate of a scanner, whose slices appear one by one while later ones are measured"
 	@echo "make test    the tests"
 	@echo "make interop  tests against independent tools, as far as they are installed"
 	@echo "make lint    style, types, import contract, wire contract"
@@ -55,6 +56,9 @@ $(VENV)-%/.ready: tests/interop/%.txt $(VENV)/.ready
 
 demo: $(VENV)/.head
 	@$(BIN)/python examples/demo.py $(OUT)
+
+demo-scanner: $(VENV)/.head
+	@$(BIN)/python examples/demo_scanner.py $(OUT)
 
 # A process of tests on each core, up to four: each may have a service, with its worker. Free ones take tests from those that lag.
 # One thread each; single tests go faster without all that: .venv/bin/pytest tests/test_house.py

@@ -187,6 +187,7 @@ def test_ismrmrd_file(tmp_path):
         assert readout.center_sample == 48
     np.testing.assert_array_equal(rebuilt, scan.kspace)
     np.testing.assert_array_equal(calibration, scan.calibration)
+    assert [readout.acquisition_time_stamp for readout in readouts] == [4 * number for number in range(len(readouts))]
     lasts = [readout.is_flag_set(ismrmrd.ACQ_LAST_IN_SLICE) for readout in readouts]
     assert sum(lasts) == 3
     assert lasts[-1]

@@ -76,6 +76,14 @@ class _Matrix(click.ParamType):  # type: ignore[type-arg] # generic from click 8
 @click.option("--repetitions", type=int, default=1, show_default=True)
 @click.option("--averages", type=int, default=1, show_default=True)
 @click.option("--interleaved", is_flag=True, help="Measure every second slice first (ISMRMRD only).")
+@click.option(
+    "--line-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    default=10.0,
+    show_default=True,
+    help="From one line to the next, for time stamps (ISMRMRD only).",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same file.")
 def simulate(
     output: Path,
@@ -97,6 +105,7 @@ def simulate(
     repetitions: int,
     averages: int,
     interleaved: bool,
+    line_time: float,
     seed: int,
 ) -> None:
     """Simulate a multi-coil scan of a head or a phantom and write its raw data.
@@ -131,7 +140,7 @@ def simulate(
         raise click.ClickException(str(error)) from error
     try:
         if file_format == "ismrmrd":
-            write_ismrmrd.write(scan, output, interleaved=interleaved)
+            write_ismrmrd.write(scan, output, interleaved=interleaved, line_ms=line_time)
         else:
             write_fastmri.write(scan, output)
         if reference is not None:

@@ -17,9 +17,12 @@ from recond_models.simulate.scan import NOISE_DWELL_US, READOUT_DWELL_US, Simula
 Headers = NDArray[np.void]
 
 _VERSION = 1
+_TICK_MS = 2.5  # of time stamps, as Siemens scanners count
 
 
-def write(scan: SimulatedScan, path: Path, *, interleaved: bool = False, group: str = "dataset") -> None:
+def write(
+    scan: SimulatedScan, path: Path, *, interleaved: bool = False, group: str = "dataset", line_ms: float = 10.0
+) -> None:
     """Write a scan.
 
     Noise readouts (flag 19) come first, then the measured lines slice by slice; lines of the calibration block carry flag 21.
@@ -36,6 +39,8 @@ def write(scan: SimulatedScan, path: Path, *, interleaved: bool = False, group: 
         Measure every second slice first, and number the slices in that order, as scanners do.
     group
         HDF5 group of the acquisitions.
+    line_ms
+        Time from one readout to the next in ms; their time stamps count steps of 2.5 ms, from 0 on.
 
     Raises
     ------
@@ -50,6 +55,7 @@ def write(scan: SimulatedScan, path: Path, *, interleaved: bool = False, group: 
     imaging_headers, imaging_data = _imaging_readouts(scan, order)
     heads = np.concatenate([noise_headers, imaging_headers])
     heads["scan_counter"] = np.arange(heads.size)
+    heads["acquisition_time_stamp"] = np.round(np.arange(heads.size) * (line_ms / _TICK_MS))
     records = np.empty(heads.size, dtype=acquisition_dtype)
     records["head"] = heads
     no_trajectory = np.empty(0, dtype=np.float32)
