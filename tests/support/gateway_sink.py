@@ -42,9 +42,7 @@ class Sink(pb_grpc.ReconstructionServiceServicer):
                 index = pb.ImageIndex(image=count, slice=int(header["slice"]), repetition=int(header["repetition"]))
                 count += 1
                 yield pb.ReconstructResponse(image=pb.Image(index=index, rows=ROWS, columns=COLUMNS, pixels=pixels))
-        summary = pb.Summary(
-            model="sink", version="1", images=count, shape=(count, ROWS, COLUMNS), order=range(count)
-        )
+        summary = pb.Summary(model="sink", version="1", images=count, shape=(count, ROWS, COLUMNS), order=range(count))
         yield pb.ReconstructResponse(summary=summary)
 
 

@@ -272,7 +272,7 @@ class Scan:
             self._channel.send(FramePrepared(number, layout, sampling, self._expected_frames, place), [block.fd])
         self._frames_made += 1
         self._credit -= 1
-        self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None), layout)
+        self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None, memory=None), layout)
 
     # --- results ---
 
