@@ -50,7 +50,8 @@ def main() -> None:
     """Serve until stdin is closed."""
     server = grpc.server(futures.ThreadPoolExecutor(16))
     pb_grpc.add_ReconstructionServiceServicer_to_server(Sink(), server)
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    sys.stdout.write(f"{server.add_insecure_port('127.0.0.1:0')}\n")
+    sys.stdout.flush()
     server.start()
     sys.stdin.read()
     server.stop(None)
