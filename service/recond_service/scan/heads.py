@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recond_models.heads.framing import Framing, SpacingError, VolumeError, frame, frame_slice
 from recond_models.heads.measurements import Grid, MeasurementError
 from recond_service.processes import SliceLayout
+from recond_service.scan.attention import MOST_BYTES, attention_bytes, with_attention
 from recond_service.scan.head_runs import Block, HeadRun, Volume, classified, lesions, refused, segmented
 from recond_service.series import Series, Stack, affine_of
 from recond_service.types import FindingList, FinishedImage, HeadRequest, HeadResult
@@ -37,7 +38,7 @@ class ReadyHead:
     wanted
         The client asked for it.
     maps
-        The label map and its confidence; empty where there are none.
+        The label map and its confidence, or the attention maps; empty where there are none.
     """
 
     result: HeadResult
@@ -77,11 +78,14 @@ class Heads:
         The heads that are wanted, and one that guards them.
     findings
         Gets what is odd.
+    attention
+        Heads that classify give attention maps of a volume, as far as their networks can.
     """
 
-    def __init__(self, requests: Sequence[HeadRequest], findings: FindingList) -> None:
+    def __init__(self, requests: Sequence[HeadRequest], findings: FindingList, *, attention: bool = False) -> None:
         self._requests = tuple(requests)
         self._findings = findings
+        self._attention = attention
         self._blocks: deque[Block] = deque()
         self._sent: dict[int, Block] = {}
         self._next = 0
@@ -114,6 +118,8 @@ class Heads:
         without
             Heads that need not run on them.
         """
+        if self._attention:
+            self._tell_of_attention()
         for stack in series.stacks:
             for volume in self._volumes_of(stack):
                 on_volume = _OnVolume(volume, without)
@@ -129,7 +135,7 @@ class Heads:
         task
             Number of the block.
         arrays
-            The arrays of a `PixelAnswer`, or the probabilities of slices.
+            The arrays of a `PixelAnswer`; or the probabilities of slices, and their attention maps if these were wanted.
 
         Raises
         ------
@@ -137,8 +143,8 @@ class Heads:
             No such block is out.
         """
         block = self._sent.pop(task)
-        if len(arrays) == 1:
-            block.run.take_slices(arrays[0])
+        if block.layout.answer == "slices":
+            block.run.take_slices(block.first, *arrays)
         else:
             block.run.take_pixels(block.first, *arrays)
         self._settle(block.run)
@@ -209,8 +215,35 @@ class Heads:
                 if request.wanted:
                     self._refuse(request, volume, error.reason, str(error))
                 continue
+            if self._attention and request.wanted:
+                self._have_explained(run)
             on_volume.guards.append(run)
             self._blocks.extend(run.blocks())
+
+    def _tell_of_attention(self) -> None:
+        """Say which of the heads that are wanted have no attention map."""
+        wanted = [request.info for request in self._requests if request.wanted]
+        for info in wanted:
+            if not info.contract.whole_volumes and min(info.attention) == 0:
+                self._findings.info(
+                    "attention-none",
+                    f"{info.name} has no attention map: its network is not of the family series, whose scores add up over places.",
+                )
+        if wanted and all(info.contract.whole_volumes for info in wanted):
+            self._findings.info(
+                "attention-none", "Attention maps are those of heads that classify, such as series; none was named."
+            )
+
+    def _have_explained(self, run: HeadRun) -> None:
+        """Have a run bring its attention maps, if it can."""
+        if attention_bytes(run) > MOST_BYTES:
+            self._findings.warn(
+                "attention-too-large",
+                f"The attention maps of {run.request.info.name} would have {attention_bytes(run) >> 20} MiB, more than "
+                f"{MOST_BYTES >> 20}: send smaller images for them.",
+            )
+            return
+        run.attention = run.request.info.attention
 
     def _advance(self) -> None:
         """Begin what may begin."""
@@ -285,8 +318,12 @@ class Heads:
 
     def _hand_out(self, on_volume: _OnVolume) -> None:
         for run in on_volume.guards:
-            result = refused(run.request, run.volume, "HEAD_FAILED", run.problem) if run.problem else classified(run)
-            self._ready.append(ReadyHead(result, run.request.wanted))
+            if run.problem:
+                result = refused(run.request, run.volume, "HEAD_FAILED", run.problem)
+                self._ready.append(ReadyHead(result, run.request.wanted))
+            else:
+                explained, maps = with_attention(run, classified(run))
+                self._ready.append(ReadyHead(explained, run.request.wanted, maps))
         tissue = next((run for run in on_volume.runs if run.contract.task == "segmentation"), None)
         for run in on_volume.runs:
             if run.problem:

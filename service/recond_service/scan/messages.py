@@ -190,7 +190,7 @@ class SlicesPrepared(Message, frozen=True):
 
 
 class HeadFinished(Message, frozen=True):
-    """A result of a head; its label map and confidence, `HeadResult.map_bytes`, come along in a shared block if it has any."""
+    """A result of a head; its label map and confidence or attention maps, `HeadResult.map_bytes`, come along in a block."""
 
     result: HeadResult
 
