@@ -24,6 +24,10 @@ GUARD = "series"
 _GUARD_SLICES = 9
 _MIDDLE = (0.25, 0.75)
 _SURE, _DOUBTFUL = 0.8, 0.5
+_DISTORTED = 0.4
+_MISTAKEN = frozenset({"PD", "T2*"})
+"""What other contrasts are taken for where aliasing or motion is severe; the guard knows both from label maps alone."""
+
 _MOST_VOLUMES = 16
 
 
@@ -277,7 +281,7 @@ class Heads:
             on_volume.runs.append(run)
             self._blocks.extend(run.blocks())
 
-    def _check_known(self, request: HeadRequest, known: Iterable[HeadResult]) -> None:
+    def _check_known(self, request: HeadRequest, known: Sequence[HeadResult]) -> None:
         """Raise _RefusedError for images that the head was not made for; warn where they may be."""
         contract = request.info.contract
         for group, allowed, reason in (
@@ -290,7 +294,8 @@ class Heads:
             fitting = sum(score.probability for score in scores if score.name in allowed)
             best = max(scores, key=lambda score: score.probability)
             says = f"{request.info.name} is made for {group} {' or '.join(allowed)}, and these images look like {best.name}"
-            if 1 - fitting >= _SURE:
+            mistakable = group == "contrast" and best.name in _MISTAKEN and _severe_motion(known) >= _DISTORTED
+            if 1 - fitting >= _SURE and not mistakable:
                 raise _RefusedError(
                     reason,
                     f"{says} (probability {best.probability:.2f}): give images that it is made for, or leave it out",
@@ -359,6 +364,12 @@ class Heads:
         except MeasurementError as error:
             self._findings.warn("geometry-impossible", f"Nothing is measured in these images: {error}")
             return None
+
+
+def _severe_motion(known: Iterable[HeadResult]) -> float:
+    """Return how probable severe motion is, which is what strong aliasing looks like, too."""
+    scores = (score for result in known for score in result.scores if (score.group, score.name) == ("motion", "severe"))
+    return max((score.probability for score in scores), default=0.0)
 
 
 class _RefusedError(Exception):

@@ -378,3 +378,34 @@ def test_attention_maps_of_large_images_are_left_out():
     (ready,) = heads.ready()
     assert ready.result.answers
     assert (ready.result.attention, [each.code for each in findings]) == ((), ["attention-too-large"])
+
+
+CONTRASTS = ("T1", "FLAIR", "PD", "T2")
+FULL_GUARD = HeadContract(
+    "classification",
+    (
+        HeadGroup("contrast", tuple(map(HeadClass, CONTRASTS)), 0.5),
+        HeadGroup("anatomy", tuple(map(HeadClass, ("head", "other")))),
+        HeadGroup("motion", tuple(map(HeadClass, ("none", "mild", "severe")))),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "head", "severe", "refusal"),
+    [
+        ([0.1, 0.1, 0.7, 0.1], 0.9, 0.6, ""),  # FLAIR, 8-fold undersampled without a coil map, looks like this
+        ([0.1, 0.1, 0.7, 0.1], 0.9, 0.2, "WRONG_CONTRAST"),  # a PD scan
+        ([0.1, 0.1, 0.1, 0.7], 0.9, 0.6, "WRONG_CONTRAST"),  # T2 is told from FLAIR in any case
+        ([0.1, 0.1, 0.7, 0.1], 0.1, 0.6, "WRONG_ANATOMY"),  # a knee
+    ],
+)
+def test_the_contrast_of_distorted_images_is_doubted_rather_than_refused(contrast, head, severe, refusal):
+    findings = FindingList()
+    lesion = request("lesion", lesion_contract(contrasts=("FLAIR",), anatomy="head"))
+    heads = Heads([lesion, request("series", FULL_GUARD, wanted=False)], findings)
+    heads.series_ready(series_of(images(), findings))
+    Server([*contrast, head, 1 - head, 1 - severe, 0, severe]).answer(heads)
+    (result,) = (each.result for each in heads.ready() if each.wanted)
+    assert result.refusal == refusal
+    assert ("head-outside-contract" in {each.code for each in findings}) == (not refusal)
