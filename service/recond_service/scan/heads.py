@@ -14,7 +14,7 @@ from recond_models.heads.framing import Framing, SpacingError, VolumeError, fram
 from recond_models.heads.measurements import Grid, MeasurementError
 from recond_service.processes import SliceLayout
 from recond_service.scan.attention import MOST_BYTES, attention_bytes, with_attention
-from recond_service.scan.head_runs import Block, HeadRun, Volume, classified, lesions, refused, segmented
+from recond_service.scan.head_runs import UNKNOWN, Block, HeadRun, Volume, classified, lesions, refused, segmented
 from recond_service.series import Series, Stack, affine_of
 from recond_service.types import FindingList, FinishedImage, HeadRequest, HeadResult
 
@@ -294,8 +294,10 @@ class Heads:
             fitting = sum(score.probability for score in scores if score.name in allowed)
             best = max(scores, key=lambda score: score.probability)
             says = f"{request.info.name} is made for {group} {' or '.join(allowed)}, and these images look like {best.name}"
-            mistakable = group == "contrast" and best.name in _MISTAKEN and _severe_motion(known) >= _DISTORTED
-            if 1 - fitting >= _SURE and not mistakable:
+            unsure = any((group, UNKNOWN) in result.answers for result in known)
+            mistakable = best.name in _MISTAKEN and _severe_motion(known) >= _DISTORTED
+            only_doubted = group == "contrast" and (unsure or mistakable)
+            if 1 - fitting >= _SURE and not only_doubted:
                 raise _RefusedError(
                     reason,
                     f"{says} (probability {best.probability:.2f}): give images that it is made for, or leave it out",

@@ -396,6 +396,7 @@ FULL_GUARD = HeadContract(
     [
         ([0.1, 0.1, 0.7, 0.1], 0.9, 0.6, ""),  # FLAIR, 8-fold undersampled without a coil map, looks like this
         ([0.1, 0.1, 0.7, 0.1], 0.9, 0.2, "WRONG_CONTRAST"),  # a PD scan
+        ([0.3, 0.1, 0.3, 0.3], 0.9, 0.2, ""),  # nobody knows which
         ([0.1, 0.1, 0.1, 0.7], 0.9, 0.6, "WRONG_CONTRAST"),  # T2 is told from FLAIR in any case
         ([0.1, 0.1, 0.7, 0.1], 0.1, 0.6, "WRONG_ANATOMY"),  # a knee
     ],
