@@ -142,6 +142,7 @@ class HeadRun:
     cells: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # attention maps by the number of the slice
     missing: int = field(init=False)
     problem: str = ""
+    refusal: str = ""  # the same as a stable name
 
     def __post_init__(self) -> None:
         pixels = self.volume.shape if self.contract.whole_volumes else (0, 0, 0)

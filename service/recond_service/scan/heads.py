@@ -153,8 +153,15 @@ class Heads:
             block.run.take_pixels(block.first, *arrays)
         self._settle(block.run)
 
-    def failed(self, task: int, problem: str) -> None:
+    def failed(self, task: int, problem: str, refusal: str = "HEAD_FAILED") -> None:
         """Take note that a block has no answer: the head has no result for the volume, and everything else goes on.
+
+        Parameters
+        ----------
+        task
+            Number of the block.
+        problem, refusal
+            Why, in a sentence and as a stable name.
 
         Raises
         ------
@@ -163,8 +170,11 @@ class Heads:
         """
         run = self._sent.pop(task).run
         if not run.problem:
-            run.problem = problem
-            self._findings.warn("head-failed", f"{run.request.info.name} failed on the images: {problem}")
+            run.problem, run.refusal = problem, refusal
+            if refusal == "HEAD_FAILED":
+                self._findings.warn("head-failed", f"{run.request.info.name} failed on the images: {problem}")
+            else:
+                self._findings.warn("head-refused", f"{run.request.info.name} did not run: {problem}")
             self._blocks = deque(block for block in self._blocks if block.run is not run)
         self._settle(run)
 
@@ -326,7 +336,7 @@ class Heads:
     def _hand_out(self, on_volume: _OnVolume) -> None:
         for run in on_volume.guards:
             if run.problem:
-                result = refused(run.request, run.volume, "HEAD_FAILED", run.problem)
+                result = refused(run.request, run.volume, run.refusal, run.problem)
                 self._ready.append(ReadyHead(result, run.request.wanted))
             else:
                 explained, maps = with_attention(run, classified(run))
@@ -335,7 +345,7 @@ class Heads:
         for run in on_volume.runs:
             if run.problem:
                 self._ready.append(
-                    ReadyHead(refused(run.request, run.volume, "HEAD_FAILED", run.problem), run.request.wanted)
+                    ReadyHead(refused(run.request, run.volume, run.refusal, run.problem), run.request.wanted)
                 )
                 continue
             try:

@@ -138,9 +138,9 @@ class Scan:
                 self._take_image(number, received)
             case SlicesAnswered(task):
                 self._take_answer(task, received)
-            case SlicesFailed(task, problem):
+            case SlicesFailed(task, problem, refusal):
                 self._credit += 1
-                self._heads.failed(task, problem)
+                self._heads.failed(task, problem, refusal)
                 self._after_heads()
             case Finish():
                 self._finish(received.message)

@@ -17,10 +17,13 @@ class HeadRequest:
         Which one, and what it takes.
     wanted
         The client asked for it; else it only guards the others, and its result stays here.
+    field
+        Where it was asked for, for errors.
     """
 
     info: HeadInfo
     wanted: bool = True
+    field: str = "spec.heads"
 
 
 @dataclass(frozen=True, slots=True)

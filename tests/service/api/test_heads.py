@@ -10,6 +10,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from exported_heads import Labels, write_bundle
 from head_packages import lesion_contract, tissue_contract, write_brightness_head
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -18,6 +19,7 @@ from recond_testing import fastmri_file, refused, requests_for
 import recond_client
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models.simulate.head import head_slices
+from recond_models.store.add import AddRequest, add_model
 from recond_models.store.place import remove_model
 
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
@@ -338,3 +340,25 @@ def test_a_name_without_end_is_an_error_like_any_other(client):
     with pytest.raises(recond_client.InputError) as caught:
         client.analyze(b"x", heads=["a" * 100_000])
     assert caught.value.reason == "NO_SUCH_HEAD"
+
+
+def test_a_refusal_names_the_head(client, added_models, tmp_path):
+    """A program for 64 x 64 pixels, beside a head that takes any size and alone."""
+    contract = tissue_contract(anatomy="")
+    add_model(AddRequest(write_bundle(tmp_path / "fixed", Labels(5, 3), contract, (64, 64), name="fixed")))
+    try:
+        large = nifti(volume(((20, 18, 6), 39)))
+        beside = client.analyze(large, heads=[HEADS[0], "fixed"])
+        assert {name: result.refusal for name, result in beside.heads.items()} == {
+            HEADS[0]: "",
+            "fixed": "FIELD_TOO_LARGE",
+        }
+        assert "64 x 64" in beside.heads["fixed"].problem
+        with pytest.raises(recond_client.InputError) as caught:
+            client.analyze(large, heads=["fixed"])
+        assert (caught.value.reason, caught.value.field) == ("FIELD_TOO_LARGE", "spec.heads[0]")
+    finally:
+        remove_model(added_models, "fixed")
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(nifti(volume(((20, 18, 6), 15))[..., :2]), heads=HEADS)
+    assert (caught.value.reason, caught.value.field) == ("TOO_FEW_SLICES", "spec.heads[0]")

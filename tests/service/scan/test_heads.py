@@ -410,3 +410,16 @@ def test_the_contrast_of_distorted_images_is_doubted_rather_than_refused(contras
     (result,) = (each.result for each in heads.ready() if each.wanted)
     assert result.refusal == refusal
     assert ("head-outside-contract" in {each.code for each in findings}) == (not refusal)
+
+
+def test_a_size_that_a_model_server_refuses_is_a_refusal_beside_others():
+    findings = FindingList()
+    heads = Heads([request("fixed", tissue_contract()), request("tissue", tissue_contract())], findings)
+    heads.series_ready(series_of(images(), findings))
+    task, block = heads.next_block()
+    assert block.run.request.info.name == "fixed"
+    heads.failed(task, "its program takes 96 x 96", "FIELD_TOO_LARGE")
+    Server().answer(heads)
+    refusals = {each.result.head: each.result.refusal for each in heads.ready()}
+    assert refusals == {"fixed": "FIELD_TOO_LARGE", "tissue": ""}
+    assert [each.code for each in findings] == ["head-refused"]

@@ -25,7 +25,8 @@ def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
     for. A head that has labelled all images has a group `heads/NAME` with the datasets `labels`, integers, whose attribute `names`
     is JSON (``{"white matter": 3, ...}``), and `confidence`, uint8 in 1/255. Attention maps are float32 in
     `heads/NAME/attention/GROUP` with the attributes `group`, `unit`, and `classes`: the class that the map of
-    each image is about, empty and the map zero where the head did not look at it. No times go in, so that equal images give equal bytes.
+    each image is about, empty and the map zero where the head did not look at it. No times go in, so that equal images give equal
+    bytes.
 
     Parameters
     ----------
