@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from gateway_process import gateway_process
 from gateway_scans import Wire
 from recond_testing import Service, running
 
@@ -29,6 +30,7 @@ from recond_gateway.mrd.layouts import ACQUISITION_HEADER, AcquisitionFlag
 COILS, ROWS, COLUMNS, SLICES = 16, 320, 320, 12
 LOAD_COILS, LOAD_SAMPLES, LOAD_LINES, LOAD_IMAGES = 16, 640, 256, 64
 SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+CONFIG = '[spool]\nmin_free_bytes = 0\n[pipelines.default]\nmodel = "rss"\nslice_deadline = 600.0\n'
 _SPACE = (
     "<matrixSize><x>{x}</x><y>{y}</y><z>1</z></matrixSize><fieldOfView_mm><x>220</x><y>220</y><z>5</z></fieldOfView_mm>"
 )
@@ -56,32 +58,6 @@ def slice_headers(coils: int, samples: int, lines: int) -> np.ndarray:
     headers["idx"]["kspace_encode_step_1"] = np.arange(lines)
     headers["flags"][-1] = int(AcquisitionFlag.LAST_IN_SLICE)
     return headers
-
-
-@contextlib.contextmanager
-def gateway(
-    folder: Path, server: str, *options: str, prefix: tuple[str, ...] = ()
-) -> Iterator[tuple[subprocess.Popen, str]]:
-    """`recond gateway` as a process of its own, and its address."""
-    config = folder / "gateway.toml"
-    config.write_text('[spool]\nmin_free_bytes = 0\n[pipelines.default]\nmodel = "rss"\nslice_deadline = 600.0\n')
-    command = [*prefix, sys.executable, "-m", "recond_client", "gateway", "--listen", "127.0.0.1:0", "--server", server]
-    with (folder / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--config", str(config), "--spool", str(folder / "spool"), "--stop-with-stdin", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process, process.stdout.readline().split("listening on ")[1].split()[0]
-    finally:
-        process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +135,7 @@ def test_latency_of_a_slice(benchmark, service, slices, tmp_path, way):
     xml, made = slices
     with contextlib.ExitStack() as stack:
         if way == "gateway":
-            _, address = stack.enter_context(gateway(tmp_path, service.address))
+            _, address = stack.enter_context(gateway_process(tmp_path, service.address, CONFIG))
             through_gateway(address, xml, made[:2])
         else:
             address = service.address
@@ -220,7 +196,7 @@ def pour(address: str) -> int:
 
 def test_readouts_a_core_takes(benchmark, tmp_path):
     sink = Sink()
-    with gateway(tmp_path, sink.address, prefix=pinned(0)) as (process, address):
+    with gateway_process(tmp_path, sink.address, CONFIG, prefix=pinned(0)) as (process, address):
         watched = psutil.Process(process.pid)
         pour(address)
         before, resident = sum(watched.cpu_times()[:2]), watched.memory_info().rss

@@ -17,6 +17,7 @@ from recond_client.client import Client
 from recond_client.embedded import EmbeddedService
 from recond_client.errors import RecondError
 from recond_gateway.config import Settings, load_settings
+from recond_gateway.label_command import label
 from recond_gateway.memory import keep_freed_memory
 from recond_gateway.outgoing_of import outgoing_of
 from recond_gateway.replay.commands import replay
@@ -186,3 +187,4 @@ def _set_with_stdin(stopped: threading.Event) -> None:
 
 
 gateway.add_command(replay)
+gateway.add_command(label)

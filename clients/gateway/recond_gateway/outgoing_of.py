@@ -44,7 +44,7 @@ class Deidentified:
         _log.info(
             "deidentified",
             profile=RECOND_MRD_1.name,
-            places=sorted({f"{each.place}: {each.action}" for each in done.removed}),
+            places=sorted({f"{each.place}: {each.action.said}" for each in done.removed}),
         )
         return done.xml
 

@@ -53,10 +53,11 @@ def refused(stream: bytes, limits: WireLimits | None = None) -> ProtocolError:
     return caught.value
 
 
-def header_of(channels: int, samples: int, dimensions: int = 0, version: int = 1) -> np.ndarray:
+def header_of(channels: int, samples: int, dimensions: int = 0, version: int = 1, flags: int = 0) -> np.ndarray:
     header = np.zeros(1, ACQUISITION_HEADER)
     header["version"], header["active_channels"], header["number_of_samples"] = version, channels, samples
     header["trajectory_dimensions"] = dimensions
+    header["flags"] = flags
     return header
 
 
@@ -303,6 +304,7 @@ def test_a_bad_acquisition_behind_good_ones_does_not_take_them_along() -> None:
     for header, reason in (
         (header_of(64, 65535), "MESSAGE_TOO_LARGE"),
         (header_of(1, 4, version=2), "BAD_HEADER_VERSION"),
+        (header_of(1, 4, flags=1 << 53), "COMPRESSED_ACQUISITION"),
     ):
         messages = fed(MrdParser(), good + struct.pack("<H", 1008) + header.tobytes(), ())
         assert next(messages).count == 3
@@ -310,6 +312,16 @@ def test_a_bad_acquisition_behind_good_ones_does_not_take_them_along() -> None:
             next(messages)
         assert caught.value.reason == reason
         assert f"at byte {len(good)}" in caught.value.message
+
+
+@pytest.mark.parametrize("flag", range(1, 65))
+def test_flags_of_compression_alone_are_refused(flag: int) -> None:
+    stream = struct.pack("<H", 1008) + header_of(1, 2, flags=1 << (flag - 1)).tobytes() + bytes(16)
+    if 53 <= flag <= 56:
+        assert refused(stream).reason == "COMPRESSED_ACQUISITION"
+    else:
+        (message,) = parsed(3 * stream)
+        assert message.count == 3
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,14 @@ import contextlib
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import trustme
 from defusedxml import ElementTree
+from gateway_process import gateway_process
 from gateway_scans import COLUMNS, ROWS, SLICES, RawScan, Wire
 from recond_testing import running
 from scripted_service import Conversation, Peer, Running, reason, retry_in
@@ -273,32 +270,6 @@ def test_a_full_spool_costs_no_image(service, start_gateway, scan, expected):
     assert all(np.array_equal(images[number], expected.images[number]) for number in range(SLICES))
 
 
-@contextlib.contextmanager
-def gateway_process(folder: Path, server: str, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    command = [sys.executable, "-m", "recond_client", "gateway", "--listen", "127.0.0.1:0", "--server", server]
-    config = folder / "gateway.toml"
-    config.write_text('[service]\nwait = 0.5\n[spool]\nmin_free_bytes = 0\n[pipelines.default]\nmodel = "rss"\n')
-    with (folder / "gateway.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--config", str(config), "--spool", str(folder / "spool"), "--stop-with-stdin", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "listening on" in line, (folder / "gateway.log").read_text()
-        yield process, line.split("listening on ")[1].split()[0]
-    finally:
-        process.terminate()
-        process.wait(60)
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
-
-
 @pytest.mark.timeout(180)
 def test_a_gateway_that_is_killed_goes_on_where_it_was(service, scan, expected, tmp_path):
     with gateway_process(tmp_path, f"127.0.0.1:{free_port()}") as (process, address):
@@ -401,12 +372,12 @@ def test_the_gateway_shows_its_certificate_and_checks_that_of_the_service(tmp_pa
     options = ["--ca", str(tmp_path / "ca.pem"), "--certificate", str(tmp_path / "certificate.pem")]
     try:
         target = f"localhost:{peer.peer.port}"
-        with gateway_process(tmp_path, target, *options, "--key", str(tmp_path / "key.pem")) as (_, address):
+        with gateway_process(tmp_path, target, options=[*options, "--key", str(tmp_path / "key.pem")]) as (_, address):
             wire = Wire(address)
             assert play(wire, scan)[-1].startswith("INFO")
             assert len(shown(wire)) == SLICES
         assert identities == [b"gateway.example"]
-        with gateway_process(tmp_path, target, "--ca", str(tmp_path / "ca.pem")) as (_, address):
+        with gateway_process(tmp_path, target, options=["--ca", str(tmp_path / "ca.pem")]) as (_, address):
             wire = Wire(address)
             assert "is kept" in play(wire, scan)[-1]  # the service does not let it in, and the scan is not lost
             assert not wire.images()

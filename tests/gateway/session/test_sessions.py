@@ -16,6 +16,7 @@ from waiting import eventually
 import recond_client
 from recond_gateway.mrd import messages as mrd
 from recond_gateway.mrd import writer
+from recond_gateway.mrd.layouts import IMAGE_HEADER
 from recond_gateway.mrd.layouts import AcquisitionFlag as Flag
 
 PIXELS = ROWS * COLUMNS
@@ -271,6 +272,20 @@ def test_what_makes_no_image_is_counted(gateway, scan):
     count = len(headers) + 3
     assert f"{count} acquisitions received, {len(headers)} used, 3 dropped (2 navigator, 1 dummy)" in line
     assert "2 waveforms not used" in line
+
+
+def test_images_of_the_scanner_are_declined(gateway, scan):
+    header = np.zeros(1, IMAGE_HEADER)[0]
+    header["matrix_size"], header["channels"], header["data_type"] = (2, 2, 1), 1, 5
+    wire = wire_to(gateway)
+    wire.send(writer.config_file("default"), writer.header(scan.xml))
+    wire.send(*[writer.image(header, "", bytes(16))] * 3, writer.close())
+    lines = wire.finish()
+    (warning,) = [line for line in lines if line.startswith("WARNING")]
+    assert "raw data" in warning
+    assert lines[-1].startswith("ERROR   ")
+    assert "NO_ACQUISITIONS" in lines[-1]
+    assert wire.closed
 
 
 def mrd_waveform():

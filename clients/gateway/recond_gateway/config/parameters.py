@@ -34,7 +34,7 @@ class Parameter:
         What holds if it is not sent.
     choices
         Id and label of each choice.
-    smallest, largest
+    smallest, largest, unit
         Of a number.
     """
 
@@ -46,6 +46,7 @@ class Parameter:
     choices: tuple[tuple[str, str], ...] = ()
     smallest: float = 0.0
     largest: float = 0.0
+    unit: str = ""
 
 
 PARAMETERS: Final = (
@@ -92,10 +93,11 @@ PARAMETERS: Final = (
     Parameter(
         "sliceDeadline",
         "double",
-        "Deadline per image [s]",
+        "Deadline per image",
         "Seconds after the last readout until the classical method is asked too; 0 for what is configured.",
         0.0,
         largest=600.0,
+        unit="s",
     ),
 )
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from recond_client.channel import check_target
 from recond_client.errors import InputError
+from recond_gateway.config.label import LabelSettings
 from recond_gateway.config.pipeline import OPENRECON, Pipeline
 from recond_gateway.errors import ConfigurationError
 
@@ -220,6 +221,7 @@ class Settings(_Group):
     privacy: Privacy = Privacy()
     logging: Logging = Logging()
     pipelines: dict[str, Pipeline] = Field(default_factory=dict)
+    label: LabelSettings = Field(default_factory=LabelSettings)
 
     @model_validator(mode="after")
     def _names_what_is_there(self) -> Self:

@@ -262,6 +262,12 @@ class MrdParser:
             if gathering.size and not self._fits(shape, room - gathering.size):
                 break
             self._check_version("ACQUISITION", shape.version)
+            if shape.compressed:
+                raise ProtocolError(
+                    "COMPRESSED_ACQUISITION",
+                    f"ACQUISITION at byte {self._at} is compressed (flags 53 to 56), which is no part of MRD: send samples as "
+                    "they are (gadgetron_ismrmrd_client: without -P and -T), or check that the stream is in step",
+                )
             self._check_size(
                 f"ACQUISITION of {shape.channels} channels x {shape.samples} samples", shape.size, LARGEST_BATCH
             )
@@ -277,7 +283,8 @@ class MrdParser:
     @staticmethod
     def _fits(shape: Shape, room: int) -> bool:
         """Tell whether a message is an acquisition that can be read and added; anything else waits for its own turn."""
-        return shape.id == MessageId.ACQUISITION and shape.version <= HEADER_VERSION and shape.size <= room
+        sound = shape.version <= HEADER_VERSION and not shape.compressed
+        return shape.id == MessageId.ACQUISITION and sound and shape.size <= room
 
     def _waveforms(self) -> Waveforms | None:
         headers: list[bytes] = []

@@ -14,11 +14,18 @@ from recond_gateway.mrd.messages import Acquisitions
 HEADER_BYTES: Final = 2 + ACQUISITION_HEADER.itemsize
 """The id of the message and the header."""
 
-_FIELDS: Final = {"id": 0, "version": 2, "samples": 36, "channels": 40, "dimensions": 178}
-_SHAPE: Final = struct.Struct("<HH32xH2xH136xH")
+#: `packing` is the byte of the flags whose upper half is flags 53 to 56.
+_FIELDS: Final = {"id": 0, "version": 2, "packing": 10, "samples": 36, "channels": 40, "dimensions": 178}
+_SHAPE: Final = struct.Struct("<HH6xB25xH2xH136xH")
 _SHAPES: Final = np.dtype(
-    {"names": list(_FIELDS), "formats": ["<u2"] * 5, "offsets": list(_FIELDS.values()), "itemsize": HEADER_BYTES}
+    {
+        "names": list(_FIELDS),
+        "formats": ["u1" if name == "packing" else "<u2" for name in _FIELDS],
+        "offsets": list(_FIELDS.values()),
+        "itemsize": HEADER_BYTES,
+    }
 )
+_COMPRESSED: Final = 0xF0
 _PACKED_HEADER: Final = np.dtype(f"V{ACQUISITION_HEADER.itemsize}")
 
 
@@ -27,9 +34,15 @@ class Shape(NamedTuple):
 
     id: int
     version: int
+    packing: int
     samples: int
     channels: int
     dimensions: int
+
+    @property
+    def compressed(self) -> bool:
+        """Whether a flag says that the samples are compressed: then nothing tells how many bytes they have."""
+        return bool(self.packing & _COMPRESSED)
 
     @property
     def trajectory_bytes(self) -> int:
@@ -76,7 +89,7 @@ def run_length(array: NDArray[np.uint8], start: int, shape: Shape, most: int) ->
         return 1
     table = np.ndarray((most,), _SHAPES, array.data, start, (shape.size + 2,))
     same = table["id"] == shape.id
-    for name in ("version", "samples", "channels", "dimensions"):
+    for name in ("version", "packing", "samples", "channels", "dimensions"):
         same &= table[name] == getattr(shape, name)
     return most if same.all() else int(same.argmin())
 

@@ -33,6 +33,12 @@ _GLANCE: Final = 0.02
 _LINGER_SECONDS: Final = 30.0
 _ID_BYTES: Final = 6
 _PIECE_BYTES: Final = 1 << 20
+_SPOOL_IS_FULL: Final = (
+    "The spool of the gateway is full: this scan goes on without it, and is lost if the service fails. Make room."
+)
+_RAW_IS_WANTED: Final = (
+    "Images came from the scanner, of which the gateway makes no use: have it send raw data (OpenRecon: emitter raw)."
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +68,7 @@ class Session:
         self._resume = ""
         self._running: RunningScan | None = None
         self._scan_id = secrets.token_hex(_ID_BYTES)
-        self._overflow_told = False
+        self._told: set[str] = set()
         self._log = _log.bind(device=listen.device, scan=self._scan_id)
 
     def run(self) -> None:
@@ -197,6 +203,7 @@ class Session:
                 self._count("waveforms", len(headers))
             case mrd.ImageMessage():
                 self._count("images of the scanner", 1)
+                self._tell_once(_RAW_IS_WANTED)
             case mrd.NdArray():
                 self._count("arrays", 1)
             case _:
@@ -229,12 +236,13 @@ class Session:
         scan = self._scan
         scan.take(batch)
         self._services.metrics.acquisitions.labels(self._listen.device).inc(len(batch.headers))
-        if scan.feed.overflowed and not self._overflow_told:
-            self._overflow_told = True
-            self._console.text(
-                "WARNING",
-                "The spool of the gateway is full: this scan goes on without it, and is lost if the service fails. Make room.",
-            )
+        if scan.feed.overflowed:
+            self._tell_once(_SPOOL_IS_FULL)
+
+    def _tell_once(self, warning: str) -> None:
+        if warning not in self._told:
+            self._told.add(warning)
+            self._console.text("WARNING", warning)
 
     @property
     def _scan(self) -> Scan:

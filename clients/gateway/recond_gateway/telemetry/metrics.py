@@ -21,7 +21,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry: Final = CollectorRegistry() if registry is None else registry
         self.sessions: Final = self._counter(
-            "sessions_total", "Sessions that ended, by how: done, error, gone, query, refused.", ["device", "end"]
+            "sessions_total", "Sessions that ended, by how: done, error, gone, kept, query, refused.", ["device", "end"]
         )
         self.errors: Final = self._counter(
             "errors_total", "Sessions that ended with an error, by reason.", ["device", "reason"]
