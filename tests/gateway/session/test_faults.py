@@ -7,6 +7,8 @@ import contextlib
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import grpc
