@@ -27,7 +27,8 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["recond_kernels", "recond_models", "recond_service", "recond_client", "recond_gateway", "recond_loadtest"]
+    "package",
+    ["recond_kernels", "recond_models", "recond_service", "recond_client", "recond_gateway", "recond_loadtest"],
 )
 def test_no_circle_of_imports(package: str) -> None:
     """Imports for type checkers count: what needs another module's types depends on it."""

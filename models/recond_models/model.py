@@ -75,6 +75,8 @@ class ModelInfo:
         It predicts the standard deviation of the error of its images.
     head
         What a head takes and returns; None for models that reconstruct.
+    attention
+        Of a head, as in `HeadInfo`.
     """
 
     name: str
@@ -97,6 +99,7 @@ class ModelInfo:
     canary_share: float = 0.0
     has_deviation: bool = False
     head: HeadContract | None = None
+    attention: tuple[int, int] = (0, 0)
 
     @property
     def head_info(self) -> HeadInfo:
@@ -109,4 +112,4 @@ class ModelInfo:
         """
         if self.head is None:
             raise ValueError(f"{self.name} reconstructs images; it is no head")
-        return HeadInfo(self.name, self.version, self.weights_sha256, self.head)
+        return HeadInfo(self.name, self.version, self.weights_sha256, self.head, self.attention)

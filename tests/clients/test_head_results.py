@@ -103,3 +103,30 @@ def test_refusals_and_several_volumes():
     assert printed["contrast"] == "T1"
     assert [each.get("refusal") for each in printed["volumes"]] == [None, "IMAGE_EMPTY"]
     assert "volumes" not in heads_json([slice_, first])["series"]
+
+
+MAPS = np.arange(48, dtype="<f4").reshape(2, 2, 3, 4)
+
+
+def explained(**changes: object) -> pb.HeadResult:
+    groups = [pb.Attention(group="contrast", name="T1"), pb.Attention(group="plane", name="axial")]
+    sizes = {"slices": 2, "rows": 3, "columns": 4, "size_bytes": 192, "maps": groups} | changes
+    return pb.HeadResult(head="series", task="classification", images=[4, 5], attention=pb.AttentionMaps(**sizes))
+
+
+def test_attention_maps_in_pieces():
+    receiver = HeadReceiver()
+    assert receiver.take_result(explained()) is None
+    assert receiver.take_map(pb.HeadMap(offset=0, data=MAPS.tobytes()[:90])) is None
+    result = receiver.take_map(pb.HeadMap(offset=90, data=MAPS.tobytes()[90:]))
+    assert (result.label_map, result.confidence) == (None, None)
+    assert np.array_equal(result.attention["contrast"], MAPS[0])
+    assert np.array_equal(result.attention["plane"], MAPS[1])
+    assert result.attention_classes == {"contrast": "T1", "plane": "axial"}
+    assert "attention" not in result.to_json()
+
+
+@pytest.mark.parametrize("changes", [{"size_bytes": 191}, {"slices": 3, "size_bytes": 288}, {"maps": []}])
+def test_attention_maps_whose_sizes_do_not_belong_together(changes):
+    with pytest.raises(ValueError, match="attention maps of 'series' have sizes that do not belong together"):
+        HeadReceiver().take_result(explained(**changes))

@@ -42,9 +42,7 @@ class Sink(pb_grpc.ReconstructionServiceServicer):
                 index = pb.ImageIndex(image=count, slice=int(header["slice"]), repetition=int(header["repetition"]))
                 count += 1
                 yield pb.ReconstructResponse(image=pb.Image(index=index, rows=ROWS, columns=COLUMNS, pixels=pixels))
-        summary = pb.Summary(
-            model="sink", version="1", images=count, shape=(count, ROWS, COLUMNS), order=range(count)
-        )
+        summary = pb.Summary(model="sink", version="1", images=count, shape=(count, ROWS, COLUMNS), order=range(count))
         yield pb.ReconstructResponse(summary=summary)
 
 
@@ -52,7 +50,8 @@ def main() -> None:
     """Serve until stdin is closed."""
     server = grpc.server(futures.ThreadPoolExecutor(16))
     pb_grpc.add_ReconstructionServiceServicer_to_server(Sink(), server)
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    sys.stdout.write(f"{server.add_insecure_port('127.0.0.1:0')}\n")
+    sys.stdout.flush()
     server.start()
     sys.stdin.read()
     server.stop(None)

@@ -21,6 +21,7 @@ from recond_gateway.session.mrd2_session import talk_over_socket
 from recond_gateway.session.session import Session
 
 _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""A scanner that vanished without a word is noticed after a minute."""
 _REFUSAL_SECONDS: Final = 2.0
 _BACKLOG: Final = 16
 
@@ -107,6 +108,8 @@ class Port:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEP_ALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        unanswered = int(1000 * self._services.settings.limits.write_seconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unanswered)
         with self._lock:
             full = len(self._sessions) >= self._listen.connections
             if not full:

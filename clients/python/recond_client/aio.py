@@ -220,6 +220,7 @@ class Client:
         undersample: str | None = None,
         outputs: Sequence[str] = (),
         heads: Sequence[str] = (),
+        attention: bool = False,
         priority: Priority = "clinical",
         images: bool = True,
         partial_fourier: PartialFourier = "zero-fill",
@@ -242,6 +243,7 @@ class Client:
             undersample=undersample,
             outputs=names_of(outputs, "outputs"),
             heads=names_of(heads, "heads"),
+            attention=attention,
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -277,6 +279,7 @@ class Client:
         undersample: str | None = None,
         outputs: Sequence[str] = (),
         heads: Sequence[str] = (),
+        attention: bool = False,
         priority: Priority = "clinical",
         images: bool = True,
         partial_fourier: PartialFourier = "zero-fill",
@@ -302,6 +305,7 @@ class Client:
             undersample=undersample,
             outputs=names_of(outputs, "outputs"),
             heads=names_of(heads, "heads"),
+            attention=attention,
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -328,13 +332,16 @@ class Client:
         *,
         heads: Sequence[str],
         outputs: Sequence[str] = (),
+        attention: bool = False,
         spacing: Sequence[float] | None = None,
         priority: Priority = "clinical",
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Analysis:
         """Run heads on images that were reconstructed elsewhere; see `recond_client.Client.analyze`."""
         upload = analysis_upload(images)
-        first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
+        first = analysis_request(
+            upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing, attention=attention
+        )
         schedule = Schedule(self._retry, timeout, self._clock)
         while True:
             call = self._connection.analyze(first, upload.requests(), schedule.remaining())

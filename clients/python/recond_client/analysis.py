@@ -56,7 +56,7 @@ class Analysis:
     request_id
         Names the request in the logs of the service.
     files
-        Output files by ending: ``"_tissue.nii.gz"``, ``".h5"``, ``".png"``.
+        Output files by ending: ``"_tissue.nii.gz"``, ``"_series_attention-contrast.nii.gz"``, ``".h5"``, ``".png"``.
     """
 
     heads: Mapping[str, HeadResult]
@@ -69,7 +69,7 @@ class Analysis:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def save_all(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write the output files that go with the ending of `path`: label maps go beside it, ``head_tissue.nii.gz``.
+        """Write the output files that go with the ending of `path`: maps go beside it, ``head_tissue.nii.gz``.
 
         Parameters
         ----------
@@ -224,6 +224,8 @@ def analysis_request(
     outputs: Sequence[str],
     priority: Priority,
     spacing: Sequence[float] | None,
+    *,
+    attention: bool = False,
 ) -> pb.AnalyzeRequest:
     """Return the first message of a call.
 
@@ -246,6 +248,7 @@ def analysis_request(
         outputs=parse_outputs(outputs),
         priority=PRIORITIES[priority],
         spacing=_checked_spacing(spacing),
+        attention=attention,
     )
     return pb.AnalyzeRequest(spec=spec)
 

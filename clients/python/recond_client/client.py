@@ -101,6 +101,7 @@ class Client:
         undersample: str | None = None,
         outputs: Sequence[str] = (),
         heads: Sequence[str] = (),
+        attention: bool = False,
         priority: Priority = "clinical",
         images: bool = True,
         partial_fourier: PartialFourier = "zero-fill",
@@ -137,6 +138,8 @@ class Client:
             Endings of files to encode: ``.h5``, ``.mrd``, ``.nii.gz``, ``.png``.
         heads
             Names of the heads to run on the images.
+        attention
+            True for the attention maps of heads that classify, in `HeadResult.attention` and in the output files.
         priority
             ``"stat"``, ``"clinical"`` or ``"research"``.
         images
@@ -178,6 +181,7 @@ class Client:
             undersample=undersample,
             outputs=names_of(outputs, "outputs"),
             heads=names_of(heads, "heads"),
+            attention=attention,
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -212,6 +216,7 @@ class Client:
         undersample: str | None = None,
         outputs: Sequence[str] = (),
         heads: Sequence[str] = (),
+        attention: bool = False,
         priority: Priority = "clinical",
         images: bool = True,
         partial_fourier: PartialFourier = "zero-fill",
@@ -241,7 +246,7 @@ class Client:
             Bytes of samples in all, 0 if that is not known.
         keep_images
             False where the images are used as they come: the result is without them, and memory stays flat however many there are.
-        model, model_version, undersample, outputs, heads, priority, images, timeout, on_progress
+        model, model_version, undersample, outputs, heads, attention, priority, images, timeout, on_progress
             As for `reconstruct`.
 
         Returns
@@ -255,6 +260,7 @@ class Client:
             undersample=undersample,
             outputs=names_of(outputs, "outputs"),
             heads=names_of(heads, "heads"),
+            attention=attention,
             priority=priority,
             images=images,
             partial_fourier=partial_fourier,
@@ -279,6 +285,7 @@ class Client:
         *,
         heads: Sequence[str],
         outputs: Sequence[str] = (),
+        attention: bool = False,
         spacing: Sequence[float] | None = None,
         priority: Priority = "clinical",
         timeout: float | None = None,
@@ -295,6 +302,8 @@ class Client:
             Names of the heads, or ``NAME@VERSION``.
         outputs
             Endings of files to encode: ``.nii.gz`` (a label map for each head), ``.h5``, ``.png``.
+        attention
+            True for the attention maps of heads that classify, in `HeadResult.attention` and in ``.nii.gz`` and ``.h5``.
         spacing
             Distances of slices, rows and columns in mm, for images that do not tell them.
         priority
@@ -312,7 +321,9 @@ class Client:
             The service or this client is at fault: ask the administrator.
         """
         upload = analysis_upload(images)
-        first = analysis_request(upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing)
+        first = analysis_request(
+            upload, names_of(heads, "heads"), names_of(outputs, "outputs"), priority, spacing, attention=attention
+        )
         schedule = Schedule(self._retry, timeout, self._clock)
         while True:
             call = self._connection.analyze(first, upload.requests(), schedule.remaining())

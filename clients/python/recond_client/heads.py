@@ -110,6 +110,11 @@ class HeadResult:
         The class of each group; ``"unknown"`` where none is probable enough.
     measurements
         What was measured.
+    attention
+        Of a classification with ``attention=True``: for each group float32 (slices, rows, columns) in the order of `images`, what
+        each place contributes to the score (logit) of the class in `attention_classes`. What is positive speaks for it.
+    attention_classes
+        The class of each group that the map is about: the one in `answers`, or the most probable where that is ``"unknown"``.
     refusal
         Why the head did not run, such as ``"WRONG_CONTRAST"``; empty if it did.
     problem
@@ -131,6 +136,8 @@ class HeadResult:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
+    attention: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    attention_classes: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
     problem: str = ""
 
@@ -212,35 +219,26 @@ class HeadReceiver:
 
     @property
     def whole(self) -> bool:
-        """No label map is on its way."""
+        """No label map or attention map is on its way."""
         return self._message is None
 
     def take_result(self, message: pb.HeadResult) -> HeadResult | None:
-        """Take a result; return it if it has no label map.
+        """Take a result; return it if it has no map.
 
         Raises
         ------
         ValueError
-            The label map of the one before is not whole, or its sizes do not belong together.
+            The map of the one before is not whole, or its sizes do not belong together.
         """
         if self._message is not None:
-            raise ValueError(f"the label map of {self._message.head!r} ended after {len(self._map)} bytes")
-        if not message.HasField("label_map"):
+            raise ValueError(f"the map of {self._message.head!r} ended after {len(self._map)} bytes")
+        if _map_bytes(message) == 0:
             return self._add(message, b"")
-        label_map = message.label_map
-        pixels = label_map.slices * label_map.rows * label_map.columns
-        expected = pixels * (label_map.label_bytes + label_map.has_confidence)
-        if (
-            label_map.label_bytes not in {1, 2}
-            or label_map.size_bytes != expected
-            or label_map.slices != len(message.images)
-        ):
-            raise ValueError(f"the label map of {message.head!r} has sizes that do not belong together")
         self._message = message
         return None
 
     def take_map(self, piece: pb.HeadMap) -> HeadResult | None:
-        """Take a piece of the label map; return the result if it is whole.
+        """Take a piece of a map; return the result if it is whole.
 
         Raises
         ------
@@ -249,12 +247,13 @@ class HeadReceiver:
         """
         message = self._message
         if message is None or piece.offset != len(self._map):
-            raise ValueError(f"a piece of a label map at {piece.offset} where none is due")
+            raise ValueError(f"a piece of a map at {piece.offset} where none is due")
         self._map += piece.data
-        if len(self._map) < message.label_map.size_bytes:
+        expected = _map_bytes(message)
+        if len(self._map) < expected:
             return None
-        if len(self._map) > message.label_map.size_bytes:
-            raise ValueError(f"the label map of {message.head!r} has more bytes than it should")
+        if len(self._map) > expected:
+            raise ValueError(f"the map of {message.head!r} has more bytes than it should")
         content, self._map, self._message = bytes(self._map), bytearray(), None
         return self._add(message, content)
 
@@ -284,8 +283,38 @@ def heads_json(results: Sequence[HeadResult]) -> dict[str, Any]:
     return printed
 
 
+def _map_bytes(message: pb.HeadResult) -> int:
+    """Return how many bytes of maps follow a result.
+
+    Raises
+    ------
+    ValueError
+        Its sizes do not belong together.
+    """
+    if not message.HasField("label_map"):
+        attention = message.attention
+        sizes = attention.slices * attention.rows * attention.columns * len(attention.maps) * 4
+        if attention.size_bytes != sizes or (sizes and attention.slices != len(message.images)):
+            raise ValueError(f"the attention maps of {message.head!r} have sizes that do not belong together")
+        return sizes
+    label_map = message.label_map
+    expected = (
+        label_map.slices * label_map.rows * label_map.columns * (label_map.label_bytes + label_map.has_confidence)
+    )
+    if (
+        label_map.label_bytes not in {1, 2}
+        or label_map.size_bytes != expected
+        or label_map.slices != len(message.images)
+        or message.HasField("attention")
+    ):
+        raise ValueError(f"the label map of {message.head!r} has sizes that do not belong together")
+    return expected
+
+
 def _result_of(message: pb.HeadResult, content: bytes) -> HeadResult:
-    label_map, confidence = _maps_of(message.label_map, content) if content else (None, None)
+    labelled = content and message.HasField("label_map")
+    label_map, confidence = _maps_of(message.label_map, content) if labelled else (None, None)
+    attention = _attention_of(message.attention, content) if content and not labelled else {}
     scores: dict[str, dict[str, float]] = {}
     for score in message.scores:
         scores.setdefault(score.group, {})[score.name] = score.probability
@@ -320,9 +349,18 @@ def _result_of(message: pb.HeadResult, content: bytes) -> HeadResult:
             )
             for each in message.measurements
         ),
+        attention=attention,
+        attention_classes={each.group: each.name for each in message.attention.maps},
         refusal=message.refusal,
         problem=message.problem,
     )
+
+
+def _attention_of(sizes: pb.AttentionMaps, content: bytes) -> dict[str, NDArray[np.float32]]:
+    """Return the attention maps by group."""
+    shape = (len(sizes.maps), sizes.slices, sizes.rows, sizes.columns)
+    values = np.frombuffer(content, "<f4").reshape(shape)
+    return {each.group: part for each, part in zip(sizes.maps, values, strict=True)}
 
 
 def _maps_of(sizes: pb.LabelMap, content: bytes) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.float32] | None]:

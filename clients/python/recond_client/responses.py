@@ -29,7 +29,7 @@ from recond_client.result import (
 from recond_client.spec import ENDING_OF_FORMAT
 
 _NAME = re.compile(r"[a-z0-9]{0,32}")  # of a stack, which becomes part of a file name
-_PART = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})?")  # of a part, or of a head
+_PART = re.compile(r"([a-z0-9][a-z0-9._-]{0,127})?")  # of a part, of a head, or of an attention map of a head
 _SEVERITIES = {int(pb.SEVERITY_INFO): "info", int(pb.SEVERITY_WARNING): "warning"}
 
 
@@ -298,7 +298,7 @@ class ResponseAssembler:
         if not self._files.whole:
             raise self._violation("an output file is not whole at the end")
         if not self._heads.whole:
-            raise self._violation("a label map is not whole at the end")
+            raise self._violation("a map of a head is not whole at the end")
         wanted = set(order)
         if self._expects_images and (len(wanted) != len(order) or not wanted <= set(self._images)):
             raise self._violation(f"the order names {len(order)} images, {len(self._images)} came")

@@ -302,7 +302,7 @@ class Result:
     files
         Output files by ending, such as ``".nii.gz"``, or ``"_axial.nii.gz"`` for a file that holds one of several stacks, or
         ``"_part-phase.nii.gz"`` for the phase of complex images, ``"_uncertainty.nii.gz"``, and ``"_tissue.nii.gz"`` for the label
-        map of a head of that name.
+        map of a head of that name, ``"_series_attention-contrast.nii.gz"`` for an attention map.
     evidence
         What the service chose the model by; None where a model was named, or a rule chose.
     """

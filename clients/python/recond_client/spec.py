@@ -67,6 +67,8 @@ class Options:
         Images are wanted with their phase.
     uncertainty
         Images are wanted with the standard deviation of the error of every pixel.
+    attention
+        Attention maps of heads that classify are wanted.
     """
 
     model: str = "auto"
@@ -82,6 +84,7 @@ class Options:
     stack: str = ""
     complex_images: bool = False
     uncertainty: bool = False
+    attention: bool = False
 
     def to_wire(self) -> pb.ReconstructSpec:
         """Return the spec, without its source.
@@ -106,6 +109,7 @@ class Options:
             stack=self.stack,
             complex_images=self.complex_images,
             uncertainty=self.uncertainty,
+            attention=self.attention,
             conditioning=conditioning if conditioning != _DEFAULT_CONDITIONING else None,
         )
 

@@ -21,6 +21,9 @@ _LARGEST_DEGREES: Final = 60.0
 _LEAST_OVERLAP: Final = 0.6
 _LEAST_PEAK: Final = 0.2
 _LOW_PEAK: Final = 0.3
+_PEAK_OF_ONE_PERSON: Final = 0.37
+"""Below the least of all pairs of scans of one person that were measured, and above most of two people: docs/follow-up.md."""
+
 _LEAST_DICE: Final = 0.8
 _LOW_DICE: Final = 0.9
 
@@ -70,6 +73,12 @@ class Quality:
         if self.peak < _LOW_PEAK:
             message = f"Moving the scan away costs only {self.peak:.0%} of the mutual information: look at the picture."
             found.append(Note("registration-weak", message))
+        if self.peak < _PEAK_OF_ONE_PERSON:
+            message = (
+                f"The scans are no more alike than those of two people: moving one away costs {self.peak:.0%} of the mutual "
+                f"information, between scans of one person {_PEAK_OF_ONE_PERSON:.0%} or more. Check that both are of this patient."
+            )
+            found.append(Note("registration-another-person", message))
         if self.brain_dice is not None and self.brain_dice < _LOW_DICE:
             message = f"The brain masks overlap with a Dice of {self.brain_dice:.2f} only: look at the picture."
             found.append(Note("registration-brain-differs", message))

@@ -198,9 +198,12 @@ class HeadInfo:
         Which one.
     contract
         What it takes and returns.
+    attention
+        Rows and columns of the attention map that it can make of a slice, see `recond_models.heads.attention`; (0, 0) for none.
     """
 
     name: str
     version: str
     weights_sha256: str
     contract: HeadContract = field(repr=False)
+    attention: tuple[int, int] = (0, 0)

@@ -16,6 +16,7 @@ from recond_models.heads.framing import Framing
 from recond_models.heads.network import SliceUNet
 from recond_models.heads.preparation import seen
 from recond_models.heads.segmenter import Segmenter
+from recond_models.heads.series_network import SeriesNetwork
 from recond_models.model import ModelInfo
 
 
@@ -79,6 +80,7 @@ class Head:
         if isinstance(network, ExportedHeadNetwork):
             network.place(self._device)
         self._segmenter: Segmenter | None = None
+        self._explaining = network if isinstance(network, SeriesNetwork) else None
         self._temperatures = [(temperatures or {}).get(group.name, 1.0) for group in self.contract.groups]
         if self.contract.whole_volumes:
             if not isinstance(network, SliceUNet | ExportedHeadNetwork) or network.slices != self.contract.slices:
@@ -147,13 +149,51 @@ class Head:
         recond_kernels.interruption.Interrupted
             Nobody waits for them any more.
         """
+        stacks = self._stacks(block, framing)
+        logits: Tensor | dict[str, Tensor] = self._network(stacks)
+        if isinstance(logits, dict):
+            logits = torch.cat(list(logits.values()), dim=1)
+        return self._probabilities(logits)
+
+    @torch.inference_mode()
+    def explain(self, block: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
+        """Classify slices, and tell what each place contributes to the score of each class.
+
+        Parameters
+        ----------
+        block, framing
+            As for `label`.
+
+        Returns
+        -------
+        probabilities
+            As from `classify`.
+        contributions
+            float32 (slices, outputs, rows, columns) on the device, on the grid that `HeadInfo.attention` gives: added up over
+            places they are the logit of the class, before its temperature and less its constant part.
+
+        Raises
+        ------
+        ValueError
+            The block has too few slices, or the head has no attention map.
+        recond_kernels.interruption.Interrupted
+            Nobody waits for them any more.
+        """
+        if self._explaining is None:
+            raise ValueError(f"{self.info.name} has no attention map: its network is not of the family series")
+        scores, contributions = self._explaining.explained(self._stacks(block, framing))
+        return self._probabilities(torch.cat(list(scores.values()), dim=1)), contributions
+
+    def _stacks(self, block: Tensor, framing: Framing) -> Tensor:
+        """Return what a network that classifies sees of a block, float32 (slices, slices of the contract, rows, columns)."""
         if self._segmenter is not None:
             raise ValueError(f"{self.info.name} labels pixels")
         stacks = seen(self._checked(block), framing).unfold(0, self.contract.slices, 1).permute(0, 3, 1, 2)
         interruption.checkpoint()
-        logits: Tensor | dict[str, Tensor] = self._network(stacks)
-        if isinstance(logits, dict):
-            logits = torch.cat(list(logits.values()), dim=1)
+        return stacks
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities of logits (slices, outputs), those of each group adding up to 1."""
         groups = torch.split(logits.float(), [len(group.classes) for group in self.contract.groups], dim=1)
         scaled = [group / temperature for group, temperature in zip(groups, self._temperatures, strict=True)]
         return torch.cat([torch.softmax(group, dim=1) for group in scaled], dim=1)

@@ -102,7 +102,53 @@ class SeriesNetwork(nn.Module):
         dict
             float32 (batch, classes): scores for each of `OUTPUTS`.
         """
-        pooled = self.pooled(images)
+        return self._scores(self.pooled(images))
+
+    def explained(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Apply the network, and tell what each place contributes to what it says (Zhou et al. 2016, arXiv:1512.04150).
+
+        The layer behind the features is linear, so its scores are sums: of the mean of a feature each place has its share, of
+        its largest value all belongs to the place of that. The sum over places is the score that this layer gives, less
+        `constants`. Of the anatomy that is the score before what is too strange for a head is doubted.
+
+        Parameters
+        ----------
+        images
+            As `forward` takes them.
+
+        Returns
+        -------
+        scores
+            As `forward` returns them.
+        contributions
+            float32 (batch, classes of all `OUTPUTS`, rows, columns), on the grid of the last features, signed: what is positive
+            speaks for the class.
+        """
+        features = self._features(images)
+        batch, count, rows, columns = features.shape
+        flat = features.flatten(2)
+        highest = flat.max(dim=2, keepdim=True)
+        peaks = torch.zeros_like(flat).scatter_(2, highest.indices, highest.values)
+        of_mean, of_largest = torch.split(self.classify.weight * self._gains(), count, dim=1)
+        contributions = torch.matmul(of_mean, flat / (rows * columns)) + torch.matmul(of_largest, peaks)
+        scores = self._scores(torch.cat([flat.mean(dim=2), highest.values[:, :, 0]], dim=1))
+        return scores, contributions.reshape(batch, -1, rows, columns)
+
+    def constants(self) -> Tensor:
+        """Return the part of each score that no place of an image contributes, float32 (classes of all `OUTPUTS`,)."""
+        mean, shift = self.normalise.running_mean, self.normalise.bias
+        if mean is None:
+            raise ValueError("the network keeps no mean of its features")
+        return self.classify.bias + self.classify.weight @ (shift - mean * self._gains())
+
+    def _gains(self) -> Tensor:
+        """Return what `normalise` multiplies each feature by."""
+        variance = self.normalise.running_var
+        if variance is None:
+            raise ValueError("the network keeps no variance of its features")
+        return self.normalise.weight / (variance + self.normalise.eps).sqrt()
+
+    def _scores(self, pooled: Tensor) -> dict[str, Tensor]:
         parts = torch.split(
             self.classify(self.normalise(pooled)), [len(classes) for classes in OUTPUTS.values()], dim=1
         )
@@ -119,8 +165,13 @@ class SeriesNetwork(nn.Module):
         images
             As `forward` takes them.
         """
-        features = self.trunk(nnf.pixel_unshuffle(images, 2))
+        features = self._features(images)
         return torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+
+    def _features(self, images: Tensor) -> Tensor:
+        """Return the last feature maps, float32 (batch, features, rows, columns)."""
+        features: Tensor = self.trunk(nnf.pixel_unshuffle(images, 2))
+        return features
 
     def strangeness(self, pooled: Tensor) -> Tensor:
         """Return how far slices are from heads, float32 (batch,): about 1 for heads, 0 for all before `learn_heads`.

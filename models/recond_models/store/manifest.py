@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from recond_models.contract import Contract
+from recond_models.heads.attention import attention_grid
 from recond_models.heads.contract import HeadContract
 from recond_models.model import ModelInfo, Origin
 from recond_models.store.errors import ManifestError, UnsafeNameError
@@ -144,6 +145,7 @@ class Manifest:
             has_phase=self.family in _FAMILIES_WITH_PHASE or self.architecture.get("complex_images") is True,
             has_deviation=bool(self.architecture.get("deviation")),
             head=self.head,
+            attention=attention_grid(self.architecture),
         )
 
     def to_json(self) -> str:

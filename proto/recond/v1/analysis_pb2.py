@@ -26,7 +26,7 @@ from recond.v1 import heads_pb2 as recond_dot_v1_dot_heads__pb2
 from recond.v1 import reconstruction_pb2 as recond_dot_v1_dot_reconstruction__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18recond/v1/analysis.proto\x12\trecond.v1\x1a\x15recond/v1/heads.proto\x1a\x1erecond/v1/reconstruction.proto\"f\n\x0e\x41nalyzeRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x16.recond.v1.AnalyzeSpecH\x00\x12!\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.recond.v1.ChunkH\x00\x42\t\n\x07message\"\xa3\x01\n\x0b\x41nalyzeSpec\x12#\n\x05parts\x18\x01 \x03(\x0b\x32\x14.recond.v1.ImagePart\x12\r\n\x05heads\x18\x02 \x03(\t\x12(\n\x07outputs\x18\x03 \x03(\x0e\x32\x17.recond.v1.OutputFormat\x12%\n\x08priority\x18\x04 \x01(\x0e\x32\x13.recond.v1.Priority\x12\x0f\n\x07spacing\x18\x05 \x03(\x01\"-\n\tImagePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\xee\x01\n\x0f\x41nalyzeResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.recond.v1.AcceptedH\x00\x12%\n\x04head\x18\x02 \x01(\x0b\x32\x15.recond.v1.HeadResultH\x00\x12&\n\x08head_map\x18\x03 \x01(\x0b\x32\x12.recond.v1.HeadMapH\x00\x12*\n\nfile_chunk\x18\x04 \x01(\x0b\x32\x14.recond.v1.FileChunkH\x00\x12,\n\x07summary\x18\x05 \x01(\x0b\x32\x19.recond.v1.AnalyzeSummaryH\x00\x42\t\n\x07message\"\x8c\x01\n\x0e\x41nalyzeSummary\x12\r\n\x05shape\x18\x01 \x03(\r\x12 \n\x06stacks\x18\x02 \x03(\x0b\x32\x10.recond.v1.Stack\x12#\n\x07seconds\x18\x03 \x01(\x0b\x32\x12.recond.v1.Timings\x12$\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x12.recond.v1.Finding\"f\n\x0e\x43ompareRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x16.recond.v1.CompareSpecH\x00\x12!\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.recond.v1.ChunkH\x00\x42\t\n\x07message\"\xa3\x01\n\x0b\x43ompareSpec\x12 \n\x06visits\x18\x01 \x03(\x0b\x32\x10.recond.v1.Visit\x12\r\n\x05heads\x18\x02 \x03(\t\x12%\n\x08priority\x18\x03 \x01(\x0e\x32\x13.recond.v1.Priority\x12\x0f\n\x07patient\x18\x04 \x01(\t\x12+\n\rclinical_rows\x18\x05 \x01(\x0b\x32\x14.recond.v1.ImagePart\"\x81\x01\n\x05Visit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12#\n\x05parts\x18\x03 \x03(\x0b\x32\x14.recond.v1.ImagePart\x12&\n\x06labels\x18\x04 \x03(\x0b\x32\x16.recond.v1.VisitLabels\x12\x0f\n\x07spacing\x18\x05 \x03(\x01\"?\n\x0bVisitLabels\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\"\n\x04part\x18\x02 \x01(\x0b\x32\x14.recond.v1.ImagePart\"\xa1\x02\n\x0f\x43ompareResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.recond.v1.AcceptedH\x00\x12%\n\x04head\x18\x02 \x01(\x0b\x32\x15.recond.v1.HeadResultH\x00\x12&\n\x08head_map\x18\x03 \x01(\x0b\x32\x12.recond.v1.HeadMapH\x00\x12*\n\nfile_chunk\x18\x04 \x01(\x0b\x32\x14.recond.v1.FileChunkH\x00\x12\x31\n\ncomparison\x18\x05 \x01(\x0b\x32\x1b.recond.v1.ComparisonReportH\x00\x12,\n\x07summary\x18\x06 \x01(\x0b\x32\x19.recond.v1.AnalyzeSummaryH\x00\x42\t\n\x07message\"1\n\x10\x43omparisonReport\x12\x0e\n\x06report\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t2\x9d\x01\n\x0f\x41nalysisService\x12\x44\n\x07\x41nalyze\x12\x19.recond.v1.AnalyzeRequest\x1a\x1a.recond.v1.AnalyzeResponse(\x01\x30\x01\x12\x44\n\x07\x43ompare\x12\x19.recond.v1.CompareRequest\x1a\x1a.recond.v1.CompareResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18recond/v1/analysis.proto\x12\trecond.v1\x1a\x15recond/v1/heads.proto\x1a\x1erecond/v1/reconstruction.proto\"f\n\x0e\x41nalyzeRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x16.recond.v1.AnalyzeSpecH\x00\x12!\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.recond.v1.ChunkH\x00\x42\t\n\x07message\"\xb6\x01\n\x0b\x41nalyzeSpec\x12#\n\x05parts\x18\x01 \x03(\x0b\x32\x14.recond.v1.ImagePart\x12\r\n\x05heads\x18\x02 \x03(\t\x12(\n\x07outputs\x18\x03 \x03(\x0e\x32\x17.recond.v1.OutputFormat\x12%\n\x08priority\x18\x04 \x01(\x0e\x32\x13.recond.v1.Priority\x12\x0f\n\x07spacing\x18\x05 \x03(\x01\x12\x11\n\tattention\x18\x06 \x01(\x08\"-\n\tImagePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\xee\x01\n\x0f\x41nalyzeResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.recond.v1.AcceptedH\x00\x12%\n\x04head\x18\x02 \x01(\x0b\x32\x15.recond.v1.HeadResultH\x00\x12&\n\x08head_map\x18\x03 \x01(\x0b\x32\x12.recond.v1.HeadMapH\x00\x12*\n\nfile_chunk\x18\x04 \x01(\x0b\x32\x14.recond.v1.FileChunkH\x00\x12,\n\x07summary\x18\x05 \x01(\x0b\x32\x19.recond.v1.AnalyzeSummaryH\x00\x42\t\n\x07message\"\x8c\x01\n\x0e\x41nalyzeSummary\x12\r\n\x05shape\x18\x01 \x03(\r\x12 \n\x06stacks\x18\x02 \x03(\x0b\x32\x10.recond.v1.Stack\x12#\n\x07seconds\x18\x03 \x01(\x0b\x32\x12.recond.v1.Timings\x12$\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x12.recond.v1.Finding\"f\n\x0e\x43ompareRequest\x12&\n\x04spec\x18\x01 \x01(\x0b\x32\x16.recond.v1.CompareSpecH\x00\x12!\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.recond.v1.ChunkH\x00\x42\t\n\x07message\"\xa3\x01\n\x0b\x43ompareSpec\x12 \n\x06visits\x18\x01 \x03(\x0b\x32\x10.recond.v1.Visit\x12\r\n\x05heads\x18\x02 \x03(\t\x12%\n\x08priority\x18\x03 \x01(\x0e\x32\x13.recond.v1.Priority\x12\x0f\n\x07patient\x18\x04 \x01(\t\x12+\n\rclinical_rows\x18\x05 \x01(\x0b\x32\x14.recond.v1.ImagePart\"\x81\x01\n\x05Visit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x02 \x01(\t\x12#\n\x05parts\x18\x03 \x03(\x0b\x32\x14.recond.v1.ImagePart\x12&\n\x06labels\x18\x04 \x03(\x0b\x32\x16.recond.v1.VisitLabels\x12\x0f\n\x07spacing\x18\x05 \x03(\x01\"?\n\x0bVisitLabels\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\"\n\x04part\x18\x02 \x01(\x0b\x32\x14.recond.v1.ImagePart\"\xa1\x02\n\x0f\x43ompareResponse\x12\'\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x13.recond.v1.AcceptedH\x00\x12%\n\x04head\x18\x02 \x01(\x0b\x32\x15.recond.v1.HeadResultH\x00\x12&\n\x08head_map\x18\x03 \x01(\x0b\x32\x12.recond.v1.HeadMapH\x00\x12*\n\nfile_chunk\x18\x04 \x01(\x0b\x32\x14.recond.v1.FileChunkH\x00\x12\x31\n\ncomparison\x18\x05 \x01(\x0b\x32\x1b.recond.v1.ComparisonReportH\x00\x12,\n\x07summary\x18\x06 \x01(\x0b\x32\x19.recond.v1.AnalyzeSummaryH\x00\x42\t\n\x07message\"1\n\x10\x43omparisonReport\x12\x0e\n\x06report\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t2\x9d\x01\n\x0f\x41nalysisService\x12\x44\n\x07\x41nalyze\x12\x19.recond.v1.AnalyzeRequest\x1a\x1a.recond.v1.AnalyzeResponse(\x01\x30\x01\x12\x44\n\x07\x43ompare\x12\x19.recond.v1.CompareRequest\x1a\x1a.recond.v1.CompareResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +36,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYZEREQUEST']._serialized_start=94
   _globals['_ANALYZEREQUEST']._serialized_end=196
   _globals['_ANALYZESPEC']._serialized_start=199
-  _globals['_ANALYZESPEC']._serialized_end=362
-  _globals['_IMAGEPART']._serialized_start=364
-  _globals['_IMAGEPART']._serialized_end=409
-  _globals['_ANALYZERESPONSE']._serialized_start=412
-  _globals['_ANALYZERESPONSE']._serialized_end=650
-  _globals['_ANALYZESUMMARY']._serialized_start=653
-  _globals['_ANALYZESUMMARY']._serialized_end=793
-  _globals['_COMPAREREQUEST']._serialized_start=795
-  _globals['_COMPAREREQUEST']._serialized_end=897
-  _globals['_COMPARESPEC']._serialized_start=900
-  _globals['_COMPARESPEC']._serialized_end=1063
-  _globals['_VISIT']._serialized_start=1066
-  _globals['_VISIT']._serialized_end=1195
-  _globals['_VISITLABELS']._serialized_start=1197
-  _globals['_VISITLABELS']._serialized_end=1260
-  _globals['_COMPARERESPONSE']._serialized_start=1263
-  _globals['_COMPARERESPONSE']._serialized_end=1552
-  _globals['_COMPARISONREPORT']._serialized_start=1554
-  _globals['_COMPARISONREPORT']._serialized_end=1603
-  _globals['_ANALYSISSERVICE']._serialized_start=1606
-  _globals['_ANALYSISSERVICE']._serialized_end=1763
+  _globals['_ANALYZESPEC']._serialized_end=381
+  _globals['_IMAGEPART']._serialized_start=383
+  _globals['_IMAGEPART']._serialized_end=428
+  _globals['_ANALYZERESPONSE']._serialized_start=431
+  _globals['_ANALYZERESPONSE']._serialized_end=669
+  _globals['_ANALYZESUMMARY']._serialized_start=672
+  _globals['_ANALYZESUMMARY']._serialized_end=812
+  _globals['_COMPAREREQUEST']._serialized_start=814
+  _globals['_COMPAREREQUEST']._serialized_end=916
+  _globals['_COMPARESPEC']._serialized_start=919
+  _globals['_COMPARESPEC']._serialized_end=1082
+  _globals['_VISIT']._serialized_start=1085
+  _globals['_VISIT']._serialized_end=1214
+  _globals['_VISITLABELS']._serialized_start=1216
+  _globals['_VISITLABELS']._serialized_end=1279
+  _globals['_COMPARERESPONSE']._serialized_start=1282
+  _globals['_COMPARERESPONSE']._serialized_end=1571
+  _globals['_COMPARISONREPORT']._serialized_start=1573
+  _globals['_COMPARISONREPORT']._serialized_end=1622
+  _globals['_ANALYSISSERVICE']._serialized_start=1625
+  _globals['_ANALYSISSERVICE']._serialized_end=1782
 # @@protoc_insertion_point(module_scope)

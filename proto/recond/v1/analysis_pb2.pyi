@@ -17,18 +17,20 @@ class AnalyzeRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[AnalyzeSpec, _Mapping]] = ..., chunk: _Optional[_Union[_reconstruction_pb2.Chunk, _Mapping]] = ...) -> None: ...
 
 class AnalyzeSpec(_message.Message):
-    __slots__ = ("parts", "heads", "outputs", "priority", "spacing")
+    __slots__ = ("parts", "heads", "outputs", "priority", "spacing", "attention")
     PARTS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     SPACING_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
     parts: _containers.RepeatedCompositeFieldContainer[ImagePart]
     heads: _containers.RepeatedScalarFieldContainer[str]
     outputs: _containers.RepeatedScalarFieldContainer[_reconstruction_pb2.OutputFormat]
     priority: _reconstruction_pb2.Priority
     spacing: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, parts: _Optional[_Iterable[_Union[ImagePart, _Mapping]]] = ..., heads: _Optional[_Iterable[str]] = ..., outputs: _Optional[_Iterable[_Union[_reconstruction_pb2.OutputFormat, str]]] = ..., priority: _Optional[_Union[_reconstruction_pb2.Priority, str]] = ..., spacing: _Optional[_Iterable[float]] = ...) -> None: ...
+    attention: bool
+    def __init__(self, parts: _Optional[_Iterable[_Union[ImagePart, _Mapping]]] = ..., heads: _Optional[_Iterable[str]] = ..., outputs: _Optional[_Iterable[_Union[_reconstruction_pb2.OutputFormat, str]]] = ..., priority: _Optional[_Union[_reconstruction_pb2.Priority, str]] = ..., spacing: _Optional[_Iterable[float]] = ..., attention: bool = ...) -> None: ...
 
 class ImagePart(_message.Message):
     __slots__ = ("name", "size_bytes")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/heads.proto\x12\trecond.v1\"\xa7\x03\n\nHeadResult\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\r\n\x05stack\x18\x05 \x01(\t\x12\x0e\n\x06volume\x18\x06 \x01(\r\x12\x0e\n\x06images\x18\x07 \x03(\r\x12&\n\tlabel_map\x18\x08 \x01(\x0b\x32\x13.recond.v1.LabelMap\x12&\n\tinstances\x18\t \x03(\x0b\x32\x13.recond.v1.Instance\x12 \n\x06scores\x18\n \x03(\x0b\x32\x10.recond.v1.Score\x12\x33\n\x07\x61nswers\x18\x0b \x03(\x0b\x32\".recond.v1.HeadResult.AnswersEntry\x12,\n\x0cmeasurements\x18\x0c \x03(\x0b\x32\x16.recond.v1.Measurement\x12\x0f\n\x07refusal\x18\r \x01(\t\x12\x0f\n\x07problem\x18\x0e \x01(\t\x1a.\n\x0c\x41nswersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\x08LabelMap\x12\x0e\n\x06slices\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x13\n\x0blabel_bytes\x18\x04 \x01(\r\x12\x16\n\x0ehas_confidence\x18\x05 \x01(\x08\x12 \n\x06labels\x18\x06 \x03(\x0b\x32\x10.recond.v1.Label\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\"C\n\x05Label\x12\r\n\x05value\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1d\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x0f.recond.v1.Code\"6\n\x04\x43ode\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0f\n\x07meaning\x18\x03 \x01(\t\"p\n\x08Instance\x12\r\n\x05label\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x03(\r\x12\x0c\n\x04last\x18\x03 \x03(\r\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x11\n\tcentre_mm\x18\x05 \x03(\x01\x12\x11\n\tstructure\x18\x06 \x01(\t\"9\n\x05Score\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8c\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\r\x12\x16\n\tdeviation\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x04\x63ode\x18\x06 \x01(\x0b\x32\x0f.recond.v1.CodeB\x0c\n\n_deviation\"\'\n\x07HeadMap\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15recond/v1/heads.proto\x12\trecond.v1\"\xd4\x03\n\nHeadResult\x12\x0c\n\x04head\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12\x0c\n\x04task\x18\x04 \x01(\t\x12\r\n\x05stack\x18\x05 \x01(\t\x12\x0e\n\x06volume\x18\x06 \x01(\r\x12\x0e\n\x06images\x18\x07 \x03(\r\x12&\n\tlabel_map\x18\x08 \x01(\x0b\x32\x13.recond.v1.LabelMap\x12&\n\tinstances\x18\t \x03(\x0b\x32\x13.recond.v1.Instance\x12 \n\x06scores\x18\n \x03(\x0b\x32\x10.recond.v1.Score\x12\x33\n\x07\x61nswers\x18\x0b \x03(\x0b\x32\".recond.v1.HeadResult.AnswersEntry\x12,\n\x0cmeasurements\x18\x0c \x03(\x0b\x32\x16.recond.v1.Measurement\x12\x0f\n\x07refusal\x18\r \x01(\t\x12\x0f\n\x07problem\x18\x0e \x01(\t\x12+\n\tattention\x18\x0f \x01(\x0b\x32\x18.recond.v1.AttentionMaps\x1a.\n\x0c\x41nswersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\rAttentionMaps\x12\x0e\n\x06slices\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\"\n\x04maps\x18\x04 \x03(\x0b\x32\x14.recond.v1.Attention\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\"(\n\tAttention\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x9c\x01\n\x08LabelMap\x12\x0e\n\x06slices\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x03 \x01(\r\x12\x13\n\x0blabel_bytes\x18\x04 \x01(\r\x12\x16\n\x0ehas_confidence\x18\x05 \x01(\x08\x12 \n\x06labels\x18\x06 \x03(\x0b\x32\x10.recond.v1.Label\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\"C\n\x05Label\x12\r\n\x05value\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1d\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x0f.recond.v1.Code\"6\n\x04\x43ode\x12\r\n\x05value\x18\x01 \x01(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x0f\n\x07meaning\x18\x03 \x01(\t\"p\n\x08Instance\x12\r\n\x05label\x18\x01 \x01(\r\x12\r\n\x05\x66irst\x18\x02 \x03(\r\x12\x0c\n\x04last\x18\x03 \x03(\r\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x11\n\tcentre_mm\x18\x05 \x03(\x01\x12\x11\n\tstructure\x18\x06 \x01(\t\"9\n\x05Score\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8c\x01\n\x0bMeasurement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\r\x12\x16\n\tdeviation\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x04\x63ode\x18\x06 \x01(\x0b\x32\x0f.recond.v1.CodeB\x0c\n\n_deviation\"\'\n\x07HeadMap\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEADRESULT_ANSWERSENTRY']._loaded_options = None
   _globals['_HEADRESULT_ANSWERSENTRY']._serialized_options = b'8\001'
   _globals['_HEADRESULT']._serialized_start=37
-  _globals['_HEADRESULT']._serialized_end=460
-  _globals['_HEADRESULT_ANSWERSENTRY']._serialized_start=414
-  _globals['_HEADRESULT_ANSWERSENTRY']._serialized_end=460
-  _globals['_LABELMAP']._serialized_start=463
-  _globals['_LABELMAP']._serialized_end=619
-  _globals['_LABEL']._serialized_start=621
-  _globals['_LABEL']._serialized_end=688
-  _globals['_CODE']._serialized_start=690
-  _globals['_CODE']._serialized_end=744
-  _globals['_INSTANCE']._serialized_start=746
-  _globals['_INSTANCE']._serialized_end=858
-  _globals['_SCORE']._serialized_start=860
-  _globals['_SCORE']._serialized_end=917
-  _globals['_MEASUREMENT']._serialized_start=920
-  _globals['_MEASUREMENT']._serialized_end=1060
-  _globals['_HEADMAP']._serialized_start=1062
-  _globals['_HEADMAP']._serialized_end=1101
+  _globals['_HEADRESULT']._serialized_end=505
+  _globals['_HEADRESULT_ANSWERSENTRY']._serialized_start=459
+  _globals['_HEADRESULT_ANSWERSENTRY']._serialized_end=505
+  _globals['_ATTENTIONMAPS']._serialized_start=507
+  _globals['_ATTENTIONMAPS']._serialized_end=625
+  _globals['_ATTENTION']._serialized_start=627
+  _globals['_ATTENTION']._serialized_end=667
+  _globals['_LABELMAP']._serialized_start=670
+  _globals['_LABELMAP']._serialized_end=826
+  _globals['_LABEL']._serialized_start=828
+  _globals['_LABEL']._serialized_end=895
+  _globals['_CODE']._serialized_start=897
+  _globals['_CODE']._serialized_end=951
+  _globals['_INSTANCE']._serialized_start=953
+  _globals['_INSTANCE']._serialized_end=1065
+  _globals['_SCORE']._serialized_start=1067
+  _globals['_SCORE']._serialized_end=1124
+  _globals['_MEASUREMENT']._serialized_start=1127
+  _globals['_MEASUREMENT']._serialized_end=1267
+  _globals['_HEADMAP']._serialized_start=1269
+  _globals['_HEADMAP']._serialized_end=1308
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HeadResult(_message.Message):
-    __slots__ = ("head", "version", "weights_sha256", "task", "stack", "volume", "images", "label_map", "instances", "scores", "answers", "measurements", "refusal", "problem")
+    __slots__ = ("head", "version", "weights_sha256", "task", "stack", "volume", "images", "label_map", "instances", "scores", "answers", "measurements", "refusal", "problem", "attention")
     class AnswersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class HeadResult(_message.Message):
     MEASUREMENTS_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
     head: str
     version: str
     weights_sha256: str
@@ -43,7 +44,30 @@ class HeadResult(_message.Message):
     measurements: _containers.RepeatedCompositeFieldContainer[Measurement]
     refusal: str
     problem: str
-    def __init__(self, head: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., task: _Optional[str] = ..., stack: _Optional[str] = ..., volume: _Optional[int] = ..., images: _Optional[_Iterable[int]] = ..., label_map: _Optional[_Union[LabelMap, _Mapping]] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., answers: _Optional[_Mapping[str, str]] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., refusal: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+    attention: AttentionMaps
+    def __init__(self, head: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., task: _Optional[str] = ..., stack: _Optional[str] = ..., volume: _Optional[int] = ..., images: _Optional[_Iterable[int]] = ..., label_map: _Optional[_Union[LabelMap, _Mapping]] = ..., instances: _Optional[_Iterable[_Union[Instance, _Mapping]]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., answers: _Optional[_Mapping[str, str]] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., refusal: _Optional[str] = ..., problem: _Optional[str] = ..., attention: _Optional[_Union[AttentionMaps, _Mapping]] = ...) -> None: ...
+
+class AttentionMaps(_message.Message):
+    __slots__ = ("slices", "rows", "columns", "maps", "size_bytes")
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    MAPS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    slices: int
+    rows: int
+    columns: int
+    maps: _containers.RepeatedCompositeFieldContainer[Attention]
+    size_bytes: int
+    def __init__(self, slices: _Optional[int] = ..., rows: _Optional[int] = ..., columns: _Optional[int] = ..., maps: _Optional[_Iterable[_Union[Attention, _Mapping]]] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class Attention(_message.Message):
+    __slots__ = ("group", "name")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    name: str
+    def __init__(self, group: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class LabelMap(_message.Message):
     __slots__ = ("slices", "rows", "columns", "label_bytes", "has_confidence", "labels", "size_bytes")

@@ -131,7 +131,7 @@ class ReconstructResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., image: _Optional[_Union[Image, _Mapping]] = ..., file_chunk: _Optional[_Union[FileChunk, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., head: _Optional[_Union[_heads_pb2.HeadResult, _Mapping]] = ..., head_map: _Optional[_Union[_heads_pb2.HeadMap, _Mapping]] = ...) -> None: ...
 
 class ReconstructSpec(_message.Message):
-    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images", "uncertainty")
+    __slots__ = ("model", "model_version", "parts", "acquisition_stream", "outputs", "undersampling", "heads", "priority", "omit_images", "conditioning", "stack", "complex_images", "uncertainty", "attention")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,7 @@ class ReconstructSpec(_message.Message):
     STACK_FIELD_NUMBER: _ClassVar[int]
     COMPLEX_IMAGES_FIELD_NUMBER: _ClassVar[int]
     UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     parts: Parts
@@ -158,7 +159,8 @@ class ReconstructSpec(_message.Message):
     stack: str
     complex_images: bool
     uncertainty: bool
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., stack: _Optional[str] = ..., complex_images: bool = ..., uncertainty: bool = ...) -> None: ...
+    attention: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., parts: _Optional[_Union[Parts, _Mapping]] = ..., acquisition_stream: _Optional[_Union[AcquisitionStream, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[OutputFormat, str]]] = ..., undersampling: _Optional[_Union[Undersampling, _Mapping]] = ..., heads: _Optional[_Iterable[str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., omit_images: bool = ..., conditioning: _Optional[_Union[Conditioning, _Mapping]] = ..., stack: _Optional[str] = ..., complex_images: bool = ..., uncertainty: bool = ..., attention: bool = ...) -> None: ...
 
 class Conditioning(_message.Message):
     __slots__ = ("partial_fourier", "virtual_coils", "coil_energy")

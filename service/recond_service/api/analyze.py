@@ -180,6 +180,7 @@ def read_spec(spec: pb.AnalyzeSpec, limits: Limits) -> ReconstructionRequest:
         outputs=tuple(dict.fromkeys(outputs)),
         limits=limits,
         heads=named_heads(spec.heads, "spec.heads"),
+        attention=spec.attention,
         spacing=tuple(spec.spacing),
     )
     priority = wire.known(Priority, spec.priority or Priority.CLINICAL, "spec.priority")

@@ -145,7 +145,9 @@ def read_spec(spec: pb.CompareSpec, limits: Limits) -> ReconstructionRequest:
             field="spec.visits",
         )
     given = [{labels.head for labels in visit.labels} for visit in spec.visits]
-    needed = [head for head in spec.heads if any(head.partition("@")[0] not in labels for labels in given)]
+    needed = [
+        place for place, head in enumerate(spec.heads) if any(head.partition("@")[0] not in labels for labels in given)
+    ]
     parts = tuple(_parts(spec))
     size = sum(part.size_bytes for part in parts)
     if size > limits.max_scan_bytes:
@@ -157,7 +159,7 @@ def read_spec(spec: pb.CompareSpec, limits: Limits) -> ReconstructionRequest:
     scan = ScanRequest(
         parts=parts,
         limits=limits,
-        heads=named_heads(needed, "spec.heads"),
+        heads=named_heads([spec.heads[place] for place in needed], "spec.heads", needed),
         visits=tuple(
             VisitRequest(
                 name,

@@ -13,7 +13,7 @@ PIECE_BYTES = 1 << 20
 
 
 def result_message(result: HeadResult) -> pb.HeadResult:
-    """Return the message of a result; its label map follows in `map_messages`."""
+    """Return the message of a result; its label map or attention maps follow in `map_messages`."""
     return pb.HeadResult(
         head=result.head,
         version=result.version,
@@ -23,6 +23,7 @@ def result_message(result: HeadResult) -> pb.HeadResult:
         volume=result.volume,
         images=result.images,
         label_map=_label_map(result) if result.label_bytes else None,
+        attention=_attention(result) if result.attention else None,
         instances=[
             pb.Instance(
                 label=each.label,
@@ -53,7 +54,7 @@ def result_message(result: HeadResult) -> pb.HeadResult:
 
 
 def map_messages(maps: SharedBlock | None) -> Iterator[pb.HeadMap]:
-    """Yield a label map and the confidence behind it in pieces; nothing where there is none."""
+    """Yield a label map and the confidence behind it, or attention maps, in pieces; nothing where there are none."""
     size = 0 if maps is None else maps.size
     for offset in range(0, size, PIECE_BYTES):
         if maps is not None:
@@ -68,6 +69,16 @@ def _label_map(result: HeadResult) -> pb.LabelMap:
         label_bytes=result.label_bytes,
         has_confidence=result.has_confidence,
         labels=[pb.Label(value=each.value, name=each.name, code=_code(each.code)) for each in result.labels],
+        size_bytes=result.map_bytes,
+    )
+
+
+def _attention(result: HeadResult) -> pb.AttentionMaps:
+    return pb.AttentionMaps(
+        slices=len(result.images),
+        rows=result.rows,
+        columns=result.columns,
+        maps=[pb.Attention(group=each.group, name=each.name) for each in result.attention],
         size_bytes=result.map_bytes,
     )
 

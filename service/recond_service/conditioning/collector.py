@@ -27,6 +27,9 @@ from recond_service.types import (
     ScanRequest,
 )
 
+_STAGED_FRAMES = (
+    2  # open frames of a stream whose lines are brought into order as they come, which takes their memory twice
+)
 _REPEATED = 0.05  # share of readouts of doubtful purpose that may repeat lines of the image where they fill its gaps
 _AS_FULL = 0.9  # of the lines of other images: readouts of doubtful purpose that fill k-space like these make an image
 
@@ -401,7 +404,12 @@ class FrameCollector:
         if plan.positions is not None:
             return VolumeGrid(coils, plan.encoded_rows, (plan.step_1.count, plan.step_2.count))
         self._claim(8 * coils * plan.encoded_rows * plan.lines, place)
-        return KspaceGrid(coils, plan.encoded_rows, plan.lines)
+        grid = KspaceGrid(coils, plan.encoded_rows, plan.lines)
+        if self._survey is None and len(self._open) < _STAGED_FRAMES and plan.lines == plan.columns:
+            before = grid.nbytes
+            grid.stage(plan.rows)
+            self._claim(grid.nbytes - before, place)
+        return grid
 
     def _claim(self, size: int, place: str) -> None:
         """Count memory of open frames before, or as soon as, it is taken."""

@@ -136,6 +136,7 @@ class FrameBuilder:
         _refuse_overflow(result.finite, key)
         frame = self._frame(key, plan, result.kspace, result.mask, result.exponent)
         frame.geometry = geometry
+        frame.memory = result.memory
         if self._whitening is not None:
             check_whitened(frame.kspace, frame.mask, frame.scale, repeats, self._findings)
         if self.separate is not None:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from recond_service.conditioning.noise import Whitening
 from recond_service.conditioning.readout import Placement
 from recond_service.conditioning.scaling import exponent_to_range, multiply_by_power, peak_of
+from recond_service.processes import StagedKspace
 
+_STAGED_AT_ONCE = 32  # lines: their samples of one row of the frame are whole cache lines
 _AT_ONCE = 8  # columns: with 16 coils of 640 samples 0.6 MB
 _SOMETHING = float(np.finfo(np.float32).tiny)  # the energy of a line that was measured is more than 0
 
@@ -31,12 +33,15 @@ class GridResult:
         `kspace` is ``2**exponent`` times what was measured.
     finite
         False where sums of samples went beyond float32.
+    memory
+        Shared memory that `kspace` lies in; None where it lies elsewhere.
     """
 
     kspace: NDArray[np.complex64]
     mask: NDArray[np.bool_]
     exponent: int
     finite: bool
+    memory: StagedKspace | None = None
 
 
 class KspaceGrid:
@@ -60,6 +65,7 @@ class KspaceGrid:
         self._counts = np.zeros((columns, encoded_rows), np.uint16)
         self.lines = np.zeros(columns, np.int64)
         self.turned = np.zeros(columns, np.int64)
+        self._staging: Staging | None = None
 
     @classmethod
     def of(cls, sums: NDArray[np.complex64], counts: NDArray[np.uint16], lines: NDArray[np.int64]) -> KspaceGrid:
@@ -107,6 +113,7 @@ class KspaceGrid:
 
     def shift_rows(self, shift: int) -> None:
         """Move all readouts by `shift` rows; their unmeasured ends must be as long."""
+        self._staging = None
         self._sums = np.roll(self._sums, shift, axis=2)
         self._counts = np.roll(self._counts, shift, axis=1)
 
@@ -118,6 +125,7 @@ class KspaceGrid:
 
     def push_rows(self, columns: NDArray[np.int64]) -> None:
         """Move the readouts of some columns by one row; what lay on the last row is lost."""
+        self._staging = None
         self._sums[columns, :, 1:] = self._sums[columns, :, :-1]
         self._counts[columns, 1:] = self._counts[columns, :-1]
         self._sums[columns, :, 0] = 0
@@ -126,7 +134,19 @@ class KspaceGrid:
     @property
     def nbytes(self) -> int:
         """Memory of the collected lines, bytes."""
-        return self._sums.nbytes
+        return self._sums.nbytes + (0 if self._staging is None else self._staging.nbytes)
+
+    def stage(self, rows: int) -> None:
+        """Bring lines into their final order as they come, so that less is left to do when the last one is there.
+
+        Parameters
+        ----------
+        rows
+            Readout samples without oversampling.
+        """
+        columns, coils, encoded_rows = self._sums.shape
+        if encoded_rows in {rows, 2 * rows} and columns:
+            self._staging = Staging(coils, rows, columns, halved=encoded_rows != rows)
 
     def add(self, readouts: NDArray[np.complex64], placement: Placement, columns: NDArray[np.int64]) -> None:
         """Add readouts that are placed alike.
@@ -149,11 +169,15 @@ class KspaceGrid:
         else:
             self._sums[columns, :, rows] = used
         self._counts[columns, rows] += 1
+        again = bool(self.lines[columns].any())
+        if self._staging is not None and (again or not self._staging.add(columns.tolist(), self._sums)):
+            self._staging = None
         self.lines[columns] += 1
         self.turned[columns] += int(placement.turned_centre)
 
     def fill_from(self, other: KspaceGrid) -> int:
         """Take over the columns that are empty here and filled in `other`; return how many."""
+        self._staging = None
         columns = np.flatnonzero((self.lines == 0) & (other.lines > 0))
         self._sums[columns] = other._sums[columns]
         self._counts[columns] = other._counts[columns]
@@ -164,6 +188,7 @@ class KspaceGrid:
     def averaged(self) -> NDArray[np.complex64]:
         """Return the averages (columns, coils, encoded rows) and release the collected lines; zero where nothing was measured."""
         values = self._sums
+        self._staging = None
         del self._sums
         average(values, self._counts)
         return values
@@ -196,6 +221,12 @@ class KspaceGrid:
         targets = np.arange(len(self.lines)) if targets is None else targets
         sources = np.flatnonzero((self.lines > 0) & (targets >= 0) & (targets < total))
         columns = targets[sources]
+        if self._staging is not None and whitening is None and total == len(self.lines) and (columns == sources).all():
+            staged = self._staging.finish(self._sums, self._counts, sources, conjugate=conjugate)
+            if staged is not None:
+                del self._sums
+                return staged
+        self._staging = None
         whole = len(sources) == len(self.lines) == total and bool((columns == sources).all())
         values = self._sums if whole else self._sums[sources]
         counts = self._counts if whole else self._counts[sources]
@@ -234,6 +265,83 @@ class KspaceGrid:
         mask = np.zeros((rows, total), np.bool_)
         mask[:, columns] = measured.T
         return GridResult(kspace, mask, exponent, finite=True)
+
+
+class Staging:
+    """Lines in their final order, in shared memory, brought there some at a time.
+
+    Parameters
+    ----------
+    coils, rows, columns
+        Of the k-space.
+    halved
+        Lines have twice as many samples, of which the middle half of the image is kept.
+    """
+
+    def __init__(self, coils: int, rows: int, columns: int, *, halved: bool) -> None:
+        self._memory = StagedKspace((coils, rows, columns))
+        self._halved = halved
+        self._waiting: list[int] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that is taken, bytes."""
+        return self._memory.array.nbytes
+
+    def add(self, columns: list[int], sums: NDArray[np.complex64]) -> bool:
+        """Take note of lines that came; tell whether it can go on.
+
+        Parameters
+        ----------
+        columns
+            Which.
+        sums
+            (columns, coils, samples) of all lines.
+        """
+        self._waiting += columns
+        return len(self._waiting) < _STAGED_AT_ONCE or self._bring(sums)
+
+    def finish(
+        self, sums: NDArray[np.complex64], counts: NDArray[np.uint16], sources: NDArray[np.int64], *, conjugate: bool
+    ) -> GridResult | None:
+        """Return the k-space; None where lines need more than their order.
+
+        Parameters
+        ----------
+        sums, counts
+            Of all lines, (columns, coils, samples) and (columns, samples).
+        sources
+            Lines that came.
+        conjugate
+            Take the complex conjugate.
+        """
+        measured = counts[sources] > 0
+        if counts.max(initial=0) > 1 or (self._halved and not measured.all()) or not self._bring(sums):
+            return None
+        kspace = self._memory.array
+        if conjugate:
+            np.conjugate(kspace, out=kspace)
+        mask = np.zeros(kspace.shape[1:], np.bool_)
+        mask[:, sources] = True if self._halved else measured.T
+        return GridResult(kspace, mask, 0, finite=True, memory=self._memory)
+
+    def _bring(self, sums: NDArray[np.complex64]) -> bool:
+        """Bring the lines that wait to their place; False where they have to be scaled before."""
+        columns = np.sort(np.array(self._waiting, np.int64))
+        self._waiting.clear()
+        for run in np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1):
+            if not run.size:
+                continue
+            first, stop = int(run[0]), int(run[-1]) + 1
+            values: NDArray[np.complex64] | None = sums[first:stop]
+            if self._halved:
+                values = _halved(sums[first:stop])
+            elif exponent_to_range(sums[first:stop]) != (0, True):
+                values = None
+            if values is None:
+                return False
+            self._memory.array[:, :, first:stop] = values.transpose(1, 2, 0)
+        return True
 
 
 def average(values: NDArray[np.complex64], counts: NDArray[np.uint16]) -> None:

@@ -120,11 +120,15 @@ def _compute(
             if layout.answer == "pixels":
                 labelled = head.label(block, layout.framing)
                 made: tuple[Tensor, ...] = (labelled.sums, labelled.labels, labelled.confidence)
+            elif layout.has_attention:
+                made = head.explain(block, layout.framing)
             else:
                 made = (head.classify(block, layout.framing),)
-        if not bool(torch.isfinite(made[0]).all()):
+        if not all(bool(torch.isfinite(array).all()) for array in made if array.is_floating_point()):
             raise ArithmeticError("outputs that are not finite")
         if tuple(made[0].shape[:2]) != (layout.count, layout.outputs):
             raise ValueError(f"outputs of the shape {tuple(made[0].shape)} for {layout}")
+        if layout.has_attention and tuple(made[1].shape) != layout.attention_shape:
+            raise ValueError(f"an attention map of the shape {tuple(made[1].shape)} for {layout}")
         answers.append(HeadAnswer(tuple(array.cpu().numpy() for array in made)))
     return tuple(answers)

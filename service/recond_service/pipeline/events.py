@@ -84,7 +84,8 @@ class FileReady:
     stack
         Name of the stack that the file holds alone; empty where one file of this format holds all.
     part
-        ``"phase"`` where it holds the phase of complex images alone, ``"uncertainty"`` for that, else empty.
+        ``"phase"`` where it holds the phase of complex images alone, ``"uncertainty"`` for that, the name of a head for its
+        label map, ``"series_attention-contrast"`` for an attention map, else empty.
     """
 
     format: OutputFormat
@@ -142,7 +143,8 @@ class HeadReady:
     result
         What it found.
     maps
-        Its label map and the confidence behind it, `HeadResult.map_bytes`; None where it has none. Valid until the sink returns.
+        Its label map and the confidence behind it, or its attention maps, `HeadResult.map_bytes`; None where it has none. Valid
+        until the sink returns.
     """
 
     result: HeadResult

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from recond_service.scheduling import Ticket
 from recond_service.telemetry import Metrics
 from recond_service.types import (
     DefectError,
+    ErrorReport,
     HeadRequest,
     HeadResult,
     InvalidInputError,
@@ -33,8 +35,11 @@ _log = structlog.get_logger(__name__)
 _OTHER_IMAGES = frozenset({"WRONG_ANATOMY", "WRONG_CONTRAST", "TOO_COARSE"})
 """Refusals of images that are sound, and not what the head was made for."""
 
+_OF_IMAGES = frozenset({"FIELD_TOO_LARGE"})
+"""What model servers refuse images for."""
 
-def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
+
+def named_heads(names: Sequence[str], field: str, places: Sequence[int] | None = None) -> tuple[HeadRequest, ...]:
     """Return the heads of those names, and the one that guards them where there is one.
 
     Parameters
@@ -42,7 +47,9 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
     names
         Of heads, or ``NAME@VERSION``.
     field
-        Where they were asked for, for the error.
+        Where they were asked for, for errors.
+    places
+        Their numbers in that field; None if it holds these names alone.
 
     Raises
     ------
@@ -52,12 +59,12 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
         Two versions of one head are named.
     """
     heads: dict[str, HeadRequest] = {}
-    for place, name in enumerate(names):
+    for place, name in zip(range(len(names)) if places is None else places, names, strict=True):
         try:
             info = registry.find_head(name).head_info
         except UnknownModelError as error:
             raise ModelNotFoundError(str(error.args[0]), reason="NO_SUCH_HEAD", field=f"{field}[{place}]") from error
-        if heads.setdefault(info.name, HeadRequest(info)).info.version != info.version:
+        if heads.setdefault(info.name, HeadRequest(info, field=f"{field}[{place}]")).info.version != info.version:
             raise InvalidInputError(
                 f"{info.name} is asked for in two versions: ask for one a call",
                 reason="HEAD_VERSIONS",
@@ -68,7 +75,7 @@ def named_heads(names: Sequence[str], field: str) -> tuple[HeadRequest, ...]:
     ):
         guard = next((info.head_info for info in registry.heads() if info.name == GUARD), None)
         if guard is not None:
-            heads[GUARD] = HeadRequest(guard, wanted=False)
+            heads[GUARD] = HeadRequest(guard, wanted=False, field=field)
     return tuple(heads.values())
 
 
@@ -140,10 +147,13 @@ class HeadTasks:
         if self._done or self._refusal is None:
             return
         refusal, problem = self._refusal.refusal, f"{self._refusal.head} did not run: {self._refusal.problem}"
+        if self._failure is not None and refusal in {"HEAD_FAILED", self._failure.reason}:
+            raise self._failure
+        field = self._heads[self._refusal.head, self._refusal.version].field
         if refusal == "HEAD_FAILED":
-            raise self._failure or DefectError(problem, reason=refusal)
+            raise DefectError(problem, reason=refusal, field=field)
         kind = UnsupportedDataError if refusal in _OTHER_IMAGES else InvalidInputError
-        raise kind(problem, reason=refusal, field="spec.heads")
+        raise kind(problem, reason=refusal, field=field)
 
     async def run(self, prepared: SlicesPrepared, slices: SlicesInput) -> None:
         """Have a head run on a block, and tell the sandbox what it said, or that it failed.
@@ -160,9 +170,13 @@ class HeadTasks:
         try:
             outcome = await self._frames.run_head(self._info(prepared), slices)
         except RecondError as error:
-            self._failure = self._failure or error
+            self._failure = self._failure or self._at_its_place(error, prepared)
             _log.warning("head-failed", head=prepared.head, reason=error.reason, problem=error.message)
-            await self._sandbox.send(SlicesFailed(prepared.task, error.message))
+            # Of a head that is damaged or gone, or of which there is too little time, the images are not to blame.
+            refusal = error.reason if error.reason in _OF_IMAGES else "HEAD_FAILED"
+            await self._sandbox.send(
+                SlicesFailed(prepared.task, error.message.removeprefix(f"{prepared.head}: "), refusal)
+            )
             return
         finally:
             self._ticket.hold(-held)
@@ -191,6 +205,13 @@ class HeadTasks:
             return
         with received.take_block(result.map_bytes) as maps:
             await self._sink(HeadReady(result, maps))
+
+    def _at_its_place(self, error: RecondError, prepared: SlicesPrepared) -> RecondError:
+        """Return an error that names the head in the request where it names a model."""
+        head = self._heads.get((prepared.head, prepared.version))
+        if head is None or not error.field.startswith(("spec.model", "spec.heads")):
+            return error
+        return replace(ErrorReport.of(error), field=head.field).to_error()
 
     def _info(self, prepared: SlicesPrepared) -> ModelInfo:
         """Return the head as the scheduler knows it.

@@ -19,6 +19,7 @@ from recond_service.processes.frame_layout import FrameLayout
 from recond_service.processes.freed_memory import FreedMemory, give_back_freed_memory, keep_freed_memory
 from recond_service.processes.shared_block import SharedBlock
 from recond_service.processes.slice_layout import SliceLayout
+from recond_service.processes.staged_block import StagedKspace
 from recond_service.processes.zygote import LOST, ChildProcess, ForkError, Zygote
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Received",
     "SharedBlock",
     "SliceLayout",
+    "StagedKspace",
     "Zygote",
     "channel_pair",
     "give_back_freed_memory",

@@ -156,10 +156,13 @@ class FrameLayout:
         return self._calibration_offset + apart
 
     def store(self, frame: Frame) -> SharedBlock:
-        """Copy a frame of this layout into a new block."""
-        # Written, not mapped: a write fills fresh pages without zeroing them first.
-        block = SharedBlock.create("recond-frame", self.size)
-        block.write(np.ascontiguousarray(frame.kspace).data.cast("B"), 0)
+        """Copy a frame of this layout into a new block, or what is missing into the one that its k-space lies in already."""
+        if frame.memory is not None and frame.memory.holds(frame.kspace):
+            block = SharedBlock(frame.memory.seal(self.size), self.size)
+        else:
+            # Written, not mapped: a write fills fresh pages without zeroing them first.
+            block = SharedBlock.create("recond-frame", self.size)
+            block.write(np.ascontiguousarray(frame.kspace).data.cast("B"), 0)
         block.write(np.ascontiguousarray(frame.mask).data.cast("B"), self._mask_offset)
         if frame.calibration is not None:
             block.write(np.ascontiguousarray(frame.calibration).data.cast("B"), self._calibration_offset)

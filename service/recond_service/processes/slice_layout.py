@@ -15,6 +15,7 @@ from recond_service.processes.shared_block import SharedBlock
 _MOST_SLICES = 4096
 _MOST_SIDE = 1 << 16
 _MOST_OUTPUTS = 4096
+_MOST_CELLS = 256
 
 Answer = Literal["pixels", "slices"]
 
@@ -44,7 +45,7 @@ class SliceLayout:
     """Sizes of consecutive slices for a head, and of its answer.
 
     In shared memory lie the slices, float32 (`slices`, rows, columns) of the images. The answer is a `PixelAnswer`, its arrays one
-    after another, or float32 (`count`, `outputs`): probabilities of whole slices.
+    after another, or float32 (`count`, `outputs`): probabilities of whole slices, and behind them their attention maps.
 
     Parameters
     ----------
@@ -58,6 +59,8 @@ class SliceLayout:
         Classes that the head tells apart.
     answer
         What comes back.
+    attention
+        Rows and columns of the attention map of each class that comes with probabilities of whole slices; (0, 0) for none.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class SliceLayout:
     framing: Framing
     outputs: int
     answer: Answer
+    attention: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         framing = self.framing
@@ -80,6 +84,10 @@ class SliceLayout:
             raise ValueError(f"impossible framing of slices {framing}")
         if not 0 <= 2 * self.halo < self.slices <= _MOST_SLICES or not 1 <= self.outputs <= _MOST_OUTPUTS:
             raise ValueError(f"impossible block of slices {self}")
+        if not all(0 <= side <= _MOST_CELLS for side in self.attention) or (
+            self.has_attention and self.answer != "slices"
+        ):
+            raise ValueError(f"impossible attention map of {self}")
 
     @property
     def count(self) -> int:
@@ -102,6 +110,16 @@ class SliceLayout:
         return self.count
 
     @property
+    def has_attention(self) -> bool:
+        """Attention maps come with the probabilities."""
+        return min(self.attention) > 0
+
+    @property
+    def attention_shape(self) -> tuple[int, int, int, int]:
+        """(slices, outputs, rows, columns) of the attention maps."""
+        return (self.count, self.outputs, *self.attention)
+
+    @property
     def _pixels(self) -> int:
         return math.prod(self.framing.size)
 
@@ -114,7 +132,7 @@ class SliceLayout:
     def image_bytes(self) -> int:
         """Bytes of the answer."""
         if self.answer == "slices":
-            return 4 * self.count * self.outputs
+            return 4 * (self.count * self.outputs + math.prod(self.attention_shape))
         return self.count * (8 * self.outputs + 2 * self._pixels)
 
     def array(self, block: SharedBlock) -> NDArray[np.float32]:
@@ -134,3 +152,7 @@ class SliceLayout:
     def slice_answer(self, block: SharedBlock) -> NDArray[np.float32]:
         """Map an answer about whole slices, float32 (count, outputs)."""
         return block.array(np.float32, (self.count, self.outputs))
+
+    def attention_answer(self, block: SharedBlock) -> NDArray[np.float32]:
+        """Map the attention maps behind an answer about whole slices, float32 (count, outputs, rows, columns)."""
+        return block.array(np.float32, self.attention_shape, 4 * self.count * self.outputs)

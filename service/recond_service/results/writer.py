@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from recond_service.ingest import read_reference
 from recond_service.results.figures import compute_figures, root_mean_square
 from recond_service.results.head_maps import HeadMaps
-from recond_service.results.writers import write_fastmri, write_label_map, write_mrd, write_nifti, write_png
+from recond_service.results.writers import (
+    write_attention_map,
+    write_fastmri,
+    write_label_map,
+    write_mrd,
+    write_nifti,
+    write_png,
+)
 from recond_service.series import Assembly, Series, StackNumbers, make_series
 from recond_service.types import (
     DefectError,
@@ -43,7 +50,7 @@ class OutputFile:
     stack
         Name of the stack that it holds alone; empty where one file holds all.
     part
-        `PHASE`, `UNCERTAINTY`, or empty.
+        `PHASE`, `UNCERTAINTY`, the name of a head for its label map, that of an attention map, or empty.
     """
 
     stack: str
@@ -258,7 +265,8 @@ class ResultWriter:
         result
             What it found.
         maps
-            Its label map, uint8 or uint16 (slices, rows, columns), and its confidence, uint8; empty where it has none.
+            Its label map, uint8 or uint16 (slices, rows, columns), and its confidence, uint8; or its attention maps, float32
+            (groups, slices, rows, columns); empty where it has none.
         """
         self._head_maps.add(result, maps)
 
@@ -282,6 +290,7 @@ class ResultWriter:
             return (
                 *files,
                 *(OutputFile(stack, head) for stack in stacks for head in self._head_maps.on(stack, series)),
+                *(OutputFile(stack, part) for stack in stacks for part in self._head_maps.attention_on(stack, series)),
             )
         return tuple(OutputFile(stack, part) for stack in stacks for part in parts)
 
@@ -299,6 +308,7 @@ class ResultWriter:
         """
         series = self._finished_series()
         which = which or OutputFile("", "")
+        attention = self._head_maps.attention_on(which.stack, series)
         chosen = (series.named(which.stack) if which.stack else series) or series
         match format:
             case OutputFormat.FASTMRI_HDF5:
@@ -315,6 +325,9 @@ class ResultWriter:
                     file,
                     voxel_order=self._voxel_order,
                 )
+            case OutputFormat.NIFTI if which.part in attention:
+                stack, found = chosen.stacks[0], attention[which.part]
+                write_attention_map(stack, found, self._findings, file, voxel_order=self._voxel_order)
             case OutputFormat.NIFTI:
                 write_nifti(chosen.stacks[0], self._findings, file, part=which.part)
             case OutputFormat.PNG:

@@ -126,18 +126,23 @@ class HeadRun:
         What it sees of the slices.
     slices
         Numbers of the slices that it runs on: all of them for a head that labels pixels.
+    attention
+        Rows and columns of the attention maps that are wanted of each slice; (0, 0) for none.
     """
 
     request: HeadRequest
     volume: Volume
     framing: Framing
     slices: Sequence[int]
+    attention: tuple[int, int] = (0, 0)
     labels: NDArray[np.uint8] = field(init=False)
     confidence: NDArray[np.uint8] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
     rows: list[NDArray[np.float32]] = field(default_factory=list)
+    cells: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # attention maps by the number of the slice
     missing: int = field(init=False)
     problem: str = ""
+    refusal: str = ""  # the same as a stable name
 
     def __post_init__(self) -> None:
         pixels = self.volume.shape if self.contract.whole_volumes else (0, 0, 0)
@@ -161,9 +166,10 @@ class HeadRun:
                 yield Block(self, first, layout)
             return
         for number in self.slices:
-            yield Block(
-                self, number, SliceLayout(contract.slices, contract.halo, self.framing, contract.outputs, "slices")
+            layout = SliceLayout(
+                contract.slices, contract.halo, self.framing, contract.outputs, "slices", self.attention
             )
+            yield Block(self, number, layout)
 
     def take_pixels(
         self, first: int, sums: NDArray[np.float32], labels: NDArray[np.uint8], confidence: NDArray[np.uint8]
@@ -174,9 +180,13 @@ class HeadRun:
         self.sums += sums.sum(axis=0, dtype=np.float64)
         self.missing -= len(labels)
 
-    def take_slices(self, probabilities: NDArray[np.float32]) -> None:
-        """Take the answer about whole slices, float32 (slices, outputs)."""
+    def take_slices(
+        self, first: int, probabilities: NDArray[np.float32], cells: NDArray[np.float32] | None = None
+    ) -> None:
+        """Take the answer about whole slices: float32 (slices, outputs), and (slices, outputs, rows, columns) if it has maps."""
         self.rows.append(probabilities.copy())
+        if cells is not None:
+            self.cells |= dict(enumerate(cells.copy(), first))
         self.missing -= len(probabilities)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from recond_models.heads.framing import Framing, SpacingError, VolumeError, frame, frame_slice
 from recond_models.heads.measurements import Grid, MeasurementError
 from recond_service.processes import SliceLayout
-from recond_service.scan.head_runs import Block, HeadRun, Volume, classified, lesions, refused, segmented
+from recond_service.scan.attention import MOST_BYTES, attention_bytes, with_attention
+from recond_service.scan.head_runs import UNKNOWN, Block, HeadRun, Volume, classified, lesions, refused, segmented
 from recond_service.series import Series, Stack, affine_of
 from recond_service.types import FindingList, FinishedImage, HeadRequest, HeadResult
 
@@ -23,6 +24,10 @@ GUARD = "series"
 _GUARD_SLICES = 9
 _MIDDLE = (0.25, 0.75)
 _SURE, _DOUBTFUL = 0.8, 0.5
+_DISTORTED = 0.4
+_MISTAKEN = frozenset({"PD", "T2*"})
+"""What other contrasts are taken for where aliasing or motion is severe; the guard knows both from label maps alone."""
+
 _MOST_VOLUMES = 16
 
 
@@ -37,7 +42,7 @@ class ReadyHead:
     wanted
         The client asked for it.
     maps
-        The label map and its confidence; empty where there are none.
+        The label map and its confidence, or the attention maps; empty where there are none.
     """
 
     result: HeadResult
@@ -77,11 +82,14 @@ class Heads:
         The heads that are wanted, and one that guards them.
     findings
         Gets what is odd.
+    attention
+        Heads that classify give attention maps of a volume, as far as their networks can.
     """
 
-    def __init__(self, requests: Sequence[HeadRequest], findings: FindingList) -> None:
+    def __init__(self, requests: Sequence[HeadRequest], findings: FindingList, *, attention: bool = False) -> None:
         self._requests = tuple(requests)
         self._findings = findings
+        self._attention = attention
         self._blocks: deque[Block] = deque()
         self._sent: dict[int, Block] = {}
         self._next = 0
@@ -114,6 +122,8 @@ class Heads:
         without
             Heads that need not run on them.
         """
+        if self._attention:
+            self._tell_of_attention()
         for stack in series.stacks:
             for volume in self._volumes_of(stack):
                 on_volume = _OnVolume(volume, without)
@@ -129,7 +139,7 @@ class Heads:
         task
             Number of the block.
         arrays
-            The arrays of a `PixelAnswer`, or the probabilities of slices.
+            The arrays of a `PixelAnswer`; or the probabilities of slices, and their attention maps if these were wanted.
 
         Raises
         ------
@@ -137,14 +147,21 @@ class Heads:
             No such block is out.
         """
         block = self._sent.pop(task)
-        if len(arrays) == 1:
-            block.run.take_slices(arrays[0])
+        if block.layout.answer == "slices":
+            block.run.take_slices(block.first, *arrays)
         else:
             block.run.take_pixels(block.first, *arrays)
         self._settle(block.run)
 
-    def failed(self, task: int, problem: str) -> None:
+    def failed(self, task: int, problem: str, refusal: str = "HEAD_FAILED") -> None:
         """Take note that a block has no answer: the head has no result for the volume, and everything else goes on.
+
+        Parameters
+        ----------
+        task
+            Number of the block.
+        problem, refusal
+            Why, in a sentence and as a stable name.
 
         Raises
         ------
@@ -153,8 +170,11 @@ class Heads:
         """
         run = self._sent.pop(task).run
         if not run.problem:
-            run.problem = problem
-            self._findings.warn("head-failed", f"{run.request.info.name} failed on the images: {problem}")
+            run.problem, run.refusal = problem, refusal
+            if refusal == "HEAD_FAILED":
+                self._findings.warn("head-failed", f"{run.request.info.name} failed on the images: {problem}")
+            else:
+                self._findings.warn("head-refused", f"{run.request.info.name} did not run: {problem}")
             self._blocks = deque(block for block in self._blocks if block.run is not run)
         self._settle(run)
 
@@ -209,8 +229,35 @@ class Heads:
                 if request.wanted:
                     self._refuse(request, volume, error.reason, str(error))
                 continue
+            if self._attention and request.wanted:
+                self._have_explained(run)
             on_volume.guards.append(run)
             self._blocks.extend(run.blocks())
+
+    def _tell_of_attention(self) -> None:
+        """Say which of the heads that are wanted have no attention map."""
+        wanted = [request.info for request in self._requests if request.wanted]
+        for info in wanted:
+            if not info.contract.whole_volumes and min(info.attention) == 0:
+                self._findings.info(
+                    "attention-none",
+                    f"{info.name} has no attention map: its network is not of the family series, whose scores add up over places.",
+                )
+        if wanted and all(info.contract.whole_volumes for info in wanted):
+            self._findings.info(
+                "attention-none", "Attention maps are those of heads that classify, such as series; none was named."
+            )
+
+    def _have_explained(self, run: HeadRun) -> None:
+        """Have a run bring its attention maps, if it can."""
+        if attention_bytes(run) > MOST_BYTES:
+            self._findings.warn(
+                "attention-too-large",
+                f"The attention maps of {run.request.info.name} would have {attention_bytes(run) >> 20} MiB, more than "
+                f"{MOST_BYTES >> 20}: send smaller images for them.",
+            )
+            return
+        run.attention = run.request.info.attention
 
     def _advance(self) -> None:
         """Begin what may begin."""
@@ -244,7 +291,7 @@ class Heads:
             on_volume.runs.append(run)
             self._blocks.extend(run.blocks())
 
-    def _check_known(self, request: HeadRequest, known: Iterable[HeadResult]) -> None:
+    def _check_known(self, request: HeadRequest, known: Sequence[HeadResult]) -> None:
         """Raise _RefusedError for images that the head was not made for; warn where they may be."""
         contract = request.info.contract
         for group, allowed, reason in (
@@ -257,7 +304,10 @@ class Heads:
             fitting = sum(score.probability for score in scores if score.name in allowed)
             best = max(scores, key=lambda score: score.probability)
             says = f"{request.info.name} is made for {group} {' or '.join(allowed)}, and these images look like {best.name}"
-            if 1 - fitting >= _SURE:
+            unsure = any((group, UNKNOWN) in result.answers for result in known)
+            mistakable = best.name in _MISTAKEN and _severe_motion(known) >= _DISTORTED
+            only_doubted = group == "contrast" and (unsure or mistakable)
+            if 1 - fitting >= _SURE and not only_doubted:
                 raise _RefusedError(
                     reason,
                     f"{says} (probability {best.probability:.2f}): give images that it is made for, or leave it out",
@@ -285,13 +335,17 @@ class Heads:
 
     def _hand_out(self, on_volume: _OnVolume) -> None:
         for run in on_volume.guards:
-            result = refused(run.request, run.volume, "HEAD_FAILED", run.problem) if run.problem else classified(run)
-            self._ready.append(ReadyHead(result, run.request.wanted))
+            if run.problem:
+                result = refused(run.request, run.volume, run.refusal, run.problem)
+                self._ready.append(ReadyHead(result, run.request.wanted))
+            else:
+                explained, maps = with_attention(run, classified(run))
+                self._ready.append(ReadyHead(explained, run.request.wanted, maps))
         tissue = next((run for run in on_volume.runs if run.contract.task == "segmentation"), None)
         for run in on_volume.runs:
             if run.problem:
                 self._ready.append(
-                    ReadyHead(refused(run.request, run.volume, "HEAD_FAILED", run.problem), run.request.wanted)
+                    ReadyHead(refused(run.request, run.volume, run.refusal, run.problem), run.request.wanted)
                 )
                 continue
             try:
@@ -322,6 +376,12 @@ class Heads:
         except MeasurementError as error:
             self._findings.warn("geometry-impossible", f"Nothing is measured in these images: {error}")
             return None
+
+
+def _severe_motion(known: Iterable[HeadResult]) -> float:
+    """Return how probable severe motion is, which is what strong aliasing looks like, too."""
+    scores = (score for result in known for score in result.scores if (score.group, score.name) == ("motion", "severe"))
+    return max((score.probability for score in scores), default=0.0)
 
 
 class _RefusedError(Exception):

@@ -104,10 +104,21 @@ class SlicesAnswered(Message, frozen=True):
 
 
 class SlicesFailed(Message, frozen=True):
-    """A head has no answer to a block of slices, and why; gives leave to send another one, too."""
+    """A head has no answer to a block of slices; gives leave to send another one, too.
+
+    Parameters
+    ----------
+    task
+        Number of the block.
+    problem
+        Why, in a sentence.
+    refusal
+        The same as a stable name: ``"HEAD_FAILED"``, or what the images were refused for.
+    """
 
     task: int
     problem: str
+    refusal: str = "HEAD_FAILED"
 
 
 ToScan = (
@@ -190,7 +201,7 @@ class SlicesPrepared(Message, frozen=True):
 
 
 class HeadFinished(Message, frozen=True):
-    """A result of a head; its label map and confidence, `HeadResult.map_bytes`, come along in a shared block if it has any."""
+    """A result of a head; its label map and confidence or attention maps, `HeadResult.map_bytes`, come along in a block."""
 
     result: HeadResult
 

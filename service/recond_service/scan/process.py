@@ -138,9 +138,9 @@ class Scan:
                 self._take_image(number, received)
             case SlicesAnswered(task):
                 self._take_answer(task, received)
-            case SlicesFailed(task, problem):
+            case SlicesFailed(task, problem, refusal):
                 self._credit += 1
-                self._heads.failed(task, problem)
+                self._heads.failed(task, problem, refusal)
                 self._after_heads()
             case Finish():
                 self._finish(received.message)
@@ -166,7 +166,7 @@ class Scan:
         )
         self._request = replace(scan_request.request, parts=parts)
         self._results = ResultWriter(self._request, self._findings)
-        self._heads = Heads(self._request.heads, self._findings)
+        self._heads = Heads(self._request.heads, self._findings, attention=self._request.attention)
         if self._request.visits:
             self._read_visits()
         elif any(part.role is PartRole.IMAGES for part in self._request.parts):
@@ -272,7 +272,7 @@ class Scan:
             self._channel.send(FramePrepared(number, layout, sampling, self._expected_frames, place), [block.fd])
         self._frames_made += 1
         self._credit -= 1
-        self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None), layout)
+        self._waiting[number] = (replace(frame, kspace=_NOTHING, calibration=None, memory=None), layout)
 
     # --- results ---
 
@@ -319,6 +319,8 @@ class Scan:
             if layout.answer == "pixels":
                 answer = layout.pixel_answer(block)
                 self._heads.answered(task, answer.sums, answer.labels, answer.confidence)
+            elif layout.has_attention:
+                self._heads.answered(task, layout.slice_answer(block), layout.attention_answer(block))
             else:
                 self._heads.answered(task, layout.slice_answer(block))
         self._credit += 1

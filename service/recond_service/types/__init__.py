@@ -27,6 +27,7 @@ from recond_service.types.header import (
     SequenceParameters,
 )
 from recond_service.types.heads import (
+    Attention,
     HeadRequest,
     HeadResult,
     Instance,
@@ -71,6 +72,7 @@ __all__ = [
     "AcquisitionBlock",
     "AcquisitionSource",
     "AcquisitionSystem",
+    "Attention",
     "CoilLabel",
     "ConditioningOptions",
     "Crossing",

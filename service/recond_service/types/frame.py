@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,18 @@ class Crossing:
     count: int
 
 
+class KspaceMemory(Protocol):
+    """Shared memory that k-space was written to as it came; see `processes.StagedKspace`."""
+
+    def holds(self, kspace: NDArray[np.complex64]) -> bool:
+        """Tell whether an array lies in it."""
+        ...
+
+    def seal(self, size: int) -> int:
+        """Give it its final size in bytes; return its descriptor, which is the caller's from now on."""
+        ...
+
+
 @dataclass(slots=True)
 class Frame:
     """A conditioned 2-D k-space and what is needed to reconstruct and to finish its image.
@@ -134,3 +147,4 @@ class Frame:
     reference_source: str = ""
     whitened: bool = False
     repetition_time: float | None = None
+    memory: KspaceMemory | None = None

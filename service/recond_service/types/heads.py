@@ -17,10 +17,13 @@ class HeadRequest:
         Which one, and what it takes.
     wanted
         The client asked for it; else it only guards the others, and its result stays here.
+    field
+        Where it was asked for, for errors.
     """
 
     info: HeadInfo
     wanted: bool = True
+    field: str = "spec.heads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,20 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """What an attention map is about.
+
+    Parameters
+    ----------
+    group, name
+        What was asked, and the class whose score the map explains, as in `HeadContract.groups`.
+    """
+
+    group: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A measured quantity.
 
@@ -128,7 +145,7 @@ class HeadResult:
     images
         Numbers of the images that it is about, in the order of the slices of the label map.
     rows, columns
-        Of the label map; 0 where there is none.
+        Of the label map, or of the attention maps; 0 where there are none.
     label_bytes
         1 or 2, bytes of a value of the label map; 0 where there is none.
     has_confidence
@@ -141,6 +158,8 @@ class HeadResult:
         Probabilities of classes of whole slices.
     answers
         (group, class) for each group of a classification; the class is ``"unknown"`` where none is probable enough.
+    attention
+        What the attention maps are about, in their order: float32 (slices, rows, columns) each, one for each group.
     measurements
         What was measured.
     refusal
@@ -164,12 +183,13 @@ class HeadResult:
     instances: tuple[Instance, ...] = ()
     scores: tuple[Score, ...] = ()
     answers: tuple[tuple[str, str], ...] = ()
+    attention: tuple[Attention, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     refusal: str = ""
     problem: str = ""
 
     @property
     def map_bytes(self) -> int:
-        """Bytes of the label map and of the confidence behind it."""
+        """Bytes of the label map and of the confidence behind it, or of the attention maps."""
         pixels = len(self.images) * self.rows * self.columns
-        return pixels * (self.label_bytes + self.has_confidence)
+        return pixels * (self.label_bytes + self.has_confidence + 4 * len(self.attention))

@@ -218,6 +218,8 @@ class ScanRequest:
         Images are wanted with the standard deviation of the error of every pixel, in the answer and in the files.
     heads
         Heads that run on the images.
+    attention
+        Heads that classify give attention maps.
     spacing
         Distances of slices, rows and columns in mm, for images that do not tell where they lie; empty if not known.
     visits
@@ -235,6 +237,7 @@ class ScanRequest:
     complex_images: bool = False
     uncertainty: bool = False
     heads: tuple[HeadRequest, ...] = ()
+    attention: bool = False
     spacing: tuple[float, ...] = ()
     visits: tuple[VisitRequest, ...] = ()
     patient: str = ""

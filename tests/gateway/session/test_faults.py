@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import grpc
 import numpy as np
 import pytest
+import trustme
 from defusedxml import ElementTree
 from gateway_process import gateway_process
 from gateway_scans import COLUMNS, ROWS, SLICES, RawScan, Wire
 from recond_testing import running
-from scripted_service import Conversation, reason, retry_in
+from scripted_service import Conversation, Peer, Running, reason, retry_in
 from waiting import eventually
 
 import recond_client
@@ -114,6 +118,30 @@ def test_a_network_that_is_refused_is_replaced(scripted, start_gateway, scan):
     assert [call.received[0].spec.model for call in scripted.peer.calls] == ["network", "cg-sense", "rss"]
     assert len(shown(wire)) == SLICES
     assert all("no network for a knee" in attribute(image, "RecondWarning") for image in wire.images())
+    assert lines[-1].startswith("INFO")
+
+
+def test_what_is_refused_of_a_request_is_left_out_of_it(scripted, start_gateway, scan):
+    refusals = [("NO_SUCH_HEAD", grpc.StatusCode.NOT_FOUND), ("NO_UNCERTAINTY", grpc.StatusCode.FAILED_PRECONDITION)]
+
+    def refuse(why: str, code: grpc.StatusCode):
+        async def script(conversation: Conversation) -> None:
+            await conversation.accept()
+            await conversation.abort(code, f"{why} here.", reason(why))
+
+        return script
+
+    scripted.peer.scripts = [*(refuse(*each) for each in refusals), all_images]
+    pipeline = {"model": "network", "heads": ["crystal-ball"], "uncertainty": True, "outputs": ["magnitude", "phase"]}
+    wire = wire_to(start_gateway(scripted.peer.target, pipelines={"default": pipeline}))
+    lines = play(wire, scan)
+    specs = [call.received[0].spec for call in scripted.peer.calls]
+    assert [spec.model for spec in specs] == ["network"] * 3
+    assert [list(spec.heads) for spec in specs] == [["crystal-ball"], [], []]
+    assert [spec.uncertainty for spec in specs] == [True, True, False]
+    assert [spec.complex_images for spec in specs] == [True, True, True]
+    assert len(shown(wire)) == SLICES
+    assert sum("The images come without." in line for line in lines) == 2
     assert lines[-1].startswith("INFO")
 
 
@@ -268,3 +296,92 @@ def test_a_gateway_that_is_killed_goes_on_where_it_was(service, scan, expected, 
             images = shown(eventually(returned))
             assert sorted(images) == list(slices)
             assert all(np.array_equal(images[number], expected.images[number]) for number in slices)
+
+
+@pytest.mark.timeout(120)
+def test_a_scanner_whose_cable_is_pulled_is_noticed(service, start_gateway, scan, monkeypatch):
+    """A network of its own, which goes away without a word: nothing comes, and nothing says so."""
+    names = ("recond-test", "recond-a", "recond-b")
+
+    def ip(*words: str, check: bool = True) -> None:
+        subprocess.run(["ip", *words], check=check, capture_output=True)
+
+    try:
+        ip("netns", "add", names[0])
+        ip("link", "add", names[1], "type", "veth", "peer", "name", names[2], "netns", names[0])
+    except (OSError, subprocess.CalledProcessError):
+        ip("netns", "del", names[0], check=False) if shutil.which("ip") else None
+        pytest.skip("network namespaces cannot be made here")
+    try:
+        ip("addr", "add", "10.254.77.1/30", "dev", names[1])
+        ip("link", "set", names[1], "up")
+        ip("-n", names[0], "addr", "add", "10.254.77.2/30", "dev", names[2])
+        ip("-n", names[0], "link", "set", names[2], "up")
+        quick = ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2))
+        monkeypatch.setattr("recond_gateway.server._KEEP_ALIVE", quick)
+        listen = {"address": "10.254.77.1:0", "scanner_network": ["10.254.77.0/30"]}
+        gateway = start_gateway(service.address, listen=(listen,), limits={"write_seconds": 2.0})
+        folder = scan.path.parent / "half-open"
+        folder.mkdir(exist_ok=True)
+        (folder / "begin").write_bytes(
+            writer.config_file("default") + writer.header(scan.xml) + scan.messages(scan.slice(0, 1))
+        )
+        code = (
+            "import socket, sys, time\n"
+            "host, port = sys.argv[1].split(':')\n"
+            "connection = socket.create_connection((host, int(port)))\n"
+            "connection.sendall(open(sys.argv[2], 'rb').read())\n"
+            "print(len(connection.recv(1)), flush=True)\n"
+            "time.sleep(100)\n"
+        )
+        command = ["ip", "netns", "exec", names[0], sys.executable, "-c", code, gateway.ports[0].address]
+        with subprocess.Popen([*command, str(folder / "begin")], stdout=subprocess.PIPE) as scanner:
+            assert scanner.stdout is not None
+            assert scanner.stdout.readline() == b"1\n"
+            eventually(lambda: sample(gateway, "images_total", device="scanner", by="asked") == 2)
+            ip("link", "set", names[1], "down")
+            eventually(lambda: sample(gateway, "open_sessions", device="scanner") == 0, 60)
+            scanner.kill()
+        assert [each for each in gateway.services.spool.scans() if not each.held]
+    finally:
+        ip("netns", "del", names[0], check=False)
+        ip("link", "del", names[1], check=False)
+
+
+def sample(gateway, name: str, **labels: str) -> float:
+    return gateway.services.metrics.registry.get_sample_value(f"recond_gateway_{name}", labels) or 0.0
+
+
+def test_the_gateway_shows_its_certificate_and_checks_that_of_the_service(tmp_path, scan):
+    authority = trustme.CA()
+    server, client = authority.issue_cert("localhost"), authority.issue_cert("gateway.example")
+    credentials = grpc.ssl_server_credentials(
+        [(server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())],
+        authority.cert_pem.bytes(),
+        require_client_auth=True,
+    )
+    identities = []
+
+    async def identify(conversation: Conversation) -> None:
+        identities.extend(conversation.context.auth_context()["x509_subject_alternative_name"])
+        await all_images(conversation)
+
+    peer = Running(Peer(), credentials)
+    peer.peer.scripts = [identify]
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    client.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    client.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate.pem"))
+    options = ["--ca", str(tmp_path / "ca.pem"), "--certificate", str(tmp_path / "certificate.pem")]
+    try:
+        target = f"localhost:{peer.peer.port}"
+        with gateway_process(tmp_path, target, options=[*options, "--key", str(tmp_path / "key.pem")]) as (_, address):
+            wire = Wire(address)
+            assert play(wire, scan)[-1].startswith("INFO")
+            assert len(shown(wire)) == SLICES
+        assert identities == [b"gateway.example"]
+        with gateway_process(tmp_path, target, options=["--ca", str(tmp_path / "ca.pem")]) as (_, address):
+            wire = Wire(address)
+            assert "is kept" in play(wire, scan)[-1]  # the service does not let it in, and the scan is not lost
+            assert not wire.images()
+    finally:
+        peer.close()

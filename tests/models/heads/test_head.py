@@ -87,3 +87,9 @@ def test_a_merged_head_adds_probabilities():
 def test_impossible_options_are_refused(given):
     with pytest.raises(ValueError, match=r"merged|temperature"):
         options_of(given)
+
+
+def test_a_head_that_labels_pixels_explains_nothing():
+    values = volume()
+    with pytest.raises(ValueError, match="no attention map"):
+        head(tissue_contract()).explain(torch.from_numpy(values), frame(values, (3.0, 1.0, 1.0)))

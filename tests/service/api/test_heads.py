@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import io
 import json
 from dataclasses import replace
 
@@ -10,14 +11,18 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from exported_heads import Labels, write_bundle
 from head_packages import lesion_contract, tissue_contract, write_brightness_head
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
 from recond_testing import fastmri_file, refused, requests_for
 
 import recond_client
 from recond.v1 import reconstruction_pb2 as pb
 from recond_models.simulate.head import head_slices
+from recond_models.store.add import AddRequest, add_model
 from recond_models.store.place import remove_model
 
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
@@ -295,9 +300,9 @@ def test_compare_on_the_command_line(service, tmp_path, monkeypatch):
     assert "clinical-rows-of-others" in {finding["code"] for finding in json.loads(others.stdout)["findings"]}
 
 
-def test_more_files_than_one_message_between_processes_carries(client, tmp_path):
-    """A DICOM series is some hundred files."""
-    for number in range(280):
+def write_dicom(folder, slices: int, *, jpeg_2000: bool = False) -> None:
+    """Write a series of a ball."""
+    for number in range(slices):
         made = Dataset()
         made.file_meta = FileMetaDataset()
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -309,10 +314,31 @@ def test_more_files_than_one_message_between_processes_carries(client, tmp_path)
         made.PixelSpacing, made.SliceThickness = [2, 2], 1
         made.ImageOrientationPatient, made.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, number]
         made.PixelData = volume(((20, 18, 6), 15))[:, :, 6].astype(np.uint16).tobytes()
-        made.save_as(tmp_path / f"{number:03d}.dcm", enforce_file_format=True)
+        if jpeg_2000:
+            content = io.BytesIO()
+            Image.frombytes("I;16", (36, 40), made.PixelData).save(content, "JPEG2000", no_jp2=True)
+            made.PixelData = encapsulate([content.getvalue()])
+            made["PixelData"].is_undefined_length = True
+            made.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        made.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
+
+
+def test_more_files_than_one_message_between_processes_carries(client, tmp_path):
+    """A DICOM series is some hundred files."""
+    write_dicom(tmp_path, 280)
     analysis = client.analyze(tmp_path, heads=HEADS[:1])
     assert analysis.shape == (280, 40, 36)
     assert analysis.heads[HEADS[0]].label_map.shape == (280, 40, 36)
+
+
+def test_compressed_dicom_is_decoded_in_the_confined_process(client, tmp_path):
+    plain, small = tmp_path / "plain", tmp_path / "small"
+    for folder in (plain, small):
+        folder.mkdir()
+        write_dicom(folder, 6, jpeg_2000=folder is small)
+    expected, found = (client.analyze(folder, heads=HEADS[:1]).heads[HEADS[0]] for folder in (plain, small))
+    assert found.label_map.max() > 0
+    assert np.array_equal(found.label_map, expected.label_map)
 
 
 @pytest.mark.parametrize(
@@ -338,3 +364,25 @@ def test_a_name_without_end_is_an_error_like_any_other(client):
     with pytest.raises(recond_client.InputError) as caught:
         client.analyze(b"x", heads=["a" * 100_000])
     assert caught.value.reason == "NO_SUCH_HEAD"
+
+
+def test_a_refusal_names_the_head(client, added_models, tmp_path):
+    """A program for 64 x 64 pixels, beside a head that takes any size and alone."""
+    contract = tissue_contract(anatomy="")
+    add_model(AddRequest(write_bundle(tmp_path / "fixed", Labels(5, 3), contract, (64, 64), name="fixed")))
+    try:
+        large = nifti(volume(((20, 18, 6), 39)))
+        beside = client.analyze(large, heads=[HEADS[0], "fixed"])
+        assert {name: result.refusal for name, result in beside.heads.items()} == {
+            HEADS[0]: "",
+            "fixed": "FIELD_TOO_LARGE",
+        }
+        assert "64 x 64" in beside.heads["fixed"].problem
+        with pytest.raises(recond_client.InputError) as caught:
+            client.analyze(large, heads=["fixed"])
+        assert (caught.value.reason, caught.value.field) == ("FIELD_TOO_LARGE", "spec.heads[0]")
+    finally:
+        remove_model(added_models, "fixed")
+    with pytest.raises(recond_client.InputError) as caught:
+        client.analyze(nifti(volume(((20, 18, 6), 15))[..., :2]), heads=HEADS)
+    assert (caught.value.reason, caught.value.field) == ("TOO_FEW_SLICES", "spec.heads[0]")

@@ -9,7 +9,7 @@ from recond_models.heads.framing import Framing
 from recond_models.heads.head import Labelled
 from recond_service.execution import ModelFailedError, OutOfDeviceMemoryError, device_of
 from recond_service.execution.run_head import run_head
-from recond_service.processes import SliceLayout
+from recond_service.processes import SharedBlock, SliceLayout
 from recond_service.types import UnsupportedDataError
 
 DEVICE = device_of("cpu")
@@ -24,8 +24,8 @@ class Scripted:
     class info:  # noqa: N801 - as a head has it
         name = "scripted"
 
-    def __init__(self, error=None, value=0.5) -> None:
-        self.error, self.value, self.calls = error, value, 0
+    def __init__(self, error=None, value=0.5, places=1.0) -> None:
+        self.error, self.value, self.places, self.calls = error, value, places, 0
 
     def _check(self) -> None:
         self.calls += 1
@@ -41,6 +41,10 @@ class Scripted:
     def classify(self, block, framing):
         self._check()
         return torch.full((len(block), 2), self.value)
+
+    def explain(self, block, framing):
+        count = 12 * len(block)
+        return self.classify(block, framing), torch.arange(count).reshape(len(block), 2, 2, 3) * self.places
 
 
 def run(head, *layouts, **options):
@@ -96,3 +100,33 @@ def test_answers_that_are_no_numbers_fail(layout):
 def test_answers_of_another_size_fail():
     with pytest.raises(ModelFailedError, match="outputs of the shape"):
         run(Scripted(), SliceLayout(5, 1, FRAMING, 3, "pixels"))
+
+
+EXPLAINED = SliceLayout(3, 0, FRAMING, 2, "slices", (2, 3))
+
+
+def test_attention_maps_come_behind_the_probabilities_and_only_where_asked_for():
+    head = Scripted()
+    (frame,) = run(head, EXPLAINED).frames
+    content = b"".join(frame.pieces())
+    assert len(content) == EXPLAINED.image_bytes == 4 * (3 * 2 + 3 * 2 * 2 * 3)
+    with SharedBlock.holding("test", *frame.pieces()) as block:
+        assert (EXPLAINED.slice_answer(block) == 0.5).all()
+        maps = EXPLAINED.attention_answer(block)
+        assert maps.shape == EXPLAINED.attention_shape == (3, 2, 2, 3)
+        assert maps[2, 1, 1, 2] == 35
+    assert run(head, SLICES).frames[0].arrays[0].shape == (3, 2)
+    assert len(run(head, SLICES).frames[0].arrays) == 1
+
+
+def test_attention_maps_of_another_size_or_without_numbers_fail():
+    with pytest.raises(ModelFailedError, match="attention map of the shape"):
+        run(Scripted(), SliceLayout(3, 0, FRAMING, 2, "slices", (3, 3)))
+    with pytest.raises(ModelFailedError, match="not finite"):
+        run(Scripted(places=float("inf")), EXPLAINED)
+
+
+@pytest.mark.parametrize(("answer", "attention"), [("pixels", (2, 3)), ("slices", (2000, 2000)), ("slices", (-1, 1))])
+def test_attention_maps_that_cannot_be(answer, attention):
+    with pytest.raises(ValueError, match="impossible attention map"):
+        SliceLayout(3, 0, FRAMING, 2, answer, attention)

@@ -1,6 +1,7 @@
 """Heads of a request by name, and what a call ends with when none of them had a result."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -79,7 +80,7 @@ INFO = HeadInfo("series", "1", "", CONTRACT)
 class Trial:
     """Head tasks whose model servers and sandbox are scripted."""
 
-    def __init__(self, error: RecondError | None = None) -> None:
+    def __init__(self, error: RecondError | None = None, heads: Sequence[HeadRequest] = (HeadRequest(INFO),)) -> None:
         self.sent: list[object] = []
         self.events: list[object] = []
 
@@ -93,7 +94,7 @@ class Trial:
             self.events.append(event)
 
         self.tasks = HeadTasks(
-            [HeadRequest(INFO)],
+            heads,
             SimpleNamespace(run_head=run_head),
             SimpleNamespace(send=send),
             sink,
@@ -106,10 +107,8 @@ class Trial:
         prepared = SlicesPrepared(7, "bright", "1", layout)
         asyncio.run(self.tasks.run(prepared, SimpleNamespace(layout=layout)))
 
-    def give(self, refusal: str) -> None:
-        result = HeadResult(
-            "series", "1", "", "classification", refusal=refusal, problem="it says why" if refusal else ""
-        )
+    def give(self, refusal: str, head: str = "series") -> None:
+        result = HeadResult(head, "1", "", "classification", refusal=refusal, problem="it says why" if refusal else "")
         asyncio.run(self.tasks.hand_out(HeadFinished(result), SimpleNamespace()))
 
 
@@ -149,6 +148,44 @@ def test_what_keeps_all_heads_from_the_servers_is_no_defect(place, error):
     with pytest.raises(type(error)) as caught:
         trial.tasks.require_result()
     assert caught.value.reason == error.reason
+
+
+def test_the_error_of_a_head_names_its_place(place):
+    """Loaders and schedulers know models alone."""
+    heads = named_heads(["spots", "bright"], "spec.heads")
+    assert [head.field for head in heads[:2]] == ["spec.heads[0]", "spec.heads[1]"]
+    damaged = UnsupportedDataError("the files are damaged", reason="MODEL_HASH", field="spec.model")
+    trial = Trial(damaged, heads)
+    trial.fail_a_block(place)
+    trial.give("HEAD_FAILED", "bright")
+    with pytest.raises(UnsupportedDataError) as caught:
+        trial.tasks.require_result()
+    assert (caught.value.reason, caught.value.field) == ("MODEL_HASH", "spec.heads[1]")
+    assert damaged.field == "spec.model"  # others may have it, too
+    trial = Trial(heads=heads)
+    trial.give("WRONG_CONTRAST", "spots")
+    with pytest.raises(UnsupportedDataError) as caught:
+        trial.tasks.require_result()
+    assert caught.value.field == "spec.heads[0]"
+
+
+def test_places_of_heads_that_are_some_of_those_asked_for(place):
+    (head,) = (each for each in named_heads(["bright"], "spec.heads", [3]) if each.wanted)
+    assert head.field == "spec.heads[3]"
+    with pytest.raises(ModelNotFoundError) as caught:
+        named_heads(["nothing"], "spec.heads", [2])
+    assert caught.value.field == "spec.heads[2]"
+
+
+def test_a_size_that_a_program_does_not_take_is_a_refusal(place):
+    large = UnsupportedDataError("bright: 160 x 96 pixels", reason="FIELD_TOO_LARGE", field="spec.heads")
+    trial = Trial(large, named_heads(["spots", "bright"], "spec.heads"))
+    trial.fail_a_block(place)
+    assert trial.sent == [SlicesFailed(7, "160 x 96 pixels", "FIELD_TOO_LARGE")]
+    trial.give("FIELD_TOO_LARGE", "bright")
+    with pytest.raises(UnsupportedDataError) as caught:
+        trial.tasks.require_result()
+    assert (caught.value.reason, caught.value.field) == ("FIELD_TOO_LARGE", "spec.heads[1]")
 
 
 def test_a_head_that_was_removed_meanwhile_is_not_found():

@@ -282,3 +282,144 @@ def test_slices_of_air_do_not_tell_the_contrast():
     assert 0 < shown < 1
     assert scores["FLAIR"] == pytest.approx(0.9, abs=1e-3)
     assert dict(ready.result.answers)["contrast"] == "FLAIR"
+
+
+def explaining(wanted=True):
+    return HeadRequest(HeadInfo("series", "1", "0" * 64, GUARD, (4, 4)), wanted)
+
+
+def answer_with_attention(heads: Heads, scores) -> list:
+    """Answer all blocks; the map of output k on slice n is 10 k + n in the upper half of the square."""
+    blocks = []
+    while heads.pending:
+        task, block = heads.next_block()
+        blocks.append(block)
+        arrays = [np.float32([scores])]
+        if block.layout.has_attention:
+            cells = np.zeros(block.layout.attention_shape, np.float32)
+            cells[:, :, :2] = (10 * np.arange(block.layout.outputs) + block.first)[:, None, None]
+            arrays.append(cells)
+        heads.answered(task, *arrays)
+    return blocks
+
+
+def test_attention_maps_of_what_was_answered():
+    findings = FindingList()
+    heads = Heads([explaining()], findings, attention=True)
+    heads.image_ready(images(1)[0])
+    assert not any(block.layout.has_attention for block in answer_with_attention(heads, SURE_HEAD))
+    (single,) = heads.ready()
+    assert (single.result.attention, single.maps) == ((), ())  # slices by themselves have none
+    heads.series_ready(series_of(images(), findings))
+    answer_with_attention(heads, SURE_HEAD)
+    (ready,) = heads.ready()
+    assert [(each.group, each.name) for each in ready.result.attention] == [("contrast", "FLAIR"), ("anatomy", "head")]
+    (maps,) = ready.maps
+    assert maps.dtype == np.float32
+    assert maps.shape == (2, 9, ROWS, COLUMNS)
+    assert maps.nbytes == ready.result.map_bytes
+    numbers = [image - ready.result.images[0] + 5 for image in ready.result.images]
+    assert maps[0, :, 0, 0].tolist() == [10 + number for number in numbers]  # FLAIR is output 1
+    assert maps[1, :, 0, 0].tolist() == [20 + number for number in numbers]
+    assert (maps[:, :, -1] == 0).all()
+    assert not list(findings)
+
+
+def test_of_an_answer_that_is_unknown_the_most_probable_class_is_explained():
+    findings = FindingList()
+    heads = Heads([explaining()], findings, attention=True)
+    heads.series_ready(series_of(images(), findings))
+    answer_with_attention(heads, [0.45, 0.55, 0.9, 0.1])
+    (ready,) = heads.ready()
+    assert dict(ready.result.answers)["contrast"] == "unknown"
+    assert ready.result.attention[0].name == "FLAIR"
+
+
+def test_attention_costs_nothing_where_it_is_not_asked_for():
+    findings = FindingList()
+    heads = Heads([explaining(wanted=False), request("tissue", tissue_contract())], findings, attention=True)
+    heads.series_ready(series_of(images(), findings))
+    assert not any(block.layout.has_attention for block in _guards(heads))
+    assert [finding.code for finding in findings] == ["attention-none"]  # tissue has no classes of slices
+    heads = Heads([explaining()], findings)
+    heads.series_ready(series_of(images(), findings))
+    assert not any(block.layout.has_attention for block in _guards(heads))
+
+
+def _guards(heads: Heads) -> list:
+    return [block for block in answer_with_attention_or_pixels(heads) if block.layout.answer == "slices"]
+
+
+def answer_with_attention_or_pixels(heads: Heads) -> list:
+    server = Server()
+    server.answer(heads)
+    return server.blocks
+
+
+def test_heads_of_other_architectures_say_that_they_have_no_attention_map():
+    findings = FindingList()
+    heads = Heads([request("mine", GUARD), explaining()], findings, attention=True)
+    heads.series_ready(series_of(images(), findings))
+    answer_with_attention(heads, SURE_HEAD)
+    ready = {each.result.head: each for each in heads.ready()}
+    assert (ready["mine"].result.refusal, ready["mine"].maps) == ("", ())
+    assert ready["series"].maps
+    assert [(each.code, "mine" in each.message) for each in findings] == [("attention-none", True)]
+
+
+def test_attention_maps_of_large_images_are_left_out():
+    findings = FindingList()
+    made = images(9)
+    pixels = np.ones((4000, 4000), np.float32)
+    made = [FinishedImage(each.number, each.index, pixels, each.geometry) for each in made]
+    heads = Heads([explaining()], findings, attention=True)
+    heads.series_ready(series_of(made, findings))
+    answer_with_attention(heads, SURE_HEAD)
+    (ready,) = heads.ready()
+    assert ready.result.answers
+    assert (ready.result.attention, [each.code for each in findings]) == ((), ["attention-too-large"])
+
+
+CONTRASTS = ("T1", "FLAIR", "PD", "T2")
+FULL_GUARD = HeadContract(
+    "classification",
+    (
+        HeadGroup("contrast", tuple(map(HeadClass, CONTRASTS)), 0.5),
+        HeadGroup("anatomy", tuple(map(HeadClass, ("head", "other")))),
+        HeadGroup("motion", tuple(map(HeadClass, ("none", "mild", "severe")))),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "head", "severe", "refusal"),
+    [
+        ([0.1, 0.1, 0.7, 0.1], 0.9, 0.6, ""),  # FLAIR, 8-fold undersampled without a coil map, looks like this
+        ([0.1, 0.1, 0.7, 0.1], 0.9, 0.2, "WRONG_CONTRAST"),  # a PD scan
+        ([0.3, 0.1, 0.3, 0.3], 0.9, 0.2, ""),  # nobody knows which
+        ([0.1, 0.1, 0.1, 0.7], 0.9, 0.6, "WRONG_CONTRAST"),  # T2 is told from FLAIR in any case
+        ([0.1, 0.1, 0.7, 0.1], 0.1, 0.6, "WRONG_ANATOMY"),  # a knee
+    ],
+)
+def test_the_contrast_of_distorted_images_is_doubted_rather_than_refused(contrast, head, severe, refusal):
+    findings = FindingList()
+    lesion = request("lesion", lesion_contract(contrasts=("FLAIR",), anatomy="head"))
+    heads = Heads([lesion, request("series", FULL_GUARD, wanted=False)], findings)
+    heads.series_ready(series_of(images(), findings))
+    Server([*contrast, head, 1 - head, 1 - severe, 0, severe]).answer(heads)
+    (result,) = (each.result for each in heads.ready() if each.wanted)
+    assert result.refusal == refusal
+    assert ("head-outside-contract" in {each.code for each in findings}) == (not refusal)
+
+
+def test_a_size_that_a_model_server_refuses_is_a_refusal_beside_others():
+    findings = FindingList()
+    heads = Heads([request("fixed", tissue_contract()), request("tissue", tissue_contract())], findings)
+    heads.series_ready(series_of(images(), findings))
+    task, block = heads.next_block()
+    assert block.run.request.info.name == "fixed"
+    heads.failed(task, "its program takes 96 x 96", "FIELD_TOO_LARGE")
+    Server().answer(heads)
+    refusals = {each.result.head: each.result.refusal for each in heads.ready()}
+    assert refusals == {"fixed": "FIELD_TOO_LARGE", "tissue": ""}
+    assert [each.code for each in findings] == ["head-refused"]

@@ -26,6 +26,12 @@ from recond_gateway.scan.images import Origin
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 _GLANCE: Final = 0.05  # seconds; how exact deadlines are
+_GONE_WITHOUT: Final[dict[str, dict[str, Any]]] = {
+    "NO_UNCERTAINTY": {"uncertainty": False},
+    "NO_PHASE": {"outputs": ("magnitude",)},
+    "NO_SUCH_HEAD": {"heads": ()},
+}
+"""What is left out of a request where that is what is refused of it, by the reason."""
 
 Key = tuple[int, int, int, int, int, int]
 
@@ -145,10 +151,10 @@ class Delivery:
         self._close_streams()
 
     def _primary(self) -> None:
-        pause, told = _FIRST_PAUSE, False
+        pause, told, asked = _FIRST_PAUSE, False, self._pipeline
         while not self._stop.is_set():
             try:
-                self.outcome.result = self._read(self._pipeline.options(), "")
+                self.outcome.result = self._read(asked.options(), "")
             except RetryLaterError as error:
                 self._since = None
                 if self._stop.is_set() or self._replaced.is_set():
@@ -165,6 +171,11 @@ class Delivery:
                 self._stop.wait(max(pause, error.retry_after or 0.0))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except RecondError as error:
+                without = asked.model_copy(update=_GONE_WITHOUT.get(error.reason, {}))
+                if without != asked and not self._stop.is_set():
+                    self._sink.notice(f"{_sentence(error)} The images come without.")
+                    asked = without
+                    continue
                 if not self._stop.is_set():
                     self._instead(error)
                 return

@@ -44,6 +44,12 @@ def _check_spacing(_context: click.Context, _parameter: click.Parameter, value: 
     "the labels over the images. May be given several times.",
 )
 @click.option(
+    "--attention",
+    is_flag=True,
+    help="Add the attention maps of heads that classify, such as series: .h5 gets heads/series/attention, .nii.gz files "
+    "OUT_series_attention-contrast.nii.gz beside it.",
+)
+@click.option(
     "--spacing",
     metavar="SLICES,ROWS,COLUMNS",
     callback=_check_spacing,
@@ -60,6 +66,7 @@ def analyze(
     *,
     heads: str,
     outputs: tuple[Path, ...],
+    attention: bool,
     spacing: tuple[float, ...] | None,
     priority: Priority,
     timeout: float | None,
@@ -88,6 +95,7 @@ def analyze(
                 images,
                 heads=names,
                 outputs=tuple(dict.fromkeys(ending_of(target, _ENDINGS) for target in targets)),
+                attention=attention,
                 spacing=spacing,
                 priority=priority,
                 timeout=timeout,

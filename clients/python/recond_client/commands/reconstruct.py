@@ -96,6 +96,12 @@ def _check_undersampling(_context: click.Context, _parameter: click.Parameter, v
 )
 @click.option("--reference", type=click.Path(path_type=Path), help="File with images to score against.")
 @click.option("--heads", metavar="NAMES", default="", help="Heads to run on the images, separated by commas.")
+@click.option(
+    "--attention",
+    is_flag=True,
+    help="Add the attention maps of heads that classify, such as series: .h5 gets heads/series/attention, .nii.gz files "
+    "OUT_series_attention-contrast.nii.gz beside it.",
+)
 @click.option("--priority", type=click.Choice(list(PRIORITIES)), default="clinical", show_default=True)
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this long."
@@ -117,6 +123,7 @@ def reconstruct(
     uncertainty: bool,
     reference: Path | None,
     heads: str,
+    attention: bool,
     priority: Priority,
     timeout: float | None,
     as_json: bool,
@@ -145,6 +152,7 @@ def reconstruct(
                 undersample=undersample,
                 outputs=tuple(dict.fromkeys(ending_of(target, OUTPUT_FORMATS) for target in targets)),
                 heads=tuple(name.strip() for name in heads.split(",") if name.strip()),
+                attention=attention,
                 priority=priority,
                 partial_fourier=partial_fourier,
                 virtual_coils=virtual_coils,

@@ -123,6 +123,7 @@ def read_spec(spec: pb.ReconstructSpec, limits: Limits) -> Spec:
         stack=spec.stack,
         complex_images=spec.complex_images,
         uncertainty=spec.uncertainty,
+        attention=spec.attention,
     )
     request = ReconstructionRequest(
         scan=scan,

@@ -15,7 +15,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import UID, JPEGExtended12Bit
 
 from recond_service.types import (
     FindingList,
@@ -30,6 +32,7 @@ from recond_service.types import (
 )
 
 _PREAMBLE = 128
+_BITS_OF_JPEG = 8
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -45,7 +48,8 @@ def read_dicom(parts: Sequence[Part], limits: Limits, findings: FindingList) -> 
     Raises
     ------
     InvalidInputError
-        A file is damaged, no DICOM, in colour, a mosaic, of another series than the first, or in an unknown compression.
+        A file is damaged, no DICOM, in colour, a mosaic, of another series than the first, or in a compression that is not
+        decoded here: JPEG of 8 bits, JPEG 2000 and RLE are.
     LimitExceededError
         They claim more than the limits allow.
     """
@@ -61,6 +65,7 @@ def read_dicom(parts: Sequence[Part], limits: Limits, findings: FindingList) -> 
                 others.append(label)
                 continue
             _require_grey(dataset, label)
+            _require_known_compression(dataset, label)
             uid = str(dataset.get("SeriesInstanceUID", ""))
             if not images:
                 series, first = uid, label
@@ -109,6 +114,25 @@ def _require_grey(dataset: Any, label: str) -> None:  # noqa: ANN401 - pydicom h
             reason="DICOM_MOSAIC",
             field=label,
         )
+
+
+def _require_known_compression(dataset: Any, label: str) -> None:  # noqa: ANN401 - pydicom has few types
+    """Refuse pixels that nothing here decodes, by the name of their transfer syntax."""
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    if not syntax.is_transfer_syntax or syntax.is_private or not syntax.is_encapsulated:
+        return
+    try:
+        known = get_decoder(syntax).is_available
+    except NotImplementedError:
+        known = False
+    if known and not (syntax == JPEGExtended12Bit and int(dataset.BitsAllocated) > _BITS_OF_JPEG):
+        return
+    raise InvalidInputError(
+        f"{label} is compressed as {syntax.name} ({syntax}), which is not decoded here; JPEG of 8 bits, JPEG 2000 and RLE are: "
+        "decompress it, for example by gdcmconv --raw, dcmdjpeg or dcmdjpls",
+        reason="DICOM_COMPRESSION",
+        field=label,
+    )
 
 
 def _pixels(dataset: Any, frames: int) -> NDArray[np.float32]:  # noqa: ANN401 - pydicom has few types

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from recond_service.results.head_maps import HeadMaps
+from recond_service.results.writers.label_map import ATTENTION_UNIT
 from recond_service.series import Series
 
 _COUNTERS = ("encoding", "slice", "contrast", "phase", "repetition", "set")
@@ -22,7 +23,10 @@ def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
     stack of each image; its attribute `stacks` has the names of the stacks. Images with their phase are there once more, as
     `reconstruction_complex`, complex64; `uncertainty`, float32, has the standard deviation of each pixel where that was asked
     for. A head that has labelled all images has a group `heads/NAME` with the datasets `labels`, integers, whose attribute `names`
-    is JSON (``{"white matter": 3, ...}``), and `confidence`, uint8 in 1/255. No times go in, so that equal images give equal bytes.
+    is JSON (``{"white matter": 3, ...}``), and `confidence`, uint8 in 1/255. Attention maps are float32 in
+    `heads/NAME/attention/GROUP` with the attributes `group`, `unit`, and `classes`: the class that the map of
+    each image is about, empty and the map zero where the head did not look at it. No times go in, so that equal images give equal
+    bytes.
 
     Parameters
     ----------
@@ -31,7 +35,7 @@ def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
     file
         Seekable, open for reading and writing.
     heads
-        Label maps of the images.
+        Label maps and attention maps of the images.
     """
     images = series.images
     index = np.zeros(len(images), _INDEX)
@@ -64,3 +68,12 @@ def write_fastmri(series: Series, file: BinaryIO, heads: HeadMaps) -> None:
                 {each.name: each.value for each in heads.labels(head)}, ensure_ascii=False
             )
             group.create_dataset("confidence", data=confidence, compression="gzip", track_times=False)
+        for found in heads.attention_on("", series).values():
+            name = f"heads/{found.head}/attention/{found.name}"
+            stored = handle.create_dataset(name, shape=shape, dtype="<f4", compression="gzip", track_times=False)
+            classes: list[str] = []
+            for stack in series.stacks:
+                stored[len(classes) : len(classes) + len(stack.images)] = found.of(stack)
+                classes += found.classes(stack)
+            stored.attrs["classes"] = np.array([name.encode() for name in classes])
+            stored.attrs["group"], stored.attrs["unit"] = found.group, ATTENTION_UNIT

@@ -1,10 +1,10 @@
-"""Label maps as NIfTI-1, gzip-compressed, in the geometry of the images."""
+"""Label maps and attention maps as NIfTI-1, gzip-compressed, in the geometry of the images."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import nibabel
@@ -12,8 +12,11 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Extension
 from numpy.typing import NDArray
 
+from recond_service.results.head_maps import AttentionMap
 from recond_service.series import Stack, affine_of
 from recond_service.types import FindingList, LabelDescription
+
+ATTENTION_UNIT = "contribution to the logit"
 
 _SCANNER, _ALIGNED = 1, 2
 _LABEL = 1002  # NIFTI_INTENT_LABEL
@@ -48,10 +51,59 @@ def write_label_map(
     voxel_order
         Axes that rows, columns and slices are to have in the file; None for this order.
     """
+    text = {"labels": {each.name: each.value for each in names}}
+    _write(stack, labels, text, findings, file, voxel_order, intent=_LABEL)
+
+
+def write_attention_map(
+    stack: Stack,
+    attention: AttentionMap,
+    findings: FindingList,
+    file: BinaryIO,
+    *,
+    voxel_order: tuple[int, int, int] | None = None,
+) -> None:
+    """Write an attention map of one stack: float32, with axes as in `write_label_map`, zeros in slices that were not looked at.
+
+    A header extension of the kind "comment" holds as JSON what it is about: ``{"attention": {"head": "series", "group": "contrast",
+    "classes": ["T1"], "unit": "contribution to the logit"}}``.
+
+    Parameters
+    ----------
+    stack
+        The images that it belongs to.
+    attention
+        The map.
+    findings
+        Gets what is odd about the geometry.
+    file
+        Open for writing.
+    voxel_order
+        As in `write_label_map`.
+    """
+    about = {
+        "head": attention.head,
+        "group": attention.group,
+        "classes": list(dict.fromkeys(name for name in attention.classes(stack) if name)),
+        "unit": ATTENTION_UNIT,
+    }
+    _write(stack, attention.of(stack), {"attention": about}, findings, file, voxel_order)
+
+
+def _write(
+    stack: Stack,
+    values: NDArray[Any],
+    comment: Mapping[str, Any],
+    findings: FindingList,
+    file: BinaryIO,
+    voxel_order: tuple[int, int, int] | None,
+    intent: int = 0,
+) -> None:
+    """Write (images, rows, columns) of a stack."""
     slices = stack.slices or len(stack.images)
-    count, rows, columns = labels.shape
-    data = np.empty((rows, columns, slices, count // slices), labels.dtype, order="F")
-    for number, plane in enumerate(labels):
+    count, rows, columns = values.shape
+    data = np.empty((rows, columns, slices, count // slices), values.dtype, order="F")
+    for number, plane in enumerate(values):
         data[:, :, number % slices, number // slices] = plane
     affine = affine_of(stack.images[:slices], findings)
     if voxel_order is not None:
@@ -62,8 +114,7 @@ def write_label_map(
     nifti.set_sform(affine, code)
     nifti.set_qform(affine, code)
     nifti.header.set_xyzt_units("mm", "sec")
-    nifti.header["intent_code"] = _LABEL
-    text = json.dumps({"labels": {each.name: each.value for each in names}}, ensure_ascii=False)
-    nifti.header.extensions.append(Nifti1Extension(_COMMENT, text.encode()))
+    nifti.header["intent_code"] = intent
+    nifti.header.extensions.append(Nifti1Extension(_COMMENT, json.dumps(comment, ensure_ascii=False).encode()))
     with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=5) as stream:
         nifti.to_stream(stream)

@@ -5,8 +5,20 @@ import io
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from recond_service.ingest.images import read_images
 from recond_service.types import FindingList, InvalidInputError, Limits, Part, PartFormat, PartRole
@@ -127,3 +139,57 @@ def test_a_position_that_is_no_number_is_no_geometry(read):
     (image,), codes = read(stored(dataset(0, ImagePositionPatient=[float("nan"), 0, 0])))
     assert image.geometry is None
     assert "geometry-missing" in codes
+
+
+def compressed(number: int, syntax: str, codestream: bytes, **changes: object) -> bytes:
+    made = dataset(number, PixelData=encapsulate([codestream]), **changes)
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = syntax
+    return stored(made)
+
+
+def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind, **options)
+    return content.getvalue()
+
+
+def test_compressed_images_are_decoded(read):
+    smooth = np.add.outer(np.arange(6), np.arange(5)).astype(np.uint8) * 20
+    eight = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    run_length = dataset(0)
+    run_length.compress(RLELossless)
+    images, _ = read(
+        stored(run_length),
+        compressed(1, JPEG2000Lossless, encoded(PIXELS[1], "JPEG2000", no_jp2=True)),
+        compressed(2, JPEGBaseline8Bit, encoded(smooth, "JPEG", quality=98), **eight),
+        compressed(3, JPEGExtended12Bit, encoded(smooth, "JPEG", quality=98), **eight),
+    )
+    assert np.array_equal(images[0].pixels, PIXELS[0])
+    assert np.array_equal(images[1].pixels, PIXELS[1])
+    assert np.abs(images[2].pixels - smooth).max() <= 3
+    assert np.abs(images[3].pixels - smooth).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [
+        (JPEGLosslessSV1, "JPEG Lossless"),
+        (JPEGLSLossless, "JPEG-LS"),
+        (JPEGExtended12Bit, "JPEG Extended"),  # of 12 bits
+        (MPEG2MPML, "MPEG2"),
+    ],
+)
+def test_a_compression_that_is_not_decoded_is_named(read, syntax, name):
+    with pytest.raises(InvalidInputError, match=f"{name}.*{syntax}.*decompress it") as caught:
+        read(*SERIES[:2], compressed(2, syntax, b"\xff\xd8\xff\xd9"))
+    assert (caught.value.reason, caught.value.field) == ("DICOM_COMPRESSION", "file-2")
+
+
+@pytest.mark.parametrize(
+    "codestream", [b"\0\0", b"\xff\x4f\xff\x51" + bytes(40), encoded(PIXELS[0].repeat(9, 0), "JPEG2000")]
+)
+def test_compressed_pixels_that_are_damaged_or_of_another_size(read, codestream):
+    with pytest.raises(InvalidInputError) as caught:
+        read(compressed(0, JPEG2000Lossless, codestream))
+    assert (caught.value.reason, caught.value.field) == ("DICOM_UNREADABLE", "file-0")
