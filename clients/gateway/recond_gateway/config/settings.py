@@ -25,6 +25,20 @@ _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 
 
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of an address to listen on.
+
+    Raises
+    ------
+    ValueError
+        It has others.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:9002 or [::1]:9002")
+    return found[1].strip("[]"), int(found[2])
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -95,12 +109,12 @@ class Listen(_Group):
     @property
     def host(self) -> str:
         """Host to bind."""
-        return self._match()[1].strip("[]")
+        return _host_and_port(self.address)[0]
 
     @property
     def port(self) -> int:
         """Port to bind."""
-        return int(self._match()[2])
+        return _host_and_port(self.address)[1]
 
     @property
     def loopback(self) -> bool:
@@ -111,12 +125,6 @@ class Listen(_Group):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
-
-    def _match(self) -> re.Match[str]:
-        found = _ADDRESS.fullmatch(self.address)
-        if found is None or int(found[2]) > 65535:
-            raise ValueError(f"{self.address!r} is not HOST:PORT")
-        return found
 
     @model_validator(mode="after")
     def _is_protected(self) -> Self:
@@ -166,6 +174,8 @@ class Limits(_Group):
         Longest silence during a scan: breath-holds and pauses of the operator included.
     write_seconds
         Longest wait for a console that does not read.
+    stop_seconds
+        How long scans that are under way may go on when the gateway is told to stop; what is not delivered then stays in the spool.
     text_bytes
         Longest TEXT, HEADER or CONFIG_TEXT message.
     """
@@ -174,6 +184,7 @@ class Limits(_Group):
     header_seconds: Seconds = 60.0
     idle_seconds: Seconds = 600.0
     write_seconds: Seconds = 60.0
+    stop_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     text_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * _MIB
 
 
@@ -210,6 +221,18 @@ class Logging(_Group):
     format: Literal["json", "console"] = "json"
     metrics_listen: str = ""
 
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value:
+            _host_and_port(value)
+        return value
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port for the metrics."""
+        return _host_and_port(self.metrics_listen)
+
 
 class Settings(_Group):
     """All settings of a gateway; `listen` has one entry for each port."""
@@ -233,6 +256,9 @@ class Settings(_Group):
         devices = [listen.device for listen in self.listen]
         if len(set(devices)) != len(devices):
             raise ValueError("two ports have the same device: one device to a port")
+        addresses = [(listen.host, listen.port) for listen in self.listen if listen.port]
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("two devices have the same address: give each a port of its own")
         return self
 
     def pipeline(self, name: str, listen: Listen) -> tuple[Pipeline, str]:

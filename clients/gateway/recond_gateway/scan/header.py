@@ -34,12 +34,18 @@ class EncodingFacts:
         Along both.
     volume
         Encoded in three dimensions.
+    depth
+        Partitions of a slab in the images.
+    averages
+        How often each line comes.
     """
 
     lines: tuple[int, int] | None = None
     partitions: tuple[int, int] | None = None
     acceleration: tuple[int, int] = (1, 1)
     volume: bool = False
+    depth: int = 1
+    averages: int = 1
 
     @property
     def expected_lines(self) -> int:
@@ -104,17 +110,23 @@ def _encoding(element: _Element) -> EncodingFacts:
     limits = next(iter(_children(element, "encodingLimits")), None)
     parallel = next(iter(_children(element, "parallelImaging")), None)
     factor = None if parallel is None else next(iter(_children(parallel, "accelerationFactor")), None)
-    space = next(iter(_children(element, "encodedSpace")), None)
-    matrix = None if space is None else next(iter(_children(space, "matrixSize")), None)
-    depth = 1 if matrix is None else _integer(matrix, "z", 1)
+    average = _limit(limits, "average")
     return EncodingFacts(
         _limit(limits, "kspace_encoding_step_1"),
         _limit(limits, "kspace_encoding_step_2"),
         (1, 1)
         if factor is None
         else (_integer(factor, "kspace_encoding_step_1", 1), _integer(factor, "kspace_encoding_step_2", 1)),
-        depth > 1,
+        _depth(element, "encodedSpace") > 1,
+        max(_depth(element, "reconSpace"), 1),
+        1 if average is None else average[1] - average[0] + 1,
     )
+
+
+def _depth(encoding: _Element, name: str) -> int:
+    space = next(iter(_children(encoding, name)), None)
+    matrix = None if space is None else next(iter(_children(space, "matrixSize")), None)
+    return 1 if matrix is None else _integer(matrix, "z", 1)
 
 
 def _limit(limits: _Element | None, name: str) -> tuple[int, int] | None:
