@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import threading
 import time
@@ -28,6 +29,13 @@ _LAST_WORDS_SECONDS: Final = 3.0
 _BACKLOG: Final = 16
 
 _log = structlog.get_logger(__name__)
+
+
+def _what(error: OSError) -> str:
+    """Return what the system says, without the address that Python adds to it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return (error.strerror or str(error)).partition(" (while")[0]
 
 
 class Port:
@@ -57,7 +65,7 @@ class Port:
             self._socket = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
         except OSError as error:
             msg = (
-                f"{listen.address} cannot be listened on ({error.strerror or error}): give another address to {listen.device}, "
+                f"{listen.address} cannot be listened on ({_what(error)}): give another address to {listen.device}, "
                 "or end what uses this one"
             )
             raise ConfigurationError(msg, field="listen.address") from error

@@ -8,7 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recond_client.channel import check_target
 from recond_client.errors import InputError
@@ -16,7 +24,29 @@ from recond_gateway.config.label import LabelSettings
 from recond_gateway.config.pipeline import OPENRECON, Pipeline
 from recond_gateway.errors import ConfigurationError
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+def _network(value: object) -> object:
+    """Return a network that is given as text.
+
+    Raises
+    ------
+    ValueError
+        It is none; says what was meant, where that is clear.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        pass
+    try:
+        meant = f"; the network of this address is {ipaddress.ip_network(value, strict=False)}"
+    except ValueError:
+        meant = ", such as 192.168.2.0/24"
+    raise ValueError(f"{value!r} is not a network (CIDR){meant}")
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 _ADDRESS: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]\s]+):([0-9]{1,5})")
@@ -294,11 +324,19 @@ def load_settings(file: Path | None, changes: dict[str, Any]) -> Settings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file} is not TOML: {error}") from error
     for group, values in changes.items():
-        read[group] = values if isinstance(values, list) else {**read.get(group, {}), **values}
+        held = read.get(group, {})
+        if isinstance(values, list):
+            read[group] = values
+        elif isinstance(held, dict):  # what is none is told below
+            read[group] = {**held, **values}
     try:
         return Settings.model_validate(read)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
+        message = (
+            "there is no setting of this name"
+            if first["type"] == "extra_forbidden"
+            else str(first["msg"]).removeprefix("Value error, ")
+        )
         raise ConfigurationError(f"{where + ': ' if where else ''}{message}", field=where) from error

@@ -17,7 +17,7 @@ import structlog
 
 from recond_client.calls import ImageStream
 from recond_client.client import Client
-from recond_client.errors import RecondError, RetryLaterError
+from recond_client.errors import RecondError, RetryLaterError, ServiceError
 from recond_client.heads import HeadResult
 from recond_client.result import Image, Result
 from recond_gateway.config import Pipeline
@@ -208,7 +208,9 @@ class Delivery:
         while not self._over.is_set():
             try:
                 result = self._read(options, reason)
-            except RetryLaterError as error:
+            except (RetryLaterError, ServiceError) as error:
+                if isinstance(error, ServiceError) and not _unreachable(error):
+                    raise
                 self._since = None
                 if self._over.is_set():
                     return None
@@ -412,6 +414,11 @@ def _key_of(image: Image) -> Key:
     counters = (index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
     where = () if geometry is None else (*geometry.position, *geometry.slice_direction)
     return (*counters, *(round(each, _KEY_DIGITS) for each in where))
+
+
+def _unreachable(error: ServiceError) -> bool:
+    """Tell whether the service does not let the gateway in: a certificate has expired, perhaps, and is renewed."""
+    return error.reason == "TLS_FAILED" or error.status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 
 def _sentence(error: RecondError) -> str:

@@ -303,7 +303,7 @@ def _window(pixels: NDArray[Any]) -> dict[str, Value | list[Value]]:
 
 
 def _bright(pixels: NDArray[Any], percent: float) -> float:
-    """Return a percentile of an image, of every third row and column: the console waits for it. Numbers that are none do not count."""
+    """Return a percentile of an image, of every third row and column: the console waits for it. NaN and Inf do not count."""
     some = pixels[::3, ::3]
     finite = some[np.isfinite(some)]
     return float(np.percentile(finite, percent)) if finite.size else 0.0
