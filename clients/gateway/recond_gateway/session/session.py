@@ -147,6 +147,7 @@ class Session:
                 ) from None
             except OSError:
                 received = 0
+                self._console.lose()
             if self._services.running.stopped:
                 raise SessionError(
                     "the gateway is being stopped: connect again when it is back", reason="GATEWAY_STOPPED"
@@ -217,7 +218,7 @@ class Session:
 
     def _configure(self, name: str) -> None:
         if name.startswith(_RESUME):
-            self._resume = name.removeprefix(_RESUME).strip()
+            self._resume = name.removeprefix(_RESUME).strip() or "?"
             return
         self._pipeline, self._pipeline_name = self._services.settings.pipeline(name, self._listen)
 
@@ -371,7 +372,7 @@ class Session:
         self._services.returns.end(self._resume)
         if read:
             try:
-                self._services.spool.remove(self._resume)
+                self._services.spool.remove(self._resume, "images")
             except SpoolError as error:
                 self._log.warning("scan-not-removed", reason=error.reason)
 
