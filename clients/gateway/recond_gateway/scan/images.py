@@ -21,6 +21,7 @@ from recond_gateway.scan.meta import Value, attributes_xml
 
 _EIGHTH: Final = 4096  # of the positive range of int16: what comes brighter than the first image has room
 _INT16_MAX: Final = 32767
+_PHASE_STEP: Final = math.pi / 4096  # of phases as integers, in radians
 _BRIGHT: Final = 99.9  # percentile that counts as the brightest of an image
 _WINDOW_FROM: Final = 100.0  # integers cannot say the window of images whose values are smaller than this
 _NOWHERE: Final = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
@@ -135,7 +136,10 @@ class ImageWriter:
         attributes |= self._about(image, origin)
         if output == "complex":
             sent = np.ascontiguousarray(pixels.T, "<c8")
-        elif self._pipeline.pixels == "int16" and output != "phase":
+        elif self._pipeline.pixels == "int16" and output == "phase":
+            sent = np.ascontiguousarray(np.rint(pixels.T / _PHASE_STEP), "<i2")
+            attributes |= {"RescaleSlope": _PHASE_STEP, "RescaleIntercept": 0}
+        elif self._pipeline.pixels == "int16":
             sent = self._as_integers(pixels.T, series, attributes)
         else:
             sent = np.ascontiguousarray(pixels.T, "<f4")
