@@ -120,6 +120,7 @@ class Port:
                 thread.start()
         if full:
             self._services.metrics.sessions.labels(self._listen.device, "refused").inc()
+            self._services.metrics.errors.labels(self._listen.device, "TOO_MANY_SESSIONS").inc()
             console = Console(connection, _REFUSAL_SECONDS)
             console.text(
                 "ERROR",
