@@ -33,7 +33,7 @@ _TERMINATED: Final = 143
 @click.option("--list", "list_only", is_flag=True, help="List the shipped scenarios and exit.")
 @click.option("--server", metavar="HOST:PORT", help="Drive what listens there, in place of the target of the scenario.")
 @click.option("--command", metavar="COMMAND", help="Start this target; {port} and {metrics_port} become free ports.")
-@click.option("--kind", type=click.Choice(["recond", "kserve", "http"]), help="What the target speaks.")
+@click.option("--kind", type=click.Choice(["recond", "kserve", "http", "mrd"]), help="What the target speaks.")
 @click.option("--metrics", metavar="URL", help="Prometheus metrics of the target.")
 @click.option(
     "--target-model", metavar="NAME", help="Model of a KServe target; may hold {model}, {rows}, {columns}, {coils}."
