@@ -23,8 +23,8 @@ class TargetSettings:
     address
         ``HOST:PORT``, or for HTTP a URL. May hold ``{port}``, as `command` does.
     command
-        Starts the target; it is stopped after the run. ``{port}`` and ``{metrics_port}`` become free ports. None if it runs
-        already.
+        Starts the target; it is stopped after the run. ``{port}`` and ``{metrics_port}`` become free ports,
+        ``{folder}`` a folder that is removed with it. None if it runs already.
     environment
         Variables for the command, beside those of this process.
     cpus

@@ -6,6 +6,7 @@ A request is a scan: one connection, on which acquisitions go out when they are 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import tempfile
 import threading
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recond_client.errors import RecondError
+from recond_gateway.config.parameters import PARAMETERS
 from recond_gateway.mrd import writer
 from recond_gateway.replay.arrivals import Replay
 from recond_gateway.replay.pieces import Piece, pieces_of
@@ -39,7 +41,7 @@ class EncodedScan:
     Parameters
     ----------
     begin
-        Configuration and header.
+        Configuration, header and parameters.
     pieces
         The measurement, and when it is due.
     timed
@@ -55,7 +57,7 @@ class EncodedScan:
 
 
 class MrdWire:
-    """Plays scans as scanners do; the name of the model goes out as that of the configuration.
+    """Plays scans as scanners do. The model goes out as the name of the configuration, and as a parameter of the console.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ class MrdWire:
                 with RawFile(path) as file:
                     timing = timing_of(file.stamps(), file.xml, self._rate)
                     pieces = tuple(pieces_of(file, timing))
-                    begin = (writer.config_file(job.model), writer.header(file.xml))
+                    begin = (writer.config_file(job.model), writer.header(file.xml), *_parameters(job.model))
             except RecondError as error:
                 raise WireError(f"{job.scan.file_name}: {error.message}") from error
         return EncodedScan(begin, pieces, timing.due is not None, timing.source)
@@ -129,6 +131,15 @@ class MrdWire:
 
     def close(self) -> None:
         """Do nothing: connections end with their scans."""
+
+
+def _parameters(model: str) -> tuple[bytes, ...]:
+    """Return the TEXT that asks for a model, if it is one of those that consoles may choose."""
+    (parameter,) = (each for each in PARAMETERS if each.name == "model")
+    name = model.replace("-", "")
+    if name not in dict(parameter.choices):
+        return ()
+    return (writer.text(json.dumps({"parameters": {"model": name}})),)
 
 
 def _note(call: Call, arrival: Arrival) -> None:
