@@ -75,6 +75,17 @@ OWN_SERVICE: Final = TargetSettings(
     environment={"OMP_WAIT_POLICY": "PASSIVE"},
 )
 
+#: The same with a gateway before it, for scanners.
+OWN_GATEWAY: Final = TargetSettings(
+    kind="mrd",
+    command=(
+        "recond gateway --stop-with-stdin --listen 127.0.0.1:{port} --metrics-listen 127.0.0.1:{metrics_port} "
+        "--spool {folder}/spool --log-level error"
+    ),
+    metrics="http://127.0.0.1:{metrics_port}/metrics",
+    environment={"OMP_WAIT_POLICY": "PASSIVE"},
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
