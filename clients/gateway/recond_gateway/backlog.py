@@ -9,12 +9,16 @@ import structlog
 
 from recond_client.errors import RecondError
 from recond_gateway.scan.scan import resumed
+from recond_gateway.scan.summary import error_line
 from recond_gateway.services import Services
+from recond_gateway.session.delivered import LINE
 from recond_gateway.session.running_scan import RunningScan
-from recond_gateway.spool import StoredScan
+from recond_gateway.spool import SpoolError, StoredScan
 
 _EVERY: Final = 10.0
 _GLANCE: Final = 0.1
+_PATIENCE: Final = 300.0
+"""Seconds without anything from the service until other scans are begun beside one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,29 +50,48 @@ class Backlog:
 
     def _work(self) -> None:
         while not self._stopped.is_set():
-            for stored in self._services.spool.scans():
-                if stored.scan_id in self._left and not self._stopped.is_set():
-                    self._left.discard(stored.scan_id)
-                    self._deliver(stored)
-            self._tidy()
+            try:
+                for stored in self._services.spool.scans():
+                    if stored.scan_id in self._left and not self._stopped.is_set():
+                        self._left.discard(stored.scan_id)
+                        self._deliver(stored)
+                self._tidy()
+            except Exception:  # noqa: BLE001 - a disk that fails must not end what looks after it
+                _log.exception("backlog-failed")
             self._stopped.wait(_EVERY)
 
     def _deliver(self, stored: StoredScan) -> None:
         """Have one scan reconstructed; waits for the service as long as it takes."""
         try:
             scan = resumed(self._services.spool, stored.scan_id, self._services.outgoing())
+        except KeyError:
+            return  # its images were there already, and its console came for them
         except RecondError as error:
             _log.error("scan-lost", scan=stored.scan_id, reason=error.reason)
+            self._tell_lost(stored, error)
             return
         _log.info("scan-resumed", scan=stored.scan_id, device=scan.device, complete=stored.complete)
         running = RunningScan(self._services, scan, None)
         running.start()
         while running.wait(_GLANCE) is None and not self._stopped.is_set():
-            pass
+            # One that the service never answers holds up no other one.
+            if running.idle_seconds > _PATIENCE and not running.away:
+                _log.warning("scan-stuck", scan=stored.scan_id, seconds=round(running.idle_seconds))
+                return
+
+    def _tell_lost(self, stored: StoredScan, error: RecondError) -> None:
+        """Leave word for the console of a scan that cannot be read."""
+        try:
+            word = self._services.spool.begin(stored.scan_id, {"device": stored.about.get("device")}, "images")
+            word.append(LINE, b"ERROR", error_line(error, stored.scan_id).encode())
+            word.finish(complete=True)
+        except SpoolError as failed:
+            _log.warning("images-not-held", scan=stored.scan_id, reason=failed.reason)
 
     def _tidy(self) -> None:
         spool, metrics = self._services.spool, self._services.metrics
-        for scan_id in spool.expire(self._services.settings.spool.hold):
+        waiting = {each.scan_id for each in spool.scans() if each.held and not each.damaged}
+        for scan_id in spool.expire(self._services.settings.spool.hold, waiting):
             _log.warning("scan-expired", scan=scan_id)
         stored = spool.scans()
         metrics.spool_bytes.set(spool.used_bytes)

@@ -28,7 +28,6 @@ from recond_gateway.spool import Spool, key_for
 from recond_gateway.telemetry import Metrics, configure_logging
 
 _USAGE: Final = 2
-_PATIENCE: Final = 30.0
 
 
 @click.group(invoke_without_command=True)
@@ -156,15 +155,15 @@ def _run(settings: Settings, *, stop_with_stdin: bool) -> None:
         threading.Thread(target=_set_with_stdin, args=(stopped,), daemon=True).start()
     with _services(settings) as services:
         if settings.logging.metrics_listen:
-            host, _, port = settings.logging.metrics_listen.rpartition(":")
-            shown = services.metrics.serve(host.strip("[]"), int(port))
-            click.echo(f"recond gateway: metrics on {host}:{shown}")
+            host, port = settings.logging.metrics_address
+            shown = services.metrics.serve(host, port)
+            click.echo(f"recond gateway: metrics on {f'[{host}]' if ':' in host else host}:{shown}")
         with Gateway(services) as running:
             for each in running.ports:
                 click.echo(f"recond gateway: listening on {each.address} for {each.device}")
             sys.stdout.flush()
             stopped.wait()
-            running.stop(_PATIENCE)
+            running.stop(settings.limits.stop_seconds)
 
 
 def _pipe(settings: Settings) -> RecondError | None:

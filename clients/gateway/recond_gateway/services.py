@@ -53,6 +53,26 @@ class Running:
             delivery.stop()
 
 
+class Returns:
+    """Scans whose images are on their way to a console that came back, each to one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._scans: set[str] = set()
+
+    def begin(self, scan_id: str) -> bool:
+        """Enter a scan; tell whether it was not there."""
+        with self._lock:
+            new = scan_id not in self._scans
+            self._scans.add(scan_id)
+            return new
+
+    def end(self, scan_id: str) -> None:
+        """Take out a scan."""
+        with self._lock:
+            self._scans.discard(scan_id)
+
+
 @dataclass(slots=True)
 class Services:
     """What all sessions of a gateway share.
@@ -71,6 +91,8 @@ class Services:
         Makes what takes out of a scan what stays here, one for each scan.
     running
         Deliveries.
+    returns
+        Scans whose images go to a console that came back.
     """
 
     settings: Settings
@@ -79,3 +101,4 @@ class Services:
     metrics: Metrics
     outgoing: Callable[[], Outgoing]
     running: Running = field(default_factory=Running)
+    returns: Returns = field(default_factory=Returns)

@@ -109,10 +109,14 @@ def _pem(value: Pem | None, field: str) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     try:
-        return Path(value).read_bytes()
+        pem = Path(value).read_bytes()
     except OSError as error:
         msg = f"{field}: {os.fspath(value)} cannot be read: {error.strerror}"
         raise InputError(msg, reason="BAD_TLS", field=field) from error
+    if b"-----BEGIN " not in pem:
+        msg = f"{field}: {os.fspath(value)} is no PEM file: it must hold a block that begins with -----BEGIN"
+        raise InputError(msg, reason="BAD_TLS", field=field)
+    return pem
 
 
 def error_of_call(

@@ -7,6 +7,7 @@ may come as JSON values or as text.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -120,7 +121,7 @@ def parameters_of(text: str) -> dict[str, Any] | None:
         return None
     try:
         read = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = read.get("parameters") if isinstance(read, dict) else None
     return found if isinstance(found, dict) else None
@@ -201,7 +202,10 @@ def _value(parameter: Parameter, value: object) -> str | float | bool:
         if text not in choices:
             raise ValueError(f"one of {', '.join(choices)} is wanted")
         return text
-    number = float(text)  # ValueError if it is none
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not parameter.smallest <= number <= parameter.largest:
         raise ValueError(f"a number from {parameter.smallest:g} to {parameter.largest:g} is wanted")
     return number

@@ -8,7 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from recond_client.channel import check_target
 from recond_client.errors import InputError
@@ -16,13 +24,49 @@ from recond_gateway.config.label import LabelSettings
 from recond_gateway.config.pipeline import OPENRECON, Pipeline
 from recond_gateway.errors import ConfigurationError
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+def _network(value: object) -> object:
+    """Return a network that is given as text.
+
+    Raises
+    ------
+    ValueError
+        It is none; says what was meant, where that is clear.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        pass
+    try:
+        meant = f"; the network of this address is {ipaddress.ip_network(value, strict=False)}"
+    except ValueError:
+        meant = ", such as 192.168.2.0/24"
+    raise ValueError(f"{value!r} is not a network (CIDR){meant}")
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 _ADDRESS: Final = re.compile(r"(\[[^\[\]]+\]|[^:\[\]\s]+):([0-9]{1,5})")
 _DEVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Return the parts of an address to listen on.
+
+    Raises
+    ------
+    ValueError
+        It has others.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:9002 or [::1]:9002")
+    return found[1].strip("[]"), int(found[2])
 
 
 class _Group(BaseModel):
@@ -95,12 +139,12 @@ class Listen(_Group):
     @property
     def host(self) -> str:
         """Host to bind."""
-        return self._match()[1].strip("[]")
+        return _host_and_port(self.address)[0]
 
     @property
     def port(self) -> int:
         """Port to bind."""
-        return int(self._match()[2])
+        return _host_and_port(self.address)[1]
 
     @property
     def loopback(self) -> bool:
@@ -111,12 +155,6 @@ class Listen(_Group):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
-
-    def _match(self) -> re.Match[str]:
-        found = _ADDRESS.fullmatch(self.address)
-        if found is None or int(found[2]) > 65535:
-            raise ValueError(f"{self.address!r} is not HOST:PORT")
-        return found
 
     @model_validator(mode="after")
     def _is_protected(self) -> Self:
@@ -166,6 +204,8 @@ class Limits(_Group):
         Longest silence during a scan: breath-holds and pauses of the operator included.
     write_seconds
         Longest wait for a console that does not read.
+    stop_seconds
+        How long scans that are under way may go on when the gateway is told to stop; what is not delivered then stays in the spool.
     text_bytes
         Longest TEXT, HEADER or CONFIG_TEXT message.
     """
@@ -174,6 +214,7 @@ class Limits(_Group):
     header_seconds: Seconds = 60.0
     idle_seconds: Seconds = 600.0
     write_seconds: Seconds = 60.0
+    stop_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     text_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 * _MIB
 
 
@@ -210,6 +251,18 @@ class Logging(_Group):
     format: Literal["json", "console"] = "json"
     metrics_listen: str = ""
 
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value:
+            _host_and_port(value)
+        return value
+
+    @property
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port for the metrics."""
+        return _host_and_port(self.metrics_listen)
+
 
 class Settings(_Group):
     """All settings of a gateway; `listen` has one entry for each port."""
@@ -233,6 +286,9 @@ class Settings(_Group):
         devices = [listen.device for listen in self.listen]
         if len(set(devices)) != len(devices):
             raise ValueError("two ports have the same device: one device to a port")
+        addresses = [(listen.host, listen.port) for listen in self.listen if listen.port]
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("two devices have the same address: give each a port of its own")
         return self
 
     def pipeline(self, name: str, listen: Listen) -> tuple[Pipeline, str]:
@@ -268,11 +324,19 @@ def load_settings(file: Path | None, changes: dict[str, Any]) -> Settings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{file} is not TOML: {error}") from error
     for group, values in changes.items():
-        read[group] = values if isinstance(values, list) else {**read.get(group, {}), **values}
+        held = read.get(group, {})
+        if isinstance(values, list):
+            read[group] = values
+        elif isinstance(held, dict):  # what is none is told below
+            read[group] = {**held, **values}
     try:
         return Settings.model_validate(read)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
+        message = (
+            "there is no setting of this name"
+            if first["type"] == "extra_forbidden"
+            else str(first["msg"]).removeprefix("Value error, ")
+        )
         raise ConfigurationError(f"{where + ': ' if where else ''}{message}", field=where) from error

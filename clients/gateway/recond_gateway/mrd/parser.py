@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import struct
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ _RESPONSE: Final = struct.Struct("<QQ")
 _ARRAY: Final = struct.Struct("<HHH")
 _WAVEFORM_SIZES: Final = struct.Struct("<28xHH")
 _IMAGE_SIZES: Final = struct.Struct("<HH12xHHH12xH")
+_WIDE: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How a header begins that is full of NULs."""
 _MOST_DIMENSIONS: Final = 32
 
 _FOREIGN: Final = {
@@ -225,7 +228,9 @@ class MrdParser:
 
     def _header(self) -> Header | None:
         string = self._string("HEADER", _LENGTH, _ID.size, self._limits.text_bytes)
-        return None if string is None else Header(_cut(string))
+        if string is None:
+            return None
+        return Header(string if string.startswith(_WIDE) else _cut(string))
 
     def _query(self) -> Query | None:
         fields = self._peek(_QUERY, _ID.size)

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import structlog
+
 from recond_client.calls import ImageStream
 from recond_client.client import Client
-from recond_client.errors import InputError, RecondError, RetryLaterError
+from recond_client.errors import RecondError, RetryLaterError, ServiceError
 from recond_client.heads import HeadResult
-from recond_client.result import Image, ImageIndex, Result
+from recond_client.result import Image, Result
 from recond_gateway.config import Pipeline
 from recond_gateway.scan.feed import Feed, FeedReader
 from recond_gateway.scan.groups import GroupLedger
@@ -25,6 +27,14 @@ from recond_gateway.scan.images import Origin
 
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+_LONGEST_WAIT: Final = 60.0  # whatever a service that is full asks for
+_DAMAGED: Final = (
+    "Part of the scan could not be read from the spool any more, and the images are of what lies before it: check the disk of the "
+    "spool, and repeat what is missing."
+)
+_KEY_DIGITS: Final = 3  # of mm
+_MOST_FAILURES: Final = 5
+"""How often the service may go away with a scan that it had begun, until that scan is taken for the cause."""
 _GLANCE: Final = 0.05  # seconds; how exact deadlines are
 _GONE_WITHOUT: Final[dict[str, dict[str, Any]]] = {
     "NO_UNCERTAINTY": {"uncertainty": False},
@@ -33,7 +43,9 @@ _GONE_WITHOUT: Final[dict[str, dict[str, Any]]] = {
 }
 """What is left out of a request where that is what is refused of it, by the reason."""
 
-Key = tuple[int, int, int, int, int, int]
+Key = tuple[float, ...]
+
+_log = structlog.get_logger(__name__)
 
 
 class Sink(Protocol):
@@ -68,6 +80,8 @@ class Outcome:
         Why there are not all images; None if there are.
     away
         The service was away until the end: there is still hope.
+    stopped
+        It was stopped before it had come to an end: what is missing can still be had.
     """
 
     images: int = 0
@@ -75,6 +89,7 @@ class Outcome:
     result: Result | None = None
     error: RecondError | None = None
     away: bool = False
+    stopped: bool = False
 
 
 @dataclass(slots=True)
@@ -128,18 +143,28 @@ class Delivery:
         self._done = _Delivered()
         self.outcome = Outcome()
         self._stop = threading.Event()
+        # A lock of their own: the other one is held while a slow console takes an image, and a delivery can be stopped meanwhile.
+        self._streams_lock = threading.Lock()
         self._streams: list[tuple[ImageStream, FeedReader]] = []
         self._replaced = threading.Event()
+        self._over = threading.Event()
+        """Set with either: nothing is waited for any more."""
         self._since: float | None = None
+        self._began: float | None = None
+        self._spare_result: Result | None = None
+        self._told_away = False
 
     def run(self) -> Outcome:
         """Deliver everything; returns when there is nothing more to be had, or when it is stopped."""
-        watch = threading.Thread(target=self._watch, name="recond-deadlines", daemon=True)
+        watch = threading.Thread(target=self._guarded, args=(self._watch,), name="recond-deadlines", daemon=True)
         watch.start()
         try:
-            self._primary()
+            self.outcome.stopped = not self._primary()
+            if self._feed.damaged:
+                self._sink.notice(_DAMAGED)
         finally:
             self._stop.set()
+            self._over.set()
             self._close_streams()
             watch.join()
             self._feed.abandon()
@@ -148,87 +173,149 @@ class Delivery:
     def stop(self) -> None:
         """End `run` soon, with what there is; may be called from any thread."""
         self._stop.set()
+        self._over.set()
         self._close_streams()
 
-    def _primary(self) -> None:
-        pause, told, asked = _FIRST_PAUSE, False, self._pipeline
-        while not self._stop.is_set():
+    def _primary(self) -> bool:
+        """Have the scan read by the model that was asked for, or in its place; return False if that was stopped before its end."""
+        asked = self._pipeline
+        while True:
             try:
-                self.outcome.result = self._read(asked.options(), "")
-            except RetryLaterError as error:
+                result = self._read_until_done(asked.options(), "")
+            except RecondError as error:
+                if self._over.is_set():
+                    return self._replaced.is_set()
+                without = asked.model_copy(update=_GONE_WITHOUT.get(error.reason, {}))
+                if without == asked:
+                    return self._instead(error)
+                self._sink.notice(f"{_sentence(error)} The images come without.")
+                asked = without
+                continue
+            if result is not None:
+                self.outcome.result = result
+            return result is not None or self._replaced.is_set()
+
+    def _read_until_done(self, options: dict[str, Any], reason: str) -> Result | None:
+        """Have the scan read, again from its start each time that the service went away; None if that was stopped.
+
+        Raises
+        ------
+        RecondError
+            It is refused, or the service goes away with it again and again.
+        """
+        pause, failures = _FIRST_PAUSE, 0
+        away_since: float | None = None
+        while not self._over.is_set():
+            try:
+                result = self._read(options, reason)
+            except (RetryLaterError, ServiceError) as error:
+                if isinstance(error, ServiceError) and not _unreachable(error):
+                    raise
                 self._since = None
-                if self._stop.is_set() or self._replaced.is_set():
-                    return
-                if self._feed.overflowed:
-                    self.outcome.error = error
-                    return
+                if self._over.is_set():
+                    return None
+                failures += bool(error.request_id)
+                away_since = away_since or self._now()
+                # The scanner waits where the spool is full.
+                waited = self._feed.overflowed and self._now() - away_since > _LONGEST_WAIT
+                if self._feed.lost or waited or failures >= _MOST_FAILURES:
+                    raise
                 self.outcome.away, self.outcome.error = True, error
-                if not told:
+                if not self._told_away:
+                    self._told_away = True
                     self._sink.notice(
                         f"The service is away ({error.reason or error.status}): the scan is kept, and read again."
                     )
-                    told = True
-                self._stop.wait(max(pause, error.retry_after or 0.0))
+                self._over.wait(max(pause, min(error.retry_after or 0.0, _LONGEST_WAIT)))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            except RecondError as error:
-                without = asked.model_copy(update=_GONE_WITHOUT.get(error.reason, {}))
-                if without != asked and not self._stop.is_set():
-                    self._sink.notice(f"{_sentence(error)} The images come without.")
-                    asked = without
-                    continue
-                if not self._stop.is_set():
-                    self._instead(error)
-                return
             else:
                 self.outcome.away, self.outcome.error = False, None
-                return
+                return result
+        return None
 
-    def _instead(self, refusal: RecondError) -> None:
-        """Have a classical model make what the one that was asked for did not."""
+    def _instead(self, refusal: RecondError) -> bool:
+        """Have a classical model make what the one that was asked for did not; return False if that was stopped before its end."""
         reason = _sentence(refusal)
         for model in self._pipeline.fallback:
-            if self._stop.is_set():
-                return
-            try:
-                self.outcome.result = self._read(self._pipeline.options(fallback=model), reason)
-            except RecondError:
-                continue
-            self._sink.notice(f"{model} made the images, because the model that was asked for did not: {reason}")
+            if (result := self._spare_result) is None:
+                try:
+                    result = self._read_until_done(self._pipeline.options(fallback=model), reason)
+                except RecondError:
+                    continue
+            if result is None:
+                return self._replaced.is_set()
+            self._release(everything=True)
+            self.outcome.result = result
             self.outcome.away, self.outcome.error = False, None
-            return
-        self.outcome.error = refusal
+            self._sink.notice(
+                f"{result.model or model} made the images, because the model that was asked for did not: {reason}"
+            )
+            self._tell_missing_heads()
+            return True
+        if not self._replaced.is_set():
+            self.outcome.error = refusal
+        return not self._over.is_set() or self._replaced.is_set()
 
     def _watch(self) -> None:
-        """Start a classical model beside the other one as soon as an image is late."""
-        deadline = self._pipeline.slice_deadline
-        while not self._stop.wait(min(_GLANCE, deadline / 4)):
-            since = self._since
-            if since is None or self._feed.overflowed or not self._groups.overdue(deadline, since):
-                continue
-            reason = f"the model that was asked for took over {deadline:g} s"
-            for model in self._pipeline.fallback:
-                try:
-                    result = self._read(self._pipeline.options(fallback=model), reason, spare=True)
-                except InputError:
-                    continue
-                except RecondError:
-                    break
-                self._wait_for_the_late(result)
-                return
+        """Start a classical model beside the other one as soon as an image is late, and hand out what it has of late ones.
 
-    def _wait_for_the_late(self, result: Result) -> None:
-        """Hand out what becomes overdue; when all images are out and the time has passed once more, the late model is cancelled."""
+        When all its images are out and the time has passed once more, the late model is given up.
+        """
+        deadline = self._pipeline.slice_deadline
         over_at: float | None = None
-        while not self._stop.wait(_GLANCE):
-            self._release_overdue()
-            if self._feed.recording.complete is None or not self._groups.all_delivered:
+        spare: threading.Thread | None = None
+        while not self._stop.wait(min(_GLANCE, deadline / 4)):
+            if spare is None:
+                since = self._since
+                if since is None or self._feed.overflowed or not self._groups.overdue(deadline, since):
+                    continue
+                spare = threading.Thread(
+                    target=self._guarded, args=(self._read_spare,), name="recond-fallback", daemon=True
+                )
+                spare.start()
+            self._release()
+            if self._spare_result is None or self._done.spare:
                 continue
             over_at = over_at or self._now()
-            if self._now() - over_at > self._pipeline.slice_deadline:
-                self.outcome.result = result
+            if self._now() - over_at > deadline:
+                self.outcome.result = self._spare_result
+                self.outcome.away, self.outcome.error = False, None
                 self._replaced.set()
+                self._over.set()
                 self._close_streams()
-                return
+                self._tell_missing_heads()
+                break
+        if spare is not None:
+            spare.join()
+
+    def _read_spare(self) -> None:
+        """Have the scan read by a classical model whose images wait until they are wanted."""
+        reason = f"the model that was asked for took over {self._pipeline.slice_deadline:g} s"
+        for model in self._pipeline.fallback:
+            pause = _FIRST_PAUSE
+            while not self._stop.is_set():
+                try:
+                    self._spare_result = self._read(self._pipeline.options(fallback=model), reason, spare=True)
+                except RetryLaterError as error:
+                    self._stop.wait(max(pause, min(error.retry_after or 0.0, _LONGEST_WAIT)))
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                except RecondError:
+                    break
+                else:
+                    return
+
+    def _guarded(self, target: Callable[[], None]) -> None:
+        """Run what has a thread of its own: where it fails, the model that was asked for goes on."""
+        try:
+            target()
+        except Exception:  # noqa: BLE001 - the last resort of a thread: logged
+            _log.exception("fallback-failed")
+
+    def _tell_missing_heads(self) -> None:
+        if self._pipeline.heads and not self._done.heads:
+            self._sink.notice(
+                f"Heads ({', '.join(self._pipeline.heads)}) say nothing: the model that they run behind made no images."
+            )
 
     def _read(self, options: dict[str, Any], reason: str, *, spare: bool = False) -> Result:
         """Have the scan read once, from its start.
@@ -246,6 +333,7 @@ class Delivery:
         stream = self._open(reader, options)
         if not spare:
             self._since = self._now()
+            self._began = self._began or self._since
         seen = 0
         try:
             for image in stream:
@@ -259,19 +347,19 @@ class Delivery:
         finally:
             reader.stop()
             stream.close()
-            with self._lock:
+            with self._streams_lock:
                 self._streams.remove((stream, reader))
 
     def _open(self, reader: FeedReader, options: dict[str, Any]) -> ImageStream:
         stream = self._client.stream(self._header, reader, keep_images=False, **options)
-        with self._lock:
+        with self._streams_lock:
             self._streams.append((stream, reader))
-        if self._stop.is_set():
+        if self._over.is_set():
             self._close_streams()
         return stream
 
     def _take(self, image: Image, origin: Origin, *, spare: bool) -> None:
-        key = _key_of(image.index)
+        key = _key_of(image)
         with self._lock:
             if key in self._done.keys:
                 return
@@ -279,11 +367,9 @@ class Delivery:
                 self._done.spare[key] = (image, origin)
             else:
                 self._deliver(key, image, origin)
-        if spare:
-            self._release_overdue()
 
     def _overdue(self, image: Image) -> bool:
-        waited = self._groups.waited(image.index, self._since or self._now())
+        waited = self._groups.waited(image.index, self._began or 0.0)
         return waited is not None and waited >= self._pipeline.slice_deadline
 
     def _deliver(self, key: Key, image: Image, origin: Origin) -> None:
@@ -295,10 +381,11 @@ class Delivery:
         self.outcome.fallbacks += bool(origin.fallback)
         self._sink.image(image, origin)
 
-    def _release_overdue(self) -> None:
+    def _release(self, *, everything: bool = False) -> None:
+        """Hand out the images of the classical model that are overdue, or all of them."""
         with self._lock:
             for key, (image, origin) in list(self._done.spare.items()):
-                if self._overdue(image):
+                if everything or self._overdue(image):
                     self._deliver(key, image, origin)
 
     def _take_heads(self, results: tuple[HeadResult, ...], seen: int) -> int:
@@ -311,15 +398,27 @@ class Delivery:
         return len(results)
 
     def _close_streams(self) -> None:
-        with self._lock:
+        with self._streams_lock:
             open_now = list(self._streams)
         for stream, reader in open_now:
             reader.stop()
             stream.close()
 
 
-def _key_of(index: ImageIndex) -> Key:
-    return (index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
+def _key_of(image: Image) -> Key:
+    """Return what tells an image from others, in every reading of the scan: its counters, and where it lies.
+
+    There are scans whose slices all have the same counters.
+    """
+    index, geometry = image.index, image.geometry
+    counters = (index.slice, index.contrast, index.phase, index.repetition, index.set, index.stack)
+    where = () if geometry is None else (*geometry.position, *geometry.slice_direction)
+    return (*counters, *(round(each, _KEY_DIGITS) for each in where))
+
+
+def _unreachable(error: ServiceError) -> bool:
+    """Tell whether the service does not let the gateway in: a certificate has expired, perhaps, and is renewed."""
+    return error.reason == "TLS_FAILED" or error.status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 
 def _sentence(error: RecondError) -> str:

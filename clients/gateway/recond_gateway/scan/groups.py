@@ -71,6 +71,8 @@ class Group:
         When the image had all of them; None while more may come.
     delivered
         Whether an image of them is out.
+    ended_averages
+        Counters of the averages whose last readout was flagged.
     """
 
     first: NDArray[np.void]
@@ -79,6 +81,7 @@ class Group:
     last_at: float = 0.0
     closed_at: float | None = None
     delivered: bool = False
+    ended_averages: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +97,26 @@ class Incomplete:
     wanted
         How many the others have, or the header announces.
     missing
-        Partition and line of those that are missing, as far as that is known.
+        Partition and line of the first of those that are missing, as far as they are known.
+    volume
+        Whether partitions are told too.
     """
 
     key: GroupKey
     has: int
     wanted: int
     missing: tuple[tuple[int, int], ...]
+    volume: bool = False
 
     def __str__(self) -> str:
         told = ""
         if self.missing:
-            lines = [line for _, line in self.missing[:_MOST_TOLD]]
-            more = f" and {len(self.missing) - _MOST_TOLD} more" if len(self.missing) > _MOST_TOLD else ""
-            told = f": missing {', '.join(map(str, lines))}{more}"
+            lines = [
+                f"{line} of partition {partition}" if self.volume else str(line) for partition, line in self.missing
+            ]
+            left = self.wanted - self.has - len(lines)
+            more = f" and {left} more" if left > 0 else ""
+            told = f": missing {', '.join(lines)}{more}"
         return f"{self.key} has {self.has} of {self.wanted} lines{told}"
 
 
@@ -129,7 +138,7 @@ class GroupLedger:
         self._groups: dict[GroupKey, Group] = {}
         self._aside: Counter[str] = Counter()
         self._imaging = 0
-        self._ended = False
+        self._ended_at: float | None = None
 
     @property
     def received(self) -> int:
@@ -179,7 +188,7 @@ class GroupLedger:
     def end(self) -> None:
         """Close all groups: nothing more is going to come."""
         with self._lock:
-            self._ended = True
+            self._ended_at = self._now() if self._ended_at is None else self._ended_at
             for group in self._groups.values():
                 self._close(group)
 
@@ -187,8 +196,9 @@ class GroupLedger:
         """Return the readouts that an image was made from; None where the counters name none."""
         with self._lock:
             for encoding in range(max(len(self._header.encodings), 1)):
-                # The images of a 3-D scan count partitions, slab after slab; most have one slab.
-                slices = (0, index.slice) if self._header.encoding(encoding).volume else (index.slice,)
+                # The images of a 3-D scan count partitions, slab after slab.
+                facts = self._header.encoding(encoding)
+                slices = (index.slice // facts.depth, 0, index.slice) if facts.volume else (index.slice,)
                 for number in slices:
                     key = GroupKey(encoding, number, index.contrast, index.phase, index.repetition, index.set)
                     if key in self._groups:
@@ -200,12 +210,6 @@ class GroupLedger:
         group = self.group_of(index)
         if group is not None:
             group.delivered = True
-
-    @property
-    def all_delivered(self) -> bool:
-        """Whether every image is out as far as readouts came."""
-        with self._lock:
-            return all(group.delivered for group in self._groups.values())
 
     def overdue(self, seconds: float, since: float) -> bool:
         """Tell whether an image that is not out has been complete for so long.
@@ -225,9 +229,13 @@ class GroupLedger:
             )
 
     def waited(self, index: ImageIndex, since: float) -> float | None:
-        """Seconds since the readouts of an image were complete, or since then; None while more may come, or where unknown."""
+        """Seconds since the readouts of an image were complete, or since then; None while more may come.
+
+        Which readouts those are is not always known: then it counts from the end of the scan.
+        """
         group = self.group_of(index)
-        return None if group is None or group.closed_at is None else self._now() - max(group.closed_at, since)
+        closed_at = self._ended_at if group is None else group.closed_at
+        return None if closed_at is None else self._now() - max(closed_at, since)
 
     def incomplete(self) -> list[Incomplete]:
         """Return the images that lack lines: those that the header announces, or that other images of their encoding have."""
@@ -242,10 +250,11 @@ class GroupLedger:
                 facts = self._header.encoding(encoding)
                 wanted = max(most, facts.expected_lines)
                 expected = self._announced(encoding) if wanted == facts.expected_lines else every
+                known = len(expected) == wanted
                 for key, group in groups.items():
                     if len(group.lines) < wanted:
-                        missing = tuple(expected.without(group.lines)) if len(expected) == wanted else ()
-                        found.append(Incomplete(key, len(group.lines), wanted, missing))
+                        first = itertools.islice(expected.without(group.lines), _MOST_TOLD) if known else ()
+                        found.append(Incomplete(key, len(group.lines), wanted, tuple(first), facts.volume))
         return found
 
     def _announced(self, encoding: int) -> Lines:
@@ -275,13 +284,18 @@ class GroupLedger:
         group.lines.add(counters["kspace_encode_step_2"].tolist(), counters["kspace_encode_step_1"].tolist())
         group.readouts += len(headers)
         group.last_at = now
-        bits = int(np.bitwise_or.reduce(headers["flags"]))
+        flags = headers["flags"]
         facts = self._header.encoding(key.encoding)
         last = Flag.LAST_IN_REPETITION if facts.volume else Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION
-        if bits & Flag.LAST_IN_MEASUREMENT:
+        group.ended_averages.update(counters["average"][(flags & np.uint64(last)) != 0].tolist())
+        # Where averages are the inner loop, only the last one carries the flag.
+        flagged = len(group.ended_averages) >= facts.averages or (facts.averages - 1) in group.ended_averages
+        expected = facts.expected_lines
+        counted = bool(expected) and len(group.lines) >= expected and group.readouts >= expected * facts.averages
+        if int(np.bitwise_or.reduce(flags)) & Flag.LAST_IN_MEASUREMENT:
             for other in self._groups.values():
                 self._close(other)
-        elif bits & last or (facts.expected_lines and len(group.lines) >= facts.expected_lines):
+        elif flagged or counted or group.closed_at is not None:
             group.closed_at = now
 
     def _close(self, group: Group) -> None:

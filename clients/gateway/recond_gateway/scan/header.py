@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
-from xml.etree.ElementTree import ParseError
 
-from defusedxml import DefusedXmlException
-from defusedxml import ElementTree as SafeTree
-
+from recond_client.errors import InputError
+from recond_client.privacy.safe_xml import Element, parse
 from recond_gateway.errors import SessionError
-
-
-class _Element(Protocol):
-    tag: str
-    text: str | None
-
-    def __iter__(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +24,18 @@ class EncodingFacts:
         Along both.
     volume
         Encoded in three dimensions.
+    depth
+        Partitions of a slab in the images.
+    averages
+        How often each line comes.
     """
 
     lines: tuple[int, int] | None = None
     partitions: tuple[int, int] | None = None
     acceleration: tuple[int, int] = (1, 1)
     volume: bool = False
+    depth: int = 1
+    averages: int = 1
 
     @property
     def expected_lines(self) -> int:
@@ -77,47 +73,51 @@ def read_header(xml: bytes) -> HeaderFacts:
     Parameters
     ----------
     xml
-        As it came, without a NUL behind it.
+        As it came: read as tolerantly as the service reads it, with white space in front and in encodings other than UTF-8.
 
     Raises
     ------
     SessionError
         It is not XML, or no MRD header. Numbers that are none are left to the service, which says where they stand.
     """
+    remedy = "send the ISMRMRD header of the measurement"
     try:
-        root = SafeTree.fromstring(xml, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        # The message of the parser may quote the text, which may name a patient: only where it stopped is told.
-        place = getattr(error, "position", None)
-        where = f" at line {place[0]}, column {place[1]}" if place else ""
-        msg = f"the HEADER message holds no XML that can be read{where}: send the ISMRMRD header of the measurement"
-        raise SessionError(msg, reason="BAD_HEADER") from None
+        root = parse(xml, "The HEADER message").root
+    except InputError as error:
+        # Where it stopped is told, and nothing of the text, which may name a patient.
+        raise SessionError(f"{error.message.rstrip('.')}; {remedy}", reason="BAD_HEADER") from None
     encodings = tuple(_encoding(element) for element in _children(root, "encoding"))
-    if _name(root) != "ismrmrdHeader" or not encodings:
-        msg = "the HEADER message holds no ISMRMRD header with an encoding: send the ISMRMRD header of the measurement"
+    if root.name != "ismrmrdHeader" or not encodings:
+        msg = f"the HEADER message holds no ISMRMRD header with an encoding: {remedy}"
         raise SessionError(msg, reason="BAD_HEADER")
     sequence = next(iter(_children(root, "sequenceParameters")), None)
     return HeaderFacts(encodings, _times(sequence, "TE"), _times(sequence, "TI"))
 
 
-def _encoding(element: _Element) -> EncodingFacts:
+def _encoding(element: Element) -> EncodingFacts:
     limits = next(iter(_children(element, "encodingLimits")), None)
     parallel = next(iter(_children(element, "parallelImaging")), None)
     factor = None if parallel is None else next(iter(_children(parallel, "accelerationFactor")), None)
-    space = next(iter(_children(element, "encodedSpace")), None)
-    matrix = None if space is None else next(iter(_children(space, "matrixSize")), None)
-    depth = 1 if matrix is None else _integer(matrix, "z", 1)
+    average = _limit(limits, "average")
     return EncodingFacts(
         _limit(limits, "kspace_encoding_step_1"),
         _limit(limits, "kspace_encoding_step_2"),
         (1, 1)
         if factor is None
         else (_integer(factor, "kspace_encoding_step_1", 1), _integer(factor, "kspace_encoding_step_2", 1)),
-        depth > 1,
+        _depth(element, "encodedSpace") > 1,
+        max(_depth(element, "reconSpace"), 1),
+        1 if average is None else average[1] - average[0] + 1,
     )
 
 
-def _limit(limits: _Element | None, name: str) -> tuple[int, int] | None:
+def _depth(encoding: Element, name: str) -> int:
+    space = next(iter(_children(encoding, name)), None)
+    matrix = None if space is None else next(iter(_children(space, "matrixSize")), None)
+    return 1 if matrix is None else _integer(matrix, "z", 1)
+
+
+def _limit(limits: Element | None, name: str) -> tuple[int, int] | None:
     found = None if limits is None else next(iter(_children(limits, name)), None)
     if found is None:
         return None
@@ -125,19 +125,19 @@ def _limit(limits: _Element | None, name: str) -> tuple[int, int] | None:
     return (first, last) if 0 <= first <= last <= 65535 else None
 
 
-def _integer(element: _Element, name: str, default: int) -> int:
+def _integer(element: Element, name: str, default: int) -> int:
     found = next(iter(_children(element, name)), None)
     try:
-        return default if found is None else int((found.text or "").strip())
+        return default if found is None else int(found.text)
     except ValueError:
         return default
 
 
-def _times(sequence: _Element | None, name: str) -> tuple[float, ...]:
+def _times(sequence: Element | None, name: str) -> tuple[float, ...]:
     times = []
     for element in () if sequence is None else _children(sequence, name):
         try:
-            value = float((element.text or "").strip())
+            value = float(element.text)
         except ValueError:
             return ()
         if not math.isfinite(value):
@@ -146,9 +146,5 @@ def _times(sequence: _Element | None, name: str) -> tuple[float, ...]:
     return tuple(times)
 
 
-def _name(element: _Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _children(element: _Element, name: str) -> list[_Element]:
-    return [child for child in element if _name(child) == name]  # type: ignore[attr-defined]
+def _children(element: Element, name: str) -> list[Element]:
+    return [child for child in element.children if child.name == name]

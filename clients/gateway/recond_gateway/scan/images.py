@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +25,12 @@ _BRIGHT: Final = 99.9  # percentile that counts as the brightest of an image
 _WINDOW_FROM: Final = 100.0  # integers cannot say the window of images whose values are smaller than this
 _NOWHERE: Final = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
 _NO_PIXELS: Final = np.zeros((0, 0), np.float32)
+_SeriesKey = tuple[str, int, tuple[int, int], int]
+"""Output, stack, shape, and how often its scale had to change."""
+_RESCALED: Final = (
+    "Brighter than the images before it, whose scale it would leave: it and those behind it have another RescaleSlope, and a "
+    "series of their own."
+)
 _TYPES: Final = {"magnitude": ImageType.MAGNITUDE, "phase": ImageType.PHASE, "complex": ImageType.COMPLEX}
 
 
@@ -76,8 +81,9 @@ class ImageWriter:
         self._groups = groups
         self._pipeline = pipeline
         self._restored = dict(restored or {})
-        self._series: dict[tuple[str, int, tuple[int, int]], int] = {}
-        self._slopes: dict[int, float] = {}
+        self._series: dict[_SeriesKey, int] = {}
+        self._slopes: dict[_SeriesKey, float] = {}
+        self._rescaled: dict[_SeriesKey, int] = {}
         self._counts: dict[int, int] = {}
         self._places: dict[int, Image] = {}
 
@@ -127,31 +133,35 @@ class ImageWriter:
         return messages
 
     def _message(self, output: str, image: Image, pixels: NDArray[Any], origin: Origin) -> bytes:
-        series = self._series_of(output, image.index.stack, pixels.shape)
-        header = self._header_of(image, pixels.shape, series)
         attributes: dict[str, Value | list[Value]] = {"DataRole": "Image"}
         if output == "uncertainty":
             attributes["DataRole"] = ["Quantitative", "Uncertainty"]
-        header["image_type"] = _TYPES.get(output, ImageType.MAGNITUDE)
-        attributes |= self._about(image, origin)
+        key = self._key(output, image.index.stack, pixels.shape)
+        warnings = []
         if output == "complex":
             sent = np.ascontiguousarray(pixels.T, "<c8")
         elif self._pipeline.pixels == "int16" and output == "phase":
             sent = np.ascontiguousarray(np.rint(pixels.T / _PHASE_STEP), "<i2")
             attributes |= {"RescaleSlope": _PHASE_STEP, "RescaleIntercept": 0}
         elif self._pipeline.pixels == "int16":
-            sent = self._as_integers(pixels.T, series, attributes)
+            sent, rescaled = self._as_integers(pixels.T, key, attributes)
+            if rescaled:
+                warnings.append(_RESCALED)
+                key = self._key(output, image.index.stack, pixels.shape)
         else:
             sent = np.ascontiguousarray(pixels.T, "<f4")
+        header = self._header_of(image, pixels.shape, self._series_of(key))
+        header["image_type"] = _TYPES.get(output, ImageType.MAGNITUDE)
+        header["data_type"] = DataType.of(sent.dtype)
+        attributes |= self._about(image, origin, warnings)
         if output in {"magnitude", "uncertainty"}:
             attributes |= _window(sent)
-        header["data_type"] = DataType.of(sent.dtype)
         extra = f"recond {origin.model}" + ("" if output == "magnitude" else f" {output}")
         attributes["SeriesDescriptionAdditional"] = extra
         return writer.image(header, attributes_xml({**attributes, **self._restored}), sent.tobytes())
 
     def _label_message(self, result: HeadResult, image: Image, labels: NDArray[np.uint16]) -> bytes:
-        series = self._series_of(result.head, image.index.stack, labels.shape)
+        series = self._series_of(self._key(result.head, image.index.stack, labels.shape))
         header = self._header_of(image, labels.shape, series)
         header["image_type"] = ImageType.MAGNITUDE
         header["data_type"] = DataType.UINT16
@@ -173,9 +183,13 @@ class ImageWriter:
             header, attributes_xml({**attributes, **self._restored}), np.ascontiguousarray(labels.T).tobytes()
         )
 
-    def _series_of(self, output: str, stack: int, shape: tuple[int, ...]) -> int:
-        """Return the number of a series: images of one number must have one shape."""
-        return self._series.setdefault((output, stack, (shape[0], shape[1])), len(self._series) + 1)
+    def _key(self, output: str, stack: int, shape: tuple[int, ...]) -> _SeriesKey:
+        """Return what tells series apart: images of one number must have one shape, and integers one scale."""
+        first = (output, stack, (shape[0], shape[1]), 0)
+        return (*first[:3], self._rescaled.get(first, 0))
+
+    def _series_of(self, key: _SeriesKey) -> int:
+        return self._series.setdefault(key, len(self._series) + 1)
 
     def _header_of(self, image: Image, shape: tuple[int, ...], series: int) -> np.void:
         rows, columns = shape
@@ -211,9 +225,9 @@ class ImageWriter:
         header["image_series_index"] = series
         return header
 
-    def _about(self, image: Image, origin: Origin) -> dict[str, Value | list[Value]]:
+    def _about(self, image: Image, origin: Origin, notes: Sequence[str] = ()) -> dict[str, Value | list[Value]]:
         named = f"{origin.model} {origin.version}".strip()
-        warnings = [finding.message for finding in image.findings if finding.severity == "warning"]
+        warnings = [*(finding.message for finding in image.findings if finding.severity == "warning"), *notes]
         if origin.fallback:
             warnings.insert(0, f"Reconstructed by {origin.model}: {origin.fallback}")
         comments = [f"recond {named}"]
@@ -258,32 +272,45 @@ class ImageWriter:
         }
 
     def _as_integers(
-        self, pixels: NDArray[np.float32], series: int, attributes: dict[str, Value | list[Value]]
-    ) -> NDArray[np.int16]:
-        """Return magnitudes as integers; the first image of a series sets the scale for all of them."""
-        slope = self._slopes.get(series)
-        if slope is None:
-            bright = _bright(pixels, _BRIGHT)
-            slope = self._slopes[series] = bright / _EIGHTH if bright > 0 and math.isfinite(bright) else 1.0
-        scaled = np.rint(pixels / slope)
+        self, pixels: NDArray[np.float32], key: _SeriesKey, attributes: dict[str, Value | list[Value]]
+    ) -> tuple[NDArray[np.int16], bool]:
+        """Return magnitudes as integers, and whether their scale had to change.
+
+        The first image of a series that is not empty sets the scale. One that would be cut off by it, because the first was air,
+        begins another series.
+        """
+        numbers = np.where(np.isfinite(pixels), pixels, np.float32(0.0))
+        if (wrong := int(pixels.size - np.isfinite(pixels).sum())) > 0:
+            attributes["RecondNotFinitePixels"] = wrong
+        bright = _bright(numbers, _BRIGHT) or float(numbers.max(initial=0.0))
+        slope, rescaled = self._slopes.get(key, 0.0), False
+        if slope and bright > slope * _INT16_MAX:
+            self._rescaled[(*key[:3], 0)] = key[3] + 1
+            key, slope, rescaled = (*key[:3], key[3] + 1), 0.0, True
+        if not slope and bright > 0:
+            slope = self._slopes[key] = bright / _EIGHTH
+        slope = slope or 1.0  # of an image that is empty: it has all scales
+        scaled = np.rint(numbers / slope)
         clipped = int((scaled > _INT16_MAX).sum())
         if clipped:
             attributes["RecondClippedPixels"] = clipped
         attributes |= {"RescaleSlope": slope, "RescaleIntercept": 0}
-        return np.ascontiguousarray(np.clip(scaled, 0, _INT16_MAX), "<i2")
+        return np.ascontiguousarray(np.clip(scaled, 0, _INT16_MAX), "<i2"), rescaled
 
 
 def _window(pixels: NDArray[Any]) -> dict[str, Value | list[Value]]:
     """Return a window as integers: consoles flatten images whose window is given as fractions."""
     bright = _bright(pixels, 99)
-    if not bright >= _WINDOW_FROM:
+    if bright < _WINDOW_FROM:
         return {}
     return {"WindowCenter": round(bright / 2), "WindowWidth": round(bright)}
 
 
 def _bright(pixels: NDArray[Any], percent: float) -> float:
-    """Return a percentile of an image, of every third row and column: the console waits for it."""
-    return float(np.percentile(pixels[::3, ::3], percent))
+    """Return a percentile of an image, of every third row and column: the console waits for it. NaN and Inf do not count."""
+    some = pixels[::3, ::3]
+    finite = some[np.isfinite(some)]
+    return float(np.percentile(finite, percent)) if finite.size else 0.0
 
 
 def _legend(labels: Mapping[str, int]) -> str:

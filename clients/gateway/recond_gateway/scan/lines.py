@@ -34,19 +34,18 @@ class Lines:
         for partition, bits in other.partitions.items():
             self.partitions[partition] = self.partitions.get(partition, 0) | bits
 
-    def without(self, other: Lines) -> Lines:
-        """Return the lines that another set does not have."""
-        left = {partition: bits & ~other.partitions.get(partition, 0) for partition, bits in self.partitions.items()}
-        return Lines({partition: bits for partition, bits in left.items() if bits})
+    def without(self, other: Lines) -> Iterator[tuple[int, int]]:
+        """Yield partition and line of those that another set does not have, in order and one by one: there may be billions."""
+        for partition in sorted(self.partitions):
+            bits = self.partitions[partition] & ~other.partitions.get(partition, 0)
+            while bits:
+                lowest = bits & -bits
+                yield partition, lowest.bit_length() - 1
+                bits ^= lowest
 
     def __len__(self) -> int:
         return sum(bits.bit_count() for bits in self.partitions.values())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Partition and line of each, in order."""
-        for partition in sorted(self.partitions):
-            bits = self.partitions[partition]
-            while bits:
-                lowest = bits & -bits
-                yield partition, lowest.bit_length() - 1
-                bits ^= lowest
+        return self.without(Lines())

@@ -83,6 +83,10 @@ class Console:
         """Send CLOSE, once, and nothing after it."""
         self._send(writer.close(), last=True)
 
+    def lose(self) -> None:
+        """Take note that the connection is broken: nothing can be sent any more."""
+        self.gone = True
+
     def _send(self, message: bytes, *, last: bool = False) -> bool:
         with self._lock:
             if self._closed or self.gone:

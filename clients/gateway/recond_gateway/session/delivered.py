@@ -89,12 +89,12 @@ class Deliverer:
         """Write to the console no more."""
         self._console = None
 
-    def finish(self, line: str, *, level: str = "INFO") -> None:
-        """End what is held, by the line that a console gets that comes back."""
+    def finish(self, line: str, *, level: str = "INFO") -> bool:
+        """End what is held, by the line that a console gets that comes back; tell whether all of it is held."""
         self._hold(LINE, level.encode(), line.encode())
-        held, self._held = self._held, None
-        if held is not None:
-            held.finish(complete=True)
+        with self._lock:
+            held, self._held = self._held, None
+            return held is not None and self._finished(held, complete=True)
 
     def _tell(self, level: str, line: str) -> None:
         console = self._console
@@ -116,5 +116,14 @@ class Deliverer:
                 self._held.append(kind, *buffers)
             except SpoolError as error:
                 _log.warning("images-not-held", scan=self._scan.scan_id, reason=error.reason)
-                self._held.finish(complete=False)
+                self._finished(self._held, complete=False)
                 self._held = None
+
+    def _finished(self, held: Recording, *, complete: bool) -> bool:
+        """End a recording; tell whether the disk took its end."""
+        try:
+            held.finish(complete)
+        except SpoolError as error:
+            _log.warning("images-not-held", scan=self._scan.scan_id, reason=error.reason)
+            return False
+        return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import socket
 import threading
@@ -12,6 +11,7 @@ import structlog
 
 from recond_client.errors import RecondError, RetryLaterError
 from recond_gateway.config import Listen
+from recond_gateway.errors import SessionError
 from recond_gateway.mrd.messages import Acquisitions, ImageMessage
 from recond_gateway.mrd.parser import MrdParser
 from recond_gateway.mrd2.reader import Mrd2Reader
@@ -111,7 +111,13 @@ def talk(services: Services, listen: Listen, source: BinaryIO, target: BinaryIO,
     except RecondError as error:
         failed = error
     except OSError:
-        pass  # the other side is gone
+        failed = SessionError(
+            "the stream broke off before its end: the images are of what came until then", reason="STREAM_LOST"
+        )
+    except BaseException:
+        if running is not None:
+            running.leave()
+        raise
     if running is None:
         if failed is not None:
             tell("ERROR", error_line(failed))
@@ -119,8 +125,10 @@ def talk(services: Services, listen: Listen, source: BinaryIO, target: BinaryIO,
     scan.counts.update({f"{kind} items": count for kind, count in reader.ignored.items()})
     scan.finish(complete=complete)
     failed = _end(running, console, failed, tell)
-    with contextlib.suppress(OSError):
+    try:
         writer.close()
+    except (OSError, ValueError):
+        console.gone = True
     if failed is None and not console.gone:
         running.discard()
     else:
@@ -134,7 +142,8 @@ def _end(running: RunningScan, console: Mrd2Console, failed: RecondError | None,
     scan_id = running.scan.scan_id
     outcome = running.attend(console)
     if outcome is None:
-        msg = "the service is away, or the reader of the images: the scan is kept in the spool"
+        why = "the reader of the images is gone" if console.gone else running.held_up
+        msg = f"{why}: the scan is kept in the spool, and reconstructed when the gateway is started on it again"
         failed = failed or RetryLaterError(msg, status="UNAVAILABLE", reason="SCAN_KEPT")
     else:
         incomplete = incomplete_line(running.scan)
@@ -162,6 +171,8 @@ def talk_over_socket(services: Services, listen: Listen, connection: socket.sock
             metrics.errors.labels(listen.device, failed.reason or failed.status).inc()
     except OSError:
         end = "gone"
+    except Exception:  # noqa: BLE001 - the last resort of a thread: logged, counted
+        _log.exception("session-failed", device=listen.device)
     finally:
         metrics.open_sessions.labels(listen.device).dec()
         metrics.sessions.labels(listen.device, end).inc()

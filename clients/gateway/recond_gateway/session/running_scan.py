@@ -57,7 +57,7 @@ class RunningScan:
         """Wait for what comes of the scan, whose last readout is in; None if its console is gone or has waited long enough.
 
         That is as long as the settings say for a service that is away; for one that brings nothing, so long and twice the deadline
-        of an image.
+        of an image. None also where the gateway is stopped before: then `held_up` says why.
         """
         ended = time.monotonic()
         patience = self._services.settings.service.wait
@@ -66,7 +66,16 @@ class RunningScan:
             stuck = min(waited, self.idle_seconds) > patience + 2 * self.scan.pipeline.slice_deadline
             if console.gone or stuck or (self.away and waited > patience):
                 return None
-        return outcome
+        return None if outcome.stopped else outcome
+
+    @property
+    def held_up(self) -> str:
+        """Why there are not all images yet, as a sentence without its end."""
+        if self._services.running.stopped:
+            return "the gateway is being stopped"
+        if self.away:
+            return "the service is away"
+        return f"the service has brought nothing for {self.idle_seconds:.0f} s"
 
     def wait(self, seconds: float) -> Outcome | None:
         """Wait for the end; None if it takes longer."""
@@ -89,15 +98,19 @@ class RunningScan:
 
     def leave(self) -> None:
         """Go on without the console: images go to the spool alone, and stay there."""
+        self.scan.finish(complete=False)  # where it has not ended: nothing more is going to come
+        self._deliverer.detach()
         with self._settled:
             self._attended = False
-            self._deliverer.detach()
             if self._outcome is not None:
                 self._settle(self._outcome)
 
     def discard(self) -> None:
         """Keep nothing: the console has everything."""
-        self._services.spool.remove(self.scan.scan_id)
+        try:
+            self._services.spool.remove(self.scan.scan_id)
+        except SpoolError as error:
+            _log.warning("scan-not-removed", scan=self.scan.scan_id, reason=error.reason)
 
     def _run(self) -> None:
         outcome = self._delivery.outcome
@@ -118,18 +131,21 @@ class RunningScan:
                     self._settle(outcome)
 
     def _settle(self, outcome: Outcome) -> None:
-        """Keep what came of a scan whose console is gone."""
+        """Keep what came of a scan whose console is gone; the scan itself stays too where that is not all."""
         scan_id = self.scan.scan_id
-        if self._kept or self._services.running.stopped:
+        if self._kept or outcome.stopped:
             return  # where the gateway ends, the next process begins again
         self._kept = True
         if outcome.error is None or outcome.images:
             incomplete = incomplete_line(self.scan)
             if incomplete:
                 self._deliverer.notice(incomplete)
-            self._deliverer.finish(self.line(outcome))
+            held = self._deliverer.finish(self.line(outcome))
         else:
-            self._deliverer.finish(error_line(outcome.error, scan_id), level="ERROR")
+            held = self._deliverer.finish(error_line(outcome.error, scan_id), level="ERROR")
+        if not held:
+            _log.warning("scan-lost" if self.scan.feed.overflowed else "scan-kept", scan=scan_id, images=outcome.images)
+            return
         try:
             self._services.spool.remove(scan_id, "scan")
         except SpoolError as error:

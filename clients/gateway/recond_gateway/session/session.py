@@ -16,7 +16,6 @@ from recond_client.errors import RecondError
 from recond_gateway.config import Listen, Pipeline, chosen, parameters_of
 from recond_gateway.errors import SessionError
 from recond_gateway.mrd import messages as mrd
-from recond_gateway.mrd.errors import ProtocolError
 from recond_gateway.mrd.limits import WireLimits
 from recond_gateway.mrd.parser import MrdParser
 from recond_gateway.scan.scan import Scan, begin
@@ -32,9 +31,11 @@ _RESUME: Final = "recond-resume:"
 _GLANCE: Final = 0.02
 _LINGER_SECONDS: Final = 30.0
 _ID_BYTES: Final = 6
+_MOST_COMPLAINTS: Final = 20
 _PIECE_BYTES: Final = 1 << 20
 _SPOOL_IS_FULL: Final = (
-    "The spool of the gateway is full: this scan goes on without it, and is lost if the service fails. Make room."
+    "The spool of the gateway is full, or its disk fails: this scan goes on without it, and is lost if the service fails. Make "
+    "room, or check the disk."
 )
 _RAW_IS_WANTED: Final = (
     "Images came from the scanner, of which the gateway makes no use: have it send raw data (OpenRecon: emitter raw)."
@@ -66,6 +67,7 @@ class Session:
         self._pipeline, self._pipeline_name = services.settings.pipeline("", listen)
         self._xml: bytes | None = None
         self._resume = ""
+        self._returns = False
         self._running: RunningScan | None = None
         self._scan_id = secrets.token_hex(_ID_BYTES)
         self._told: set[str] = set()
@@ -88,10 +90,10 @@ class Session:
             self._connection.close()
             if self._running is not None and end == "done" and read:
                 self._running.discard()
-            elif self._resume and end == "done" and read:
-                self._services.spool.remove(self._resume)
             elif self._running is not None:
                 self._leave()
+            if self._returns:
+                self._end_return(read=end == "done" and read)
             metrics.open_sessions.labels(self._listen.device).dec()
             metrics.sessions.labels(self._listen.device, end).inc()
             self._log.info("session-ended", end=end)
@@ -104,7 +106,7 @@ class Session:
             for message in self._messages():
                 self._take(message)
             complete = self._conversation.stage is Stage.FINISHED
-        except (ProtocolError, SessionError, SpoolError) as failed:
+        except RecondError as failed:
             error = failed
         if self._running is None and self._xml is not None and error is None and complete and not self._resume:
             error = self._begin()  # a header and nothing behind it
@@ -126,7 +128,7 @@ class Session:
         Raises
         ------
         SessionError
-            The scanner fell silent.
+            The scanner fell silent, or the gateway is stopped.
         ProtocolError
             The stream cannot be read on.
         """
@@ -145,6 +147,11 @@ class Session:
                 ) from None
             except OSError:
                 received = 0
+                self._console.lose()
+            if self._services.running.stopped:
+                raise SessionError(
+                    "the gateway is being stopped: connect again when it is back", reason="GATEWAY_STOPPED"
+                )
             if not received:
                 return
             parser.received(received)
@@ -211,7 +218,7 @@ class Session:
 
     def _configure(self, name: str) -> None:
         if name.startswith(_RESUME):
-            self._resume = name.removeprefix(_RESUME).strip()
+            self._resume = name.removeprefix(_RESUME).strip() or "?"
             return
         self._pipeline, self._pipeline_name = self._services.settings.pipeline(name, self._listen)
 
@@ -223,8 +230,10 @@ class Session:
         if isinstance(named, str) and named in self._services.settings.pipelines:
             self._configure(named)
         self._pipeline, complaints = chosen(self._pipeline, parameters)
-        for complaint in complaints:
+        for complaint in complaints[:_MOST_COMPLAINTS]:
             self._console.text("WARNING", complaint)
+        if len(complaints) > _MOST_COMPLAINTS:
+            self._console.text("WARNING", f"{len(complaints) - _MOST_COMPLAINTS} more parameters were not followed")
 
     def _take_data(self, batch: mrd.Acquisitions) -> None:
         if self._resume:
@@ -270,6 +279,8 @@ class Session:
             )
         except RecondError as error:
             return error
+        if scan.feed.overflowed:
+            self._tell_once(_SPOOL_IS_FULL)
         self._running = RunningScan(self._services, scan, self._console)
         self._console.text("INFO", f"recond scan {self._scan_id}: receiving ({_shown(self._pipeline)})")
         self._running.start()
@@ -285,15 +296,23 @@ class Session:
             )
         outcome = running.attend(self._console)
         if outcome is None:
+            held_up = running.held_up
             self._leave()
-            if self._console.gone:
-                return "gone"
+            if scan.feed.overflowed:
+                self._fail(
+                    SessionError(
+                        f"{held_up}, and the spool had no room for the whole scan: make room for the spool (max_bytes, "
+                        "min_free_bytes) and repeat the scan",
+                        reason="SPOOL_FULL",
+                    )
+                )
+                return "gone" if self._console.gone else "error"
             self._console.text(
                 "INFO",
-                f"recond scan {self._scan_id}: the service is away; the scan is kept, and its images are held for a connection "
+                f"recond scan {self._scan_id}: {held_up}; the scan is kept, and its images are held for a connection "
                 f"with the configuration {_RESUME}{self._scan_id}",
             )
-            return "kept"
+            return "gone" if self._console.gone else "kept"
         incomplete = incomplete_line(scan)
         if incomplete:
             self._console.text("WARNING", incomplete)
@@ -318,53 +337,81 @@ class Session:
 
     def _return_held(self) -> str:
         """Send the images of an earlier scan, as they become ready if they are not yet."""
-        held = self._held()
-        if held is None:
-            self._fail(
-                SessionError(
-                    "there are no images of this scan here: they were delivered, or held too long",
-                    reason="NO_SUCH_SCAN",
-                )
-            )
-            return "error"
-        last = ("INFO", f"recond scan {self._resume}: nothing came of it")
+        self._returns = self._services.returns.begin(self._resume)
         try:
-            for record in held.read():
+            if not self._returns:
+                raise SessionError(
+                    "the images of this scan are on their way to another connection: ask again when that has ended",
+                    reason="ALREADY_RETURNED",
+                )
+            last = ("INFO", f"recond scan {self._resume}: nothing came of it")
+            for record in self._held().read():
                 if record.kind == IMAGE:
                     self._console.image(bytes(record.buffers[0]))
                 else:
                     last = (bytes(record.buffers[0]).decode(), bytes(record.buffers[1]).decode())
                 if self._console.gone:
                     return "gone"
-        except (ReadingStoppedError, SpoolError) as error:
+        except ReadingStoppedError:
+            self._fail(
+                SessionError(
+                    "this scan has left the spool meanwhile, because its images were delivered to the console that measured it: "
+                    "look there",
+                    reason="DELIVERED_MEANWHILE",
+                )
+            )
+            return "error"
+        except RecondError as error:
             self._fail(error)
             return "error"
         self._console.text("ERROR" if last[0] == "ERROR" else "INFO", last[1])
         return "done"
 
-    def _held(self) -> Recording | None:
-        """Return the images of the scan that is asked for; None where there are none of this device.
+    def _end_return(self, *, read: bool) -> None:
+        """Let another connection ask; a console that has read everything needs nothing more."""
+        self._services.returns.end(self._resume)
+        if read:
+            try:
+                self._services.spool.remove(self._resume, "images")
+            except SpoolError as error:
+                self._log.warning("scan-not-removed", reason=error.reason)
+
+    def _held(self) -> Recording:
+        """Return the images of the scan that is asked for.
 
         What an earlier process has begun is waited for: its scan is still to be reconstructed.
+
+        Raises
+        ------
+        SessionError
+            There are none of this device, or none yet.
+        SpoolError
+            They cannot be read.
         """
         spool, end = self._services.spool, time.monotonic() + self._services.settings.service.wait
-        while True:
-            try:
-                held = spool.open(self._resume, "images")
-                if held.about.get("device") != self._listen.device:
-                    return None
-                if held.complete is not False:
-                    return held
-            except (ValueError, SpoolError):
-                return None
-            except KeyError:
-                pass
-            try:
-                if spool.open(self._resume).about.get("device") != self._listen.device or time.monotonic() > end:
-                    return None
-            except (KeyError, ValueError, SpoolError):
-                return None
+        missing = SessionError(
+            "there are no images of this scan here: they were delivered, or held too long", reason="NO_SUCH_SCAN"
+        )
+        while not self._services.running.stopped:
+            found = False
+            for part in ("images", "scan"):
+                try:
+                    recording = spool.open(self._resume, part)
+                except (KeyError, ValueError):
+                    continue
+                if recording.about.get("device") != self._listen.device:
+                    raise missing
+                if part == "images" and recording.complete is not False:
+                    return recording
+                found = True
+            if not found:
+                raise missing
+            if time.monotonic() > end:
+                raise SessionError(
+                    "this scan is still to be reconstructed: ask again when the service is back", reason="NOT_YET"
+                )
             time.sleep(_GLANCE)
+        raise SessionError("the gateway is being stopped: connect again when it is back", reason="GATEWAY_STOPPED")
 
 
 def _answer(query: str) -> str:

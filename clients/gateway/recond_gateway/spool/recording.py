@@ -106,6 +106,11 @@ class Recording:
         return self._complete
 
     @property
+    def removed(self) -> bool:
+        """Whether it was removed: there is nothing to read any more."""
+        return self._removed
+
+    @property
     def torn_bytes(self) -> int:
         """Bytes of a last record that a crash cut off, and which were removed."""
         return self._torn_bytes
@@ -228,7 +233,11 @@ class Recording:
             self._tail.clear()
             self._close_file()
             self._changed.notify_all()
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                msg = f"Scan {self.scan_id} cannot be removed from the spool: {error.strerror}. Check the disk of the spool."
+                raise SpoolError(msg, self.scan_id) from error
             self._room.count(-held)
 
     def close(self) -> None:

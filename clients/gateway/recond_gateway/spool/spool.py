@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -139,6 +139,10 @@ class Spool:
                     path.unlink()  # the process died in making it: there is nothing in it
                 elif (scan_id, part) not in self._recordings:
                     self._room.count(path.stat().st_size)
+        except OSError as error:
+            os.close(self._lock_file)
+            msg = f"The spool {folder} cannot be used: {error.strerror}. Make room on its disk, or check it."
+            raise SpoolError(msg) from error
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -245,7 +249,13 @@ class Spool:
         return sorted(stored, key=lambda scan: -scan.age_s)
 
     def remove(self, scan_id: str, part: Part | None = None) -> None:
-        """Remove a scan, or one part of it; nothing happens if there is none. Its readers are woken."""
+        """Remove a scan, or one part of it; nothing happens if there is none. Its readers are woken.
+
+        Raises
+        ------
+        SpoolError
+            If the disk fails.
+        """
         with self._lock:
             for one in _PARTS if part is None else (part,):
                 path = self._path(scan_id, one)
@@ -253,14 +263,30 @@ class Spool:
                 if recording is not None:
                     recording.remove()
                 elif path.exists():
-                    size = path.stat().st_size
-                    path.unlink()
+                    try:
+                        size = path.stat().st_size
+                        path.unlink()
+                    except OSError as error:
+                        msg = f"Scan {scan_id} cannot be removed from the spool: {error.strerror}. Check the disk of the spool."
+                        raise SpoolError(msg, scan_id) from error
                     self._room.count(-size)
 
-    def expire(self, older_than_s: float) -> list[str]:
-        """Remove the scans that were last written to longer ago and that nobody reads; return their ids."""
+    def expire(self, older_than_s: float, but: Container[str] = ()) -> list[str]:
+        """Remove the scans that were last written to longer ago and that nobody reads; return their ids.
+
+        Parameters
+        ----------
+        older_than_s
+            Seconds.
+        but
+            Ids of scans that stay, however old they are.
+        """
         with self._lock:
-            old = [scan.scan_id for scan in self.scans() if scan.age_s > older_than_s and not self._busy(scan.scan_id)]
+            old = [
+                scan.scan_id
+                for scan in self.scans()
+                if scan.age_s > older_than_s and scan.scan_id not in but and not self._busy(scan.scan_id)
+            ]
             for scan_id in old:
                 self.remove(scan_id)
         return old

@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from recond_gateway.errors import ConfigurationError
+
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 
 
@@ -57,8 +59,13 @@ class Metrics:
 
         Raises
         ------
-        OSError
+        ConfigurationError
             If the address cannot be bound.
         """
-        server, _ = start_http_server(port, host, self.registry)
+        try:
+            server, _ = start_http_server(port, host, self.registry)
+        except (OSError, UnicodeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "no such host"
+            msg = f"metrics cannot be shown on {host}:{port} ({what}): give another address, or end what uses this one"
+            raise ConfigurationError(msg, field="logging.metrics_listen") from error
         return int(server.server_port)

@@ -41,6 +41,9 @@ def create_key(path: Path) -> bytes:
         try:
             os.write(file, key.hex().encode() + b"\n")
             os.fsync(file)
+        except OSError:
+            path.unlink(missing_ok=True)  # the disk is full: half a key would be in the way of the next try
+            raise
         finally:
             os.close(file)
     except OSError as error:
