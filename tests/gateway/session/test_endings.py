@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from gateway_process import gateway_process
 from gateway_scans import SLICES, RawScan, Wire
-from gateway_scripts import all_images, sample, slices
+from gateway_scripts import all_images, asking, sample, slices
+from scripted_service import Conversation
 from waiting import eventually
 
 from recond_gateway.mrd import writer
@@ -177,3 +178,33 @@ def test_descriptors_that_run_out_do_not_end_the_port(scripted, scan, tmp_path):
     log = (tmp_path / "gateway.log").read_text()
     assert "connection-lost" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.timeout(60)
+def test_a_console_that_reads_byte_by_byte_is_given_up(scripted, start_gateway, scan, monkeypatch):
+    """It takes something now and then, so that no single wait is too long."""
+    monkeypatch.setattr("recond_gateway.session.console._SLOWEST", 1e9, raising=False)
+    large = np.zeros((512, 512), np.float32)
+
+    async def many(conversation: Conversation) -> None:
+        await conversation.accept()
+        await conversation.receive_all()
+        await conversation.plan(20, "rss")
+        for number in range(20):
+            await conversation.image(number, large, slice=number)
+        await conversation.summary(list(range(20)), 512, 512)
+
+    scripted.peer.scripts = [many]
+    gateway = start_gateway(scripted.peer.target, limits={"write_seconds": 2.0})
+    host, _, port = gateway.ports[0].address.rpartition(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(begun(scan) + scan.messages() + writer.close())
+        end = time.monotonic() + 40
+        while not sample(gateway, "sessions_total", device="scanner", end="gone"):
+            slow.recv(2000)
+            time.sleep(0.02)
+            assert time.monotonic() < end
+    (held,) = eventually(lambda: [each for each in gateway.services.spool.scans() if each.images_held])
+    again = asking(gateway.ports[0].address, held.scan_id)
+    assert again.finish()[-1].startswith("INFO")
+    assert len(again.images()) == 20

@@ -20,6 +20,8 @@ Tell = Callable[[Level, str], None]
 _WIDTH: Final = 8
 _LONGEST_LINE: Final = 4000
 _DRAIN_BYTES: Final = 1 << 20
+_SLOWEST: Final = 100_000.0
+"""Bytes per second that a console takes at least."""
 
 
 class Way(Protocol):
@@ -51,6 +53,7 @@ class Console:
         self._connection = connection
         self._lock = threading.Lock()
         self._closed = False
+        self._write_seconds = write_seconds
         self.gone = False
         seconds = int(write_seconds)
         timeout = struct.pack("ll", seconds, int((write_seconds - seconds) * 1e6))
@@ -93,13 +96,28 @@ class Console:
                 return False
             self._closed = last
             try:
-                self._connection.sendall(message)
+                self._send_all(message)
             except OSError:
                 # Part of the message may be out: nothing can follow it.
                 self.gone = True
                 with contextlib.suppress(OSError):
                     self._connection.shutdown(socket.SHUT_RDWR)
             return not self.gone
+
+    def _send_all(self, message: bytes) -> None:
+        """Send a message within its time: a console that takes it byte by byte holds up a scan at the service.
+
+        Raises
+        ------
+        OSError
+            It does not go out.
+        """
+        end = time.monotonic() + self._write_seconds + len(message) / _SLOWEST
+        left = memoryview(message)
+        while left:
+            left = left[self._connection.send(left) :]
+            if left and time.monotonic() > end:
+                raise TimeoutError
 
 
 def linger(connection: socket.socket, seconds: float) -> bool:
