@@ -13,11 +13,12 @@ from recond_loadtest.run import run
 from recond_loadtest.scenario import Scenario, load_scenario, parse_scenario
 from recond_loadtest.schedule import draw
 from recond_loadtest.target import Target, open_target
-from recond_loadtest.target_settings import OWN_SERVICE, TargetSettings
+from recond_loadtest.target_settings import OWN_GATEWAY, OWN_SERVICE, TargetSettings
 from recond_loadtest.toml_reader import ScenarioError
 from recond_loadtest.wires import WireError
 
 __all__ = [
+    "OWN_GATEWAY",
     "OWN_SERVICE",
     "ResultError",
     "RunResult",

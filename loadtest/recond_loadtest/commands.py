@@ -16,7 +16,7 @@ from recond_loadtest.result import ResultError, RunResult
 from recond_loadtest.run import run
 from recond_loadtest.scenario import Scenario, load_scenario, shipped
 from recond_loadtest.schedule import draw
-from recond_loadtest.target_settings import OWN_SERVICE, TargetSettings
+from recond_loadtest.target_settings import OWN_GATEWAY, OWN_SERVICE, TargetSettings
 from recond_loadtest.text import number_text, seconds_text
 from recond_loadtest.toml_reader import ScenarioError
 from recond_loadtest.trace import write_trace
@@ -33,7 +33,7 @@ _TERMINATED: Final = 143
 @click.option("--list", "list_only", is_flag=True, help="List the shipped scenarios and exit.")
 @click.option("--server", metavar="HOST:PORT", help="Drive what listens there, in place of the target of the scenario.")
 @click.option("--command", metavar="COMMAND", help="Start this target; {port} and {metrics_port} become free ports.")
-@click.option("--kind", type=click.Choice(["recond", "kserve", "http"]), help="What the target speaks.")
+@click.option("--kind", type=click.Choice(["recond", "kserve", "http", "mrd"]), help="What the target speaks.")
 @click.option("--metrics", metavar="URL", help="Prometheus metrics of the target.")
 @click.option(
     "--target-model", metavar="NAME", help="Model of a KServe target; may hold {model}, {rows}, {columns}, {coils}."
@@ -146,7 +146,7 @@ def _target(
             shared_memory=settings.shared_memory if settings else False,
         )
     elif settings is None:
-        settings = OWN_SERVICE
+        settings = OWN_GATEWAY if kind == "mrd" else OWN_SERVICE
     if command is not None:
         changes["command"] = command
     return dataclasses.replace(settings, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]

@@ -68,7 +68,8 @@ class TargetProcess:
         ports = {"port": free_port(), "metrics_port": free_port()}
         self.address = settings.address.format(**ports)
         self.metrics = settings.metrics.format(**ports)
-        self._command = _resolved(shlex.split((settings.command or "").format(**ports)))
+        self._folder = tempfile.TemporaryDirectory(prefix="recond-loadtest-")  # closed with this, as the log
+        self._command = _resolved(shlex.split((settings.command or "").format(**ports, folder=self._folder.name)))
         self._environment = {**os.environ, **settings.environment}
         self._cpus = settings.cpus
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this
@@ -154,6 +155,7 @@ class TargetProcess:
             self.end()
         self._close_stdin()
         self._log.close()
+        self._folder.cleanup()
 
     def _close_stdin(self) -> None:
         if self._process.stdin is not None:
@@ -173,6 +175,7 @@ class TargetProcess:
             )
         except OSError as error:
             self._log.close()
+            self._folder.cleanup()
             raise WireError(f"cannot start {shlex.join(self._command)}: {error.strerror}") from error
         # The generator may have raised its own priority.
         with contextlib.suppress(OSError):

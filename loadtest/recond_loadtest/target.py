@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from recond_loadtest.processes import TargetProcess
 from recond_loadtest.target_settings import TargetSettings
-from recond_loadtest.wires import HttpWire, KserveWire, RecondWire, Wire, WireError
+from recond_loadtest.wires import HttpWire, KserveWire, MrdWire, RecondWire, Wire, WireError
 
 _LOOK_SECONDS: Final = 0.05
 
@@ -89,6 +89,8 @@ def _wire(settings: TargetSettings) -> Wire[Any]:
             return KserveWire(settings.model, settings.pad_coils, in_shared_memory=settings.shared_memory)
         case "http":
             return HttpWire(settings.encoding, settings.pad_coils)
+        case "mrd":
+            return MrdWire(settings.rate)
 
 
 def _wait_ready(wire: Wire[Any], settings: TargetSettings, address: str, process: TargetProcess | None) -> None:

@@ -10,9 +10,9 @@ import ismrmrd
 import nibabel
 import numpy as np
 import pytest
+from recond_testing import Service
 
 import recond_client
-from recond_client.embedded import EmbeddedService
 
 SLICES, COILS, ROWS, COLUMNS = 2, 4, 64, 56
 OUTPUTS = (".h5", ".mrd", ".nii.gz")
@@ -35,9 +35,8 @@ def kspace() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[recond_client.Client]:
-    with EmbeddedService() as service, recond_client.Client(service.target) as connected:
-        connected.wait_until_ready()
+def client(service: Service) -> Iterator[recond_client.Client]:
+    with recond_client.Client(service.address) as connected:
         yield connected
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recond_gateway.telemetry import Metrics as GatewayMetrics
 from recond_service.telemetry import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -25,7 +26,7 @@ def sample_names() -> set[str]:
     metrics = Metrics()
     metrics.requests.labels("OK")
     names = set()
-    for family in metrics.registry.collect():
+    for family in [*metrics.registry.collect(), *GatewayMetrics().registry.collect()]:
         if family.type == "histogram":
             names |= {family.name + ending for ending in ("_bucket", "_sum", "_count")}
         else:
@@ -49,9 +50,11 @@ def test_every_metric_is_on_the_dashboard():
 
 
 def test_labels_of_expressions_exist():
-    metrics = Metrics()
     labels = {"instance", "le"} | {
-        name for metric in vars(metrics).values() for name in getattr(metric, "_labelnames", ())
+        name
+        for metrics in (Metrics(), GatewayMetrics())
+        for metric in vars(metrics).values()
+        for name in getattr(metric, "_labelnames", ())
     }
     for text in [*expressions(), ALERTS]:
         grouped = {name.strip() for names in re.findall(r"by \(([a-z_, ]*)\)", text) for name in names.split(",")}

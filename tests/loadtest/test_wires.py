@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from gateway_process import gateway_process
 from recond_testing import Service, rss_of
 from waiting import eventually
 
+from recond_gateway.mrd import writer
 from recond_loadtest import (
     Scenario,
     ScenarioError,
@@ -31,8 +33,10 @@ from recond_loadtest import (
 from recond_loadtest.arrivals import Arrivals
 from recond_loadtest.inputs import faulty
 from recond_loadtest.request_class import Faults, InputSettings, RequestClass
-from recond_loadtest.scenario import GeneratorSettings
+from recond_loadtest.scenario import GeneratorSettings, Peak
 from recond_loadtest.target_settings import Event
+from recond_loadtest.wires import Call, End, Job, MrdWire
+from recond_loadtest.wires.mrd import EncodedScan
 
 _SMALL = InputSettings(coils=3, rows=32, columns=48, calibration_lines=8)
 
@@ -282,3 +286,45 @@ def test_a_target_started_for_the_run_is_measured_refuses_and_is_hurt() -> None:
     assert [one.count for one in result.server.histograms if one.name == "recond_request_seconds"] == [
         pytest.approx(result.outcomes().requests, abs=3)
     ]
+
+
+def test_scanners_at_their_own_rate_through_a_gateway(service: Service, tmp_path: Path) -> None:
+    volume = RequestClass(
+        "scan", (InputSettings(coils=3, slices=3, rows=32, columns=48, calibration_lines=8, format="ismrmrd"),)
+    )
+    with gateway_process(tmp_path, service.address) as (_, address):
+        target = TargetSettings(kind="mrd", address=address, rate=4.0)
+        peak = Peak(requests=6, outstanding=3, warm_up=1)
+        settings = scenario(target, volume, mode="offline", peak=peak, model="default")
+        inputs = prepare_inputs(settings)
+        with open_target(target, settings.clients) as opened:
+            load = prepare(settings, opened, inputs)
+            result = run(settings, opened, inputs=inputs)
+    ((scan,), (images,)) = inputs.values(), load.expected.values()
+    assert len(images) == 3
+    for image, whole in zip(images, rss_of(scan.kspace), strict=True):
+        assert np.corrcoef(image.ravel(), whole.ravel())[0, 1] > 0.95
+    outcomes = result.outcomes()
+    assert (outcomes.ok, outcomes.compared, outcomes.wrong) == (6, 6, 0)
+    for record in result.records:
+        assert record.first_image < record.end
+
+
+def test_what_a_scanner_is_told_is_the_end_of_its_request(service: Service, tmp_path: Path) -> None:
+    with gateway_process(tmp_path, service.address) as (_, address):
+        wire = MrdWire(0)
+        wire.connect(address, ["client"])
+        assert wire.ready()
+        ends: list[End] = []
+        broken = EncodedScan((writer.config_file("a"), writer.config_file("b")), (), timed=False, timing="")
+        wire.send(Call(1, 30.0, time.monotonic, lambda _, end: ends.append(end)), broken, "client")
+    assert (ends[0].status, ends[0].reason) == ("ERROR", "SECOND_CONFIG")
+    wire.send(Call(2, 5.0, time.monotonic, lambda _, end: ends.append(end)), broken, "client")
+    assert (ends[1].status, ends[1].reason) == ("UNAVAILABLE", "NO_GATEWAY")
+    assert not wire.ready()
+
+
+def test_scanners_send_acquisitions() -> None:
+    (scan,) = prepare_inputs(scenario(TargetSettings(address="nowhere"))).values()
+    with pytest.raises(WireError, match="ismrmrd"):
+        MrdWire().encode(Job(scan, "default"))

@@ -25,7 +25,7 @@ class Wire:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.socket = socket.create_connection((host, int(port)), timeout=150)  # a service may have to start meanwhile
         self.messages: list[mrd.Message] = []
         self.changed = threading.Condition()
         self.ended = False

@@ -187,15 +187,19 @@ class Running:
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    async def _start(self) -> None:
+    def restart(self) -> None:
+        """Come back where it was."""
+        asyncio.run_coroutine_threadsafe(self._start(self.peer.port), self.loop).result(timeout=10)
+
+    async def _start(self, port: int = 0) -> None:
         self.server = grpc.aio.server()
         reconstruction_pb2_grpc.add_ReconstructionServiceServicer_to_server(self.peer, self.server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(Models(self.peer), self.server)
         health_pb2_grpc.add_HealthServicer_to_server(Health(self.peer), self.server)
         if self.credentials is None:
-            self.peer.port = self.server.add_insecure_port("127.0.0.1:0")
+            self.peer.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
         else:
-            self.peer.port = self.server.add_secure_port("127.0.0.1:0", self.credentials)
+            self.peer.port = self.server.add_secure_port(f"127.0.0.1:{port}", self.credentials)
         await self.server.start()
 
     def stop(self) -> None:

@@ -158,6 +158,7 @@ class Port:
                 self._sessions[thread] = connection
         if full:
             self._services.metrics.sessions.labels(self._listen.device, "refused").inc()
+            self._services.metrics.errors.labels(self._listen.device, "TOO_MANY_SESSIONS").inc()
             console = Console(connection, _REFUSAL_SECONDS)
             console.text(
                 "ERROR",

@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from maximal_header import Markers, maximal_xml
 from raw_builders import Encoding, Phantom, Readout, cartesian, header_xml, noise_readouts, write_mrd
+from recond_testing import Service
 
 import recond_client
 from recond_client import InputError
 from recond_client.cli import main
-from recond_client.embedded import EmbeddedService
 from recond_client.privacy.files import deidentify_file
 from recond_client.privacy.patient_map import PatientMap
 from recond_client.privacy.profile import Action, Area
@@ -219,9 +219,8 @@ def test_fastmri(tmp_path: Path, fastmri: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[recond_client.Client]:
-    with EmbeddedService() as service, recond_client.Client(service.target) as client:
-        client.wait_until_ready()
+def client(service: Service) -> Iterator[recond_client.Client]:
+    with recond_client.Client(service.address) as client:
         yield client
 
 

@@ -91,7 +91,8 @@ def test_files_of_images(path: Path, tmp_path: Path) -> None:
     for output in outputs:
         assert f"wrote {output}" in result.output
     names = ["image_1", "image_2", "image_2_2", "image_3"]
-    arrays = np.load(outputs[1])
+    with np.load(outputs[1]) as loaded:
+        arrays = dict(loaded)
     assert sorted(arrays) == sorted([*names, *(f"{name}_header" for name in names)])
     dataset = ismrmrd.Dataset(outputs[0], mode="r")
     assert sorted(dataset.list()) == [*names, "xml"]

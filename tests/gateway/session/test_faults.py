@@ -230,20 +230,23 @@ def test_a_service_that_is_killed_and_comes_back_loses_no_image(start_gateway, s
     assert wire.closed
 
 
-@pytest.mark.timeout(180)
-def test_a_scan_waits_for_a_service_that_is_away(start_gateway, scan, expected, tmp_path):
-    port = free_port()
-    gateway = start_gateway(f"127.0.0.1:{port}", service={"wait": 0.5})
+@pytest.mark.timeout(60)
+def test_a_scan_waits_for_a_service_that_is_away(start_gateway, scan):
+    peer = Running(Peer())
+    peer.peer.scripts = [all_images]
+    peer.stop()
+    gateway = start_gateway(peer.peer.target, service={"wait": 0.5})
     wire = wire_to(gateway)
     lines = play(wire, scan)
     assert "is kept" in lines[-1]
     assert not wire.images()
-    with running(tmp_path / "log", "--listen", f"127.0.0.1:{port}"):
-        again = wire_to(gateway)
-        again.send(writer.config_file(f"recond-resume:{scan_id_of(lines)}"), writer.close())
-        assert f"{SLICES} images" in again.finish()[-1]
-        images = shown(again)
-        assert all(np.array_equal(images[number], expected.images[number]) for number in range(SLICES))
+    peer.restart()
+    again = wire_to(gateway)
+    again.send(writer.config_file(f"recond-resume:{scan_id_of(lines)}"), writer.close())
+    assert f"{SLICES} images" in again.finish()[-1]
+    assert all(np.array_equal(image, PIXELS) for image in shown(again).values())
+    assert len(shown(again)) == SLICES
+    peer.close()
 
 
 def test_a_full_spool_costs_no_image(service, start_gateway, scan, expected):

@@ -138,6 +138,23 @@ def test_integers_keep_their_scale_in_the_attributes(gateway, scan, expected):
     assert len(slopes) == 1
 
 
+def test_phases_are_integers_where_magnitudes_are(service, start_gateway, scan):
+    outputs = {"model": "cg-sense", "outputs": ["magnitude", "phase"]}
+    gateway = start_gateway(
+        service.address, pipelines={"floats": outputs, "integers": {**outputs, "pixels": "int16"}, "default": {}}
+    )
+    phases = {}
+    for name in ("floats", "integers"):
+        wire = wire_to(gateway)
+        wire.send(writer.config_file(name), writer.header(scan.xml), scan.messages(), writer.close())
+        wire.finish()
+        phases[name] = [image for image in wire.images() if int(image.header["image_type"]) == 2]
+    for whole, image in zip(phases["floats"], phases["integers"], strict=True):
+        slope = float(attributes(image)["RescaleSlope"][0])
+        assert slope == pytest.approx(np.pi / 4096)
+        assert pixels(image, "<i2") * slope == pytest.approx(pixels(whole), abs=0.51 * slope)
+
+
 def test_openrecon_sends_its_fixed_name_and_parameters(gateway, scan):
     wire = wire_to(gateway)
     parameters = {

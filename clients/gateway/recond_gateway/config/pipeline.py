@@ -32,8 +32,9 @@ class Pipeline(BaseModel):
     uncertainty
         Return the standard deviation of the error as a series; models that predict none go without.
     pixels
-        What magnitudes and standard deviations are returned as. ``"int16"``: scaled so that the first image of a series fills an
-        eighth of the range, with `RescaleSlope` in the attributes. Complex images stay complex64.
+        What images are returned as. ``"int16"``: magnitudes and standard deviations scaled so that the first image of a series
+        fills an eighth of the range, phases in steps of pi/4096, with `RescaleSlope` in the attributes. Complex images stay
+        complex64.
     priority
         How urgent.
     partial_fourier, virtual_coils, coil_energy

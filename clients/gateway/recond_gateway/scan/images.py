@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,7 @@ from recond_gateway.scan.meta import Value, attributes_xml
 
 _EIGHTH: Final = 4096  # of the positive range of int16: what comes brighter than the first image has room
 _INT16_MAX: Final = 32767
+_PHASE_STEP: Final = math.pi / 4096  # of phases as integers, in radians
 _BRIGHT: Final = 99.9  # percentile that counts as the brightest of an image
 _WINDOW_FROM: Final = 100.0  # integers cannot say the window of images whose values are smaller than this
 _NOWHERE: Final = Geometry((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0))
@@ -139,7 +141,10 @@ class ImageWriter:
         warnings = []
         if output == "complex":
             sent = np.ascontiguousarray(pixels.T, "<c8")
-        elif self._pipeline.pixels == "int16" and output != "phase":
+        elif self._pipeline.pixels == "int16" and output == "phase":
+            sent = np.ascontiguousarray(np.rint(pixels.T / _PHASE_STEP), "<i2")
+            attributes |= {"RescaleSlope": _PHASE_STEP, "RescaleIntercept": 0}
+        elif self._pipeline.pixels == "int16":
             sent, rescaled = self._as_integers(pixels.T, key, attributes)
             if rescaled:
                 warnings.append(_RESCALED)
