@@ -17,6 +17,7 @@ from recond_gateway.spool import SpoolError, StoredScan
 
 _EVERY: Final = 10.0
 _GLANCE: Final = 0.1
+_CUT_OFF: Final = "The gateway ended while this scan was measured: its images are of what had come until then."
 _PATIENCE: Final = 300.0
 """Seconds without anything from the service until other scans are begun beside one."""
 
@@ -72,6 +73,8 @@ class Backlog:
             return
         _log.info("scan-resumed", scan=stored.scan_id, device=scan.device, complete=stored.complete)
         running = RunningScan(self._services, scan, None)
+        if not stored.complete:
+            running.notice(_CUT_OFF)
         running.start()
         while running.wait(_GLANCE) is None and not self._stopped.is_set():
             # One that the service never answers holds up no other one.

@@ -79,3 +79,14 @@ def test_numbers_that_are_none_cost_no_other_pixel(pixels, wrong):
     assert second[1] == pytest.approx(RAMP * 1000, abs=0.5)
     if pixels == "int16":
         assert first[2]["RecondNotFinitePixels"] == str(int((~kept).sum()))
+
+
+def test_phases_of_numbers_that_are_none():
+    header = HeaderFacts((EncodingFacts(),))
+    writer = ImageWriter("scan", header, GroupLedger(header), Pipeline(pixels="int16", outputs=("phase",)))
+    whole = RAMP.astype(np.complex64) * 1j
+    whole[3, 4] = np.nan
+    (message,) = writer.messages(Image(ImageIndex(0), np.abs(whole), complex_pixels=whole), Origin("rss", "1"))
+    values = np.frombuffer(message[-2 * whole.size :], "<i2").reshape(whole.shape[::-1]).T
+    assert values[3, 4] == 0
+    assert values[5, 5] * np.pi / 4096 == pytest.approx(np.pi / 2, abs=1e-3)

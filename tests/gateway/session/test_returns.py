@@ -121,3 +121,21 @@ def test_a_second_scan_while_the_first_is_delivered_is_another_scan(scripted, st
     found = [played(gateway, scan) for _ in range(3)]
     assert len({scan_id_of(wire) for wire in found}) == len(found)
     assert all(np.array_equal(slices(wire), range(SLICES)) for wire in found)
+
+
+@pytest.mark.timeout(60)
+def test_what_was_to_be_told_is_told_to_the_console_that_comes_back(scripted, start_gateway, scan):
+    scripted.peer.scripts = [all_images]
+    gateway = start_gateway(scripted.peer.target)
+    kept = np.setdiff1d(np.arange(len(scan.headers)), scan.slice(1)[[5, 17]])
+    first = Wire(gateway.ports[0].address)
+    first.send(writer.config_file("default"), writer.header(scan.xml), scan.messages(kept))
+    scan_id = scan_id_of(first)
+    eventually(lambda: sample(gateway, "acquisitions_total", device="scanner") == len(kept))
+    first.vanish()
+    eventually(lambda: [each for each in gateway.services.spool.scans() if each.images_held])
+    again = asking(gateway.ports[0].address, scan_id)
+    lines = again.finish()
+    assert any(line.startswith("WARNING") and "missing 5, 17" in line for line in lines)
+    assert lines[-1].startswith(f"INFO    recond scan {scan_id}; ")
+    assert slices(again) == list(range(SLICES))

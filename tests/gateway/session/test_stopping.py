@@ -48,6 +48,7 @@ def test_scans_under_way_are_kept_and_told(scripted: Running, scan: RawScan, tmp
     with gateway_process(tmp_path, scripted.peer.target, QUICK) as (_, address):
         again = eventually(lambda: returned(address, scan_id_of(wire)))
         assert slices(again) == list(range(SLICES))
+        assert any("while this scan was measured" in line for line in again.lines()) == (not whole)
         eventually(lambda: not [path for path in (tmp_path / "spool").iterdir() if path.suffix])
     assert "Traceback" not in (tmp_path / "gateway.log").read_text()
 

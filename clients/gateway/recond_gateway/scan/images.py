@@ -142,7 +142,7 @@ class ImageWriter:
         if output == "complex":
             sent = np.ascontiguousarray(pixels.T, "<c8")
         elif self._pipeline.pixels == "int16" and output == "phase":
-            sent = np.ascontiguousarray(np.rint(pixels.T / _PHASE_STEP), "<i2")
+            sent = np.ascontiguousarray(np.rint(np.nan_to_num(pixels.T) / _PHASE_STEP), "<i2")
             attributes |= {"RescaleSlope": _PHASE_STEP, "RescaleIntercept": 0}
         elif self._pipeline.pixels == "int16":
             sent, rescaled = self._as_integers(pixels.T, key, attributes)

@@ -53,6 +53,10 @@ class RunningScan:
         """Begin."""
         self._thread.start()
 
+    def notice(self, message: str) -> None:
+        """Tell the operator something, now or when the console comes back."""
+        self._deliverer.notice(message)
+
     def attend(self, console: Way) -> Outcome | None:
         """Wait for what comes of the scan, whose last readout is in; None if its console is gone or has waited long enough.
 

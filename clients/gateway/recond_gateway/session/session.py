@@ -21,7 +21,7 @@ from recond_gateway.mrd.parser import MrdParser
 from recond_gateway.scan.scan import Scan, begin
 from recond_gateway.scan.summary import error_line, incomplete_line
 from recond_gateway.services import Services
-from recond_gateway.session.console import Console, linger
+from recond_gateway.session.console import Console, Level, linger
 from recond_gateway.session.conversation import Conversation, Stage
 from recond_gateway.session.delivered import IMAGE
 from recond_gateway.session.running_scan import RunningScan
@@ -33,6 +33,7 @@ _LINGER_SECONDS: Final = 30.0
 _ID_BYTES: Final = 6
 _MOST_COMPLAINTS: Final = 20
 _PIECE_BYTES: Final = 1 << 20
+_LEVELS: Final[dict[str, Level]] = {"WARNING": "WARNING", "ERROR": "ERROR"}
 _SPOOL_IS_FULL: Final = (
     "The spool of the gateway is full, or its disk fails: this scan goes on without it, and is lost if the service fails. Make "
     "room, or check the disk."
@@ -344,12 +345,14 @@ class Session:
                     "the images of this scan are on their way to another connection: ask again when that has ended",
                     reason="ALREADY_RETURNED",
                 )
-            last = ("INFO", f"recond scan {self._resume}: nothing came of it")
+            told = False
             for record in self._held().read():
                 if record.kind == IMAGE:
                     self._console.image(bytes(record.buffers[0]))
                 else:
-                    last = (bytes(record.buffers[0]).decode(), bytes(record.buffers[1]).decode())
+                    level, line = (bytes(buffer).decode() for buffer in record.buffers)
+                    self._console.text(_LEVELS.get(level, "INFO"), line)
+                    told = True
                 if self._console.gone:
                     return "gone"
         except ReadingStoppedError:
@@ -364,8 +367,9 @@ class Session:
         except RecondError as error:
             self._fail(error)
             return "error"
-        self._console.text("ERROR" if last[0] == "ERROR" else "INFO", last[1])
-        return "done"
+        if not told:
+            self._console.text("INFO", f"recond scan {self._resume}: nothing came of it")
+        return "gone" if self._console.gone else "done"
 
     def _end_return(self, *, read: bool) -> None:
         """Let another connection ask; a console that has read everything needs nothing more."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import TextIO
 
 import structlog
@@ -22,6 +23,13 @@ def _without_values(
         each.pop("exc_value", None)
         each.pop("exc_notes", None)
     return event
+
+
+def _show_frames(stream: TextIO, exception: structlog.typing.ExcInfo) -> None:
+    """Write where an exception was raised, and its type: for people, as `_without_values` for machines."""
+    kind, _, frames = exception
+    traceback.print_tb(frames, file=stream)
+    stream.write(f"{kind.__module__}.{kind.__qualname__}")
 
 
 def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
@@ -48,7 +56,7 @@ def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(sort_keys=True, default=str),
         ]
         if settings.format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_show_frames)]
     )
     structlog.configure(
         processors=[*shared, *ending],
