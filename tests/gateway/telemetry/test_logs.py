@@ -12,10 +12,10 @@ from recond_gateway.config import Logging
 from recond_gateway.telemetry import configure_logging
 
 
-@pytest.mark.parametrize("format", ["json", "console"])
-def test_what_an_exception_says_is_not_logged(format):
+@pytest.mark.parametrize("kind", ["json", "console"])
+def test_what_an_exception_says_is_not_logged(kind):
     stream = io.StringIO()
-    configure_logging(Logging(format=format), stream)
+    configure_logging(Logging(format=kind), stream)
     try:
         try:
             raise KeyError("PATIENT")
@@ -31,6 +31,6 @@ def test_what_an_exception_says_is_not_logged(format):
     assert "ValueError" in text
     # The source lines of this test are part of a traceback for people.
     assert "PATIENT" not in text.replace('raise ValueError("PATIENT")', "").replace('raise KeyError("PATIENT")', "")
-    if format == "json":
+    if kind == "json":
         (line,) = text.splitlines()
         assert json.loads(line)["scan"] == "a1"
