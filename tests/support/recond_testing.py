@@ -44,7 +44,12 @@ class Service:
                 [
                     *([] if most_files is None else limited(most_files)),
                     *(sys.executable, "-m", "recond_service", "serve", "--stop-with-stdin"),
-                    *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--compute-threads", "1", *options),
+                    *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--compute-threads", "1"),
+                    *(
+                        "--preload",
+                        "rss,cg-sense",
+                        *options,
+                    ),  # what most tests use: others are loaded at their first use
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

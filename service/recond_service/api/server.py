@@ -127,6 +127,7 @@ class Server:
             batch_seconds=settings.models.batch_seconds,
             warm_up=() if heads_only else settings.models.warm_up_frames,
             heads_only=heads_only,
+            preload=settings.models.preloaded,
         )
 
     def _build(self) -> grpc.aio.Server:

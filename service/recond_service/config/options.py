@@ -13,6 +13,7 @@ from recond_service.config.settings import Settings, with_unit
 
 _METAVARS: Final = {
     "triton": "HOST:PORT[,...]",
+    "preload": "all|NAME[,...]",
     "warm_up": "MODEL:COILSxROWSxCOLUMNS[,...]",
     "client_weights": "NAME=WEIGHT[,...]",
 }

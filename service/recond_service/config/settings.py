@@ -190,6 +190,10 @@ class ModelServerSettings(SettingsGroup):
     compute_threads: int = Field(
         default=0, ge=0, description="Threads of each worker; 0 to share the cores between them."
     )
+    preload: str = Field(
+        default="all",
+        description="Models and heads that workers load at the start, by name, separated by commas; others at their first use.",
+    )
     warm_up: str = Field(
         default="", description="Frames that workers are made ready for at the start: MODEL:COILSxROWSxCOLUMNS[,...]."
     )
@@ -206,6 +210,13 @@ class ModelServerSettings(SettingsGroup):
         gt=0,
         description="A worker that is silent and does nothing for this long is taken for dead; a busy one gets ten times that.",
     )
+
+    @property
+    def preloaded(self) -> tuple[str, ...] | None:
+        """Names in `preload`; None for all that ship."""
+        if self.preload.strip() == "all":
+            return None
+        return tuple(name.strip() for name in self.preload.split(",") if name.strip())
 
     @property
     def warm_up_frames(self) -> tuple[str, ...]:

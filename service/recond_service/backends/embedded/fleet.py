@@ -37,6 +37,8 @@ class EmbeddedBackend:
         Frames that workers are made ready for and that are measured at their first start: ``MODEL:COILSxROWSxCOLUMNS``.
     heads_only
         They run heads beside other model servers, and no model that reconstructs.
+    preload
+        Names of the models that they load at the start; None for all that ship.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class EmbeddedBackend:
         batch_seconds: float = 120.0,
         warm_up: Sequence[str] = (),
         heads_only: bool = False,
+        preload: tuple[str, ...] | None = None,
     ) -> None:
         devices = (visible_gpus() if workers == 0 else ()) or ("cpu",) * max(workers, 1)
         each = threads or max(1, cores() // len(devices))
@@ -69,6 +72,7 @@ class EmbeddedBackend:
                     workers=devices.count(device),
                     warm_up=tuple(warm_up),
                     heads_only=heads_only,
+                    preload=preload,
                 ),
                 start_seconds,
                 heartbeat_seconds,

@@ -61,6 +61,8 @@ class WorkerOptions:
         Entries as for `WarmUp.parse`.
     heads_only
         It runs heads, and no model that reconstructs: these are not loaded.
+    preload
+        Names of the models that are loaded at the start; None for all that ship.
     measure
         Measure models before the first batch; not needed when a worker is started again.
     """
@@ -72,4 +74,5 @@ class WorkerOptions:
     workers: int = 1
     warm_up: tuple[str, ...] = ()
     heads_only: bool = False
+    preload: tuple[str, ...] | None = None
     measure: bool = False

@@ -65,7 +65,12 @@ class Worker:
         _in_background("heartbeat", self._beat)
         memory_bytes = self._device.memory_bytes(self._options.workers)
         known = (*(() if self._options.heads_only else registry.available()), *registry.heads())
-        coming = [info for info in known if info.origin in {"built-in", "shipped"}]
+        preload = self._options.preload
+        coming = [
+            info
+            for info in known
+            if info.origin in {"built-in", "shipped"} and (preload is None or info.name in preload)
+        ]
         warm = [info for info in coming if self._models.warm(info)]
         measurements = []
         if self._options.measure:
