@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import grpc
 import numpy as np
@@ -284,7 +283,8 @@ def test_a_gateway_that_is_killed_goes_on_where_it_was(service, scan, expected, 
         half = Wire(address)
         half.send(writer.config_file("default"), writer.header(scan.xml), scan.messages(scan.slice(0, 1)))
         half_id = scan_id_of([half.wait_for(lambda: next(iter(half.lines()), ""))])
-        time.sleep(0.3)
+        kept, sent = tmp_path / "spool" / f"{half_id}.scan", len(scan.messages(scan.slice(0, 1)))
+        eventually(lambda: kept.stat().st_size > sent)  # all of it is on its way to the disk
         process.send_signal(signal.SIGKILL)
         process.wait()
         half.finish()

@@ -323,7 +323,7 @@ class Delivery:
         Parameters
         ----------
         options
-            Of the call.
+            Keyword arguments of `recond_client.Client.stream`.
         reason
             Why a classical model is asked; empty for the model that was asked for.
         spare

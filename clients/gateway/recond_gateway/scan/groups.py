@@ -62,15 +62,11 @@ class Group:
     first
         Header of the first one, 340 bytes.
     lines
-        Which.
+        Lines of k-space that they fill, repeats counted once.
     readouts
         How many there were.
-    last_at
-        When the last one came, seconds of the ledger's clock.
     closed_at
-        When the image had all of them; None while more may come.
-    delivered
-        Whether an image of them is out.
+        When the image had all of them, seconds of the ledger's clock; None while more may come.
     ended_averages
         Counters of the averages whose last readout was flagged.
     """
@@ -78,9 +74,7 @@ class Group:
     first: NDArray[np.void]
     lines: Lines = field(default_factory=Lines)
     readouts: int = 0
-    last_at: float = 0.0
     closed_at: float | None = None
-    delivered: bool = False
     ended_averages: set[int] = field(default_factory=set)
 
 
@@ -91,7 +85,7 @@ class Incomplete:
     Parameters
     ----------
     key
-        Which.
+        Counters of the image.
     has
         How many lines it has.
     wanted
@@ -136,6 +130,8 @@ class GroupLedger:
         self._now = now
         self._lock = threading.Lock()
         self._groups: dict[GroupKey, Group] = {}
+        self._awaited: dict[GroupKey, Group] = {}
+        """Groups without an image that is out: few, where a scan in real time has thousands in all."""
         self._aside: Counter[str] = Counter()
         self._imaging = 0
         self._ended_at: float | None = None
@@ -195,21 +191,26 @@ class GroupLedger:
     def group_of(self, index: ImageIndex) -> Group | None:
         """Return the readouts that an image was made from; None where the counters name none."""
         with self._lock:
-            for encoding in range(max(len(self._header.encodings), 1)):
-                # The images of a 3-D scan count partitions, slab after slab.
-                facts = self._header.encoding(encoding)
-                slices = (index.slice // facts.depth, 0, index.slice) if facts.volume else (index.slice,)
-                for number in slices:
-                    key = GroupKey(encoding, number, index.contrast, index.phase, index.repetition, index.set)
-                    if key in self._groups:
-                        return self._groups[key]
-            return None
+            key = self._key_of(index)
+            return None if key is None else self._groups[key]
 
     def delivered(self, index: ImageIndex) -> None:
         """Note that an image is out."""
-        group = self.group_of(index)
-        if group is not None:
-            group.delivered = True
+        with self._lock:
+            key = self._key_of(index)
+            if key is not None:
+                self._awaited.pop(key, None)
+
+    def _key_of(self, index: ImageIndex) -> GroupKey | None:
+        for encoding in range(max(len(self._header.encodings), 1)):
+            # The images of a 3-D scan count partitions, slab after slab.
+            facts = self._header.encoding(encoding)
+            slices = (index.slice // facts.depth, 0, index.slice) if facts.volume else (index.slice,)
+            for number in slices:
+                key = GroupKey(encoding, number, index.contrast, index.phase, index.repetition, index.set)
+                if key in self._groups:
+                    return key
+        return None
 
     def overdue(self, seconds: float, since: float) -> bool:
         """Tell whether an image that is not out has been complete for so long.
@@ -224,8 +225,7 @@ class GroupLedger:
         bound = self._now() - seconds
         with self._lock:
             return any(
-                not group.delivered and group.closed_at is not None and max(group.closed_at, since) <= bound
-                for group in self._groups.values()
+                group.closed_at is not None and max(group.closed_at, since) <= bound for group in self._awaited.values()
             )
 
     def waited(self, index: ImageIndex, since: float) -> float | None:
@@ -279,11 +279,10 @@ class GroupLedger:
     def _enter(self, key: GroupKey, headers: NDArray[np.void], now: float) -> None:
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(headers[:1].copy())
+            group = self._groups[key] = self._awaited[key] = Group(headers[:1].copy())
         counters = headers["idx"]
         group.lines.add(counters["kspace_encode_step_2"].tolist(), counters["kspace_encode_step_1"].tolist())
         group.readouts += len(headers)
-        group.last_at = now
         flags = headers["flags"]
         facts = self._header.encoding(key.encoding)
         last = Flag.LAST_IN_REPETITION if facts.volume else Flag.LAST_IN_SLICE | Flag.LAST_IN_REPETITION

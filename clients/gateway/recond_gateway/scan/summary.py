@@ -16,7 +16,7 @@ def summary_line(scan: Scan, outcome: Outcome, seconds: float) -> str:
     Parameters
     ----------
     scan
-        Which.
+        Its groups and counts.
     outcome
         What came of it.
     seconds

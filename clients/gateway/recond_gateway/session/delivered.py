@@ -32,7 +32,7 @@ class Deliverer:
     Parameters
     ----------
     scan
-        Which.
+        Whose images and head results are handed out.
     spool
         Where images wait.
     metrics
@@ -103,7 +103,7 @@ class Deliverer:
         self._hold(LINE, level.encode(), line.encode())
 
     def _hand_out(self, message: bytes) -> None:
-        self._hold(IMAGE, message)
+        self._hold(IMAGE, message)  # first: a console that does not read must keep no image from the spool
         console = self._console
         if console is not None:
             console.image(message)

@@ -29,7 +29,7 @@ class RunningScan:
     services
         Shared by all sessions.
     scan
-        Which.
+        What is delivered; its readouts may still be coming.
     console
         None for a scan without one.
     """

@@ -136,13 +136,16 @@ class Session:
         limits = WireLimits(text_bytes=self._limits.text_bytes)
         parser = MrdParser(limits)
         count = self._services.metrics.received_bytes.labels(self._listen.device)
+        patience = 0.0
         while True:
-            self._wait_at_most(self._patience())
+            if patience != self._patience():
+                patience = self._patience()
+                self._wait_at_most(patience)
             try:
                 received = self._connection.recv_into(parser.buffer())
             except (BlockingIOError, TimeoutError):
                 raise SessionError(
-                    f"nothing came for {self._patience():g} s while the gateway waited for {self._conversation.stage.value}: check "
+                    f"nothing came for {patience:g} s while the gateway waited for {self._conversation.stage.value}: check "
                     "the scanner, and send CLOSE when a scan ends",
                     reason="SCANNER_SILENT",
                 ) from None
